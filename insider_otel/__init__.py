@@ -1,0 +1,1 @@
+"""insider-otel: OpenTelemetry middleware for calls to Insider (useinsider.com)."""
