@@ -1,0 +1,325 @@
+"""One call as a sans-IO state machine: it says "send", "wait 1.2 s", "done", and is told what came back.
+
+The machine sends nothing, sleeps nowhere and reads no clock. Its driver asks for a step, carries it out, and reports:
+
+    step = machine.start()                       # Admit
+    step = machine.admit(None, now)              # Send: the pool has room
+    step = machine.answered(verdict, now)        # Wait, or Done
+    step = machine.resume()                      # Admit, and so on until Done or Refuse
+
+All times are seconds on one clock of the driver's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from insider_otel.api.operations import Operation, Resend
+from insider_otel.api.verdict import Category, Retry, Verdict
+from insider_otel.policy.budget import RetryBudget
+from insider_otel.policy.settings import Mode, Settings
+
+UNDOCUMENTED_WINDOW = 60.0
+"""Seconds to wait after "too many requests" where neither the reply nor the documentation names a window."""
+
+WINDOW_JITTER = 0.1
+"""Share of a rate-limit wait that is added as jitter at most, so that those who waited together do not return together."""
+
+
+class Stop(StrEnum):
+    """Why a call that failed was not tried again (``insider.retry.stopped``)."""
+
+    ATTEMPTS = "attempts"
+    DEADLINE = "deadline"
+    BUDGET = "budget"
+    NOT_REPLAYABLE = "not_replayable"
+    DUPLICATE_WINDOW = "duplicate_window"
+    UNSAFE = "unsafe"
+
+
+class Outcome(StrEnum):
+    """How a call ended (``insider.outcome``)."""
+
+    SUCCEEDED = "succeeded"
+    PARTLY_FAILED = "partly_failed"
+    FAILED = "failed"
+    DEFERRED = "deferred"
+    HELD_BACK = "held_back"
+    CANCELLED = "cancelled"
+
+
+def outcome_of(verdict: Verdict) -> Outcome:
+    """How a call ends whose last verdict is ``verdict``."""
+    if verdict.ok:
+        return Outcome.SUCCEEDED
+    return Outcome.PARTLY_FAILED if verdict.category is Category.PARTIAL_FAILURE else Outcome.FAILED
+
+
+class WaitReason(StrEnum):
+    """What a wait is for (``insider.wait.reason``)."""
+
+    RETRY = "retry"
+    RATE_LIMIT = "rate_limit"
+
+
+class WaitSource(StrEnum):
+    """What decided a wait's length (``insider.wait.source``)."""
+
+    JITTER = "jitter"
+    RETRY_AFTER = "retry_after"
+    WINDOW = "window"
+    LIMITER = "limiter"
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Ask whether the pool has room, and report with ``admit``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the request, and report with ``answered`` or ``unanswered``."""
+
+    resend_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Sleep, and report with ``resume``."""
+
+    seconds: float
+    reason: WaitReason
+    source: WaitSource
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Do not send at all: the pool is closed for ``retry_after`` seconds, which is beyond the deadline."""
+
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The call is over, with what the last attempt brought; ``stopped`` says why a retry was not made.
+
+    A call whose deadline had passed before its first attempt has nothing to show but ``stopped``.
+    """
+
+    stopped: Stop | None = None
+
+
+Step = Admit | Send | Wait | Refuse | Done
+
+_ADMIT = Admit()
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """What one call may do, decided before its first attempt.
+
+    Attributes:
+        enforce: Whether anything but a single attempt is allowed.
+        quick_retries: Retries inside the call.
+        quick_delay: Longest delay before one, in seconds.
+        spread_retries: Retries spread over the retry window.
+        retry_window: Length of that window in seconds; also the longest wait that is taken at all.
+        max_attempts: Attempts in all.
+        deadline: Moment at which the call must be over; None for no bound.
+        resend: When the operation may be sent twice.
+        duplicate_window: Seconds in which Insider ignores a repeat of the same content.
+        rate_window: Seconds to wait after "too many requests" that names no moment.
+        replayable: Whether the body can be sent a second time.
+    """
+
+    enforce: bool
+    quick_retries: int
+    quick_delay: float
+    spread_retries: int
+    retry_window: float
+    max_attempts: int
+    deadline: float | None
+    resend: Resend
+    duplicate_window: float
+    rate_window: float
+    replayable: bool
+
+
+def plan_call(
+    settings: Settings,
+    operation: Operation,
+    *,
+    replayable: bool,
+    deadline: float | None,
+    max_attempts: int | None = None,
+) -> CallPlan:
+    """What a call of ``operation`` may do under ``settings``.
+
+    Args:
+        settings: The app's settings.
+        operation: The operation called.
+        replayable: Whether the request's body can be sent a second time.
+        deadline: Moment at which the call must be over, on the driver's clock.
+        max_attempts: A lower bound on the attempts than the settings give, in tests.
+    """
+    attempts = 1 + settings.quick_retries + settings.spread_retries
+    return CallPlan(
+        enforce=settings.mode is Mode.ENFORCE,
+        quick_retries=settings.quick_retries,
+        quick_delay=settings.quick_delay,
+        spread_retries=settings.spread_retries,
+        retry_window=settings.retry_window,
+        max_attempts=attempts if max_attempts is None else min(attempts, max_attempts),
+        deadline=deadline,
+        resend=operation.resend,
+        duplicate_window=min(operation.duplicate_window or 0.0, settings.dedupe_window),
+        rate_window=operation.limit.window if operation.limit else UNDOCUMENTED_WINDOW,
+        replayable=replayable,
+    )
+
+
+class CallMachine:
+    """The decisions of one call (design: quick retry, spread retries, windows, deadline, ambiguity, replay).
+
+    Args:
+        plan: What the call may do.
+        budget: Pays for quick retries; shared by all calls to a host.
+        random: Returns a float from 0 up to, but not including, 1.
+    """
+
+    __slots__ = ("_ambiguous_since", "_budget", "_plan", "_quick_left", "_random", "_sent_at", "_spread_left", "attempts")
+
+    def __init__(self, plan: CallPlan, budget: RetryBudget, random: Callable[[], float]) -> None:
+        self._plan = plan
+        self._budget = budget
+        self._random = random
+        self._quick_left = plan.quick_retries
+        self._spread_left = plan.spread_retries
+        self._sent_at = 0.0
+        self._ambiguous_since: float | None = None
+        self.attempts = 0
+        """Attempts made so far."""
+
+    def start(self) -> Step:
+        """The first step."""
+        return _ADMIT
+
+    def admit(self, blocked_until: float | None, now: float) -> Step:
+        """The pool has room now, or will have it again at ``blocked_until``."""
+        if not self._plan.enforce:
+            return self._send(now)
+        if self._plan.deadline is not None and now >= self._plan.deadline:
+            return Done(Stop.DEADLINE)
+        if blocked_until is None or blocked_until <= now:
+            return self._send(now)
+        wait = blocked_until - now
+        seconds = wait + self._window_jitter(wait)
+        if self._fits(seconds, hint=wait, now=now):
+            return Wait(seconds, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
+        if self.attempts:
+            return Done(Stop.DEADLINE)
+        return Refuse(wait)
+
+    def resume(self) -> Step:
+        """A wait is over."""
+        return _ADMIT
+
+    def answered(self, verdict: Verdict, now: float, *, ambiguous: bool = False) -> Step:
+        """Insider answered, or did not.
+
+        Args:
+            verdict: What the answer, or the exception in its place, means.
+            now: The moment of it.
+            ambiguous: Whether Insider may have processed the request without our knowing.
+        """
+        if verdict.retry is Retry.NEVER:
+            # Insider judged the request, so it works: even a refusal counts as a sign of health.
+            self._budget.succeeded()
+            return Done()
+        if not self._plan.enforce:
+            return Done()
+        if verdict.retry is Retry.BACKOFF:
+            self._budget.failed()
+        if ambiguous and self._ambiguous_since is None:
+            # Counted from the sending: Insider's window opens when it receives the request, not when we give up on it.
+            self._ambiguous_since = self._sent_at
+        obstacle = self._obstacle(ambiguous)
+        if obstacle is not None:
+            return Done(obstacle)
+        if verdict.retry is Retry.AFTER_WINDOW:
+            return self._after_window(verdict, now)
+        return self._backoff(verdict, now)
+
+    def block(self, verdict: Verdict) -> float | None:
+        """Seconds for which the whole pool has to wait after ``verdict``; None if it need not."""
+        if verdict.category is not Category.RATE_LIMIT or verdict.retry is not Retry.AFTER_WINDOW:
+            return None
+        return self._plan.rate_window if verdict.retry_after is None else verdict.retry_after
+
+    def _send(self, now: float) -> Send:
+        self._sent_at = now
+        self.attempts += 1
+        return Send(self.attempts - 1)
+
+    def _obstacle(self, ambiguous: bool) -> Stop | None:
+        """What forbids another attempt whatever its moment."""
+        plan = self._plan
+        if plan.resend is Resend.NEVER or (ambiguous and plan.resend is Resend.ANSWERED):
+            return Stop.UNSAFE
+        if not plan.replayable:
+            return Stop.NOT_REPLAYABLE
+        if self.attempts >= plan.max_attempts:
+            return Stop.ATTEMPTS
+        return None
+
+    def _after_window(self, verdict: Verdict, now: float) -> Step:
+        if not self._spread_left:
+            return Done(Stop.ATTEMPTS)
+        hint = self._plan.rate_window if verdict.retry_after is None else verdict.retry_after
+        told = verdict.rate_limit is not None and verdict.rate_limit.explicit
+        seconds = hint + self._window_jitter(hint)
+        late = self._too_late(seconds, hint, now)
+        if late is not None:
+            return Done(late)
+        self._spread_left -= 1
+        return Wait(seconds, WaitReason.RATE_LIMIT, WaitSource.RETRY_AFTER if told else WaitSource.WINDOW)
+
+    def _backoff(self, verdict: Verdict, now: float) -> Step:
+        hint = verdict.retry_after or 0.0
+        source = WaitSource.RETRY_AFTER if hint else WaitSource.JITTER
+        refused: Stop | None = None
+        if self._quick_left:
+            if self._budget.allows_retry():
+                seconds = hint + self._random() * self._plan.quick_delay
+                late = self._too_late(seconds, hint, now)
+                if late is not None:
+                    return Done(late)
+                self._quick_left -= 1
+                return Wait(seconds, WaitReason.RETRY, source)
+            refused = Stop.BUDGET
+        if not self._spread_left:
+            return Done(refused or Stop.ATTEMPTS)
+        seconds = hint + self._random() * self._plan.retry_window
+        late = self._too_late(seconds, hint, now)
+        if late is not None:
+            return Done(refused if refused and late is Stop.DEADLINE else late)
+        self._spread_left -= 1
+        return Wait(seconds, WaitReason.RETRY, source)
+
+    def _too_late(self, seconds: float, hint: float, now: float) -> Stop | None:
+        """Why an attempt ``seconds`` from now would come too late, or None."""
+        if self._ambiguous_since is not None and self._plan.resend is Resend.WINDOW:
+            if now + seconds >= self._ambiguous_since + self._plan.duplicate_window:
+                return Stop.DUPLICATE_WINDOW
+        return None if self._fits(seconds, hint=hint, now=now) else Stop.DEADLINE
+
+    def _fits(self, seconds: float, *, hint: float, now: float) -> bool:
+        if hint > self._plan.retry_window:
+            # Told to stay away for longer than any retry of ours would wait: coming back earlier is not an option.
+            return False
+        return self._plan.deadline is None or now + seconds < self._plan.deadline
+
+    def _window_jitter(self, wait: float) -> float:
+        return self._random() * max(self._plan.quick_delay, WINDOW_JITTER * wait)

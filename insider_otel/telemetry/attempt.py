@@ -1,0 +1,167 @@
+"""One HTTP request as a CLIENT span and a duration, by the stable HTTP semantic conventions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import Context
+from opentelemetry.propagate import get_global_textmap
+from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+from insider_otel.api.operations import Operation
+from insider_otel.api.verdict import Verdict
+from insider_otel.telemetry import attributes as names
+from insider_otel.telemetry.redaction import redacted_path, redacted_query
+from insider_otel.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    import httpx
+
+_ERROR = Status(StatusCode.ERROR)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+_OTHER = "_OTHER"
+_FIRST_ERROR = 400
+
+
+class AttemptTrace:
+    """The CLIENT span of one attempt.
+
+    Args:
+        telemetry: Where it goes.
+        operation: The operation called.
+        request: The request of this attempt; its trace headers are replaced by this span's.
+        parent: The context of the call.
+        resend_count: How many attempts went before.
+        now: The present moment, on the clock of the caller.
+    """
+
+    __slots__ = ("_labels", "_started", "_telemetry", "context", "span")
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        operation: Operation,
+        request: httpx.Request,
+        parent: Context,
+        resend_count: int,
+        now: float,
+    ) -> None:
+        self._telemetry = telemetry
+        self._started = now
+        url = request.url
+        method = request.method if request.method in _METHODS else _OTHER
+        port = url.port or _DEFAULT_PORTS.get(url.scheme)
+        # The attributes that samplers see, and that the metric shares with the span.
+        self._labels: dict[str, str | int] = {names.HTTP_REQUEST_METHOD: method, names.SERVER_ADDRESS: url.host}
+        if port is not None:
+            self._labels[names.SERVER_PORT] = port
+        if operation.path:
+            self._labels[names.URL_TEMPLATE] = operation.path
+        shown = "HTTP" if method == _OTHER else method
+        self.span = telemetry.tracer.start_span(
+            f"{shown} {operation.path}" if operation.path else shown,
+            context=parent,
+            kind=SpanKind.CLIENT,
+            attributes=self._labels,
+        )
+        self.context = set_span_in_context(self.span, parent)
+        if self.span.is_recording():
+            self._describe(operation, request, resend_count)
+        if telemetry.propagates:
+            propagator = get_global_textmap()
+            for field in propagator.fields:
+                # The app may send a request again that carries an earlier span's headers.
+                request.headers.pop(field, None)
+            propagator.inject(request.headers, self.context)
+
+    def _describe(self, operation: Operation, request: httpx.Request, resend_count: int) -> None:
+        url = request.url
+        authority = url.netloc.decode("ascii", "replace")
+        userinfo = "REDACTED:REDACTED@" if url.userinfo else ""
+        path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
+        query = redacted_query(query)
+        described: dict[str, str | int | list[str]] = {
+            names.URL_FULL: f"{url.scheme}://{userinfo}{authority}{redacted_path(path, operation.path)}"
+            + (f"?{query}" if query else ""),
+            # As the stock instrumentation has it until a connection tells the real peer.
+            names.NETWORK_PEER_ADDRESS: url.host,
+            names.OPERATION: operation.name,
+            names.PRODUCT: operation.product,
+        }
+        if url.port:
+            described[names.NETWORK_PEER_PORT] = url.port
+        if resend_count:
+            described[names.HTTP_REQUEST_RESEND_COUNT] = resend_count
+        if request.method not in _METHODS:
+            described[names.HTTP_REQUEST_METHOD_ORIGINAL] = request.method
+        self.span.set_attributes(described)
+        self.span.set_attributes(self._telemetry.headers.of_request(request.headers.multi_items()))
+
+    def answered(self, response: httpx.Response, verdict: Verdict, now: float) -> None:
+        """Insider answered; the span ends.
+
+        Args:
+            response: The response; its status and headers are read.
+            verdict: What it means.
+            now: The present moment, on the caller's clock.
+        """
+        status = response.status_code
+        self._labels[names.HTTP_RESPONSE_STATUS_CODE] = status
+        version = response.extensions.get("http_version")
+        if version:
+            self._labels[names.NETWORK_PROTOCOL_VERSION] = version.decode("ascii", "replace").removeprefix("HTTP/")
+        # A duplicate that comes as an error status is good news: the conventions let those who know better say so.
+        failed = status >= _FIRST_ERROR and not verdict.ok
+        if self.span.is_recording():
+            self.span.set_attributes(verdict_attributes(verdict))
+            self.span.set_attributes(self._telemetry.headers.of_response(response.headers.multi_items()))
+            ray = response.headers.get("cf-ray")
+            if ray:
+                self.span.set_attribute(names.HTTP_RESPONSE_CF_RAY, [ray])
+            self._set_peer(response)
+        self._end(str(status) if failed else None, now)
+
+    def unanswered(self, exception: BaseException, verdict: Verdict, now: float) -> None:
+        """No usable answer came; the span ends. The exception's text is not exported: httpx puts the URL in it.
+
+        Args:
+            exception: What came instead.
+            verdict: What it means.
+            now: The present moment, on the caller's clock.
+        """
+        if self.span.is_recording():
+            self.span.set_attributes(verdict_attributes(verdict))
+        kind = type(exception)
+        self._end(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."), now)
+
+    def cancelled(self, now: float) -> None:
+        """The app gave the call up: not an error, so neither a status nor an ``error.type``."""
+        self._end(None, now)
+
+    def _end(self, error_type: str | None, now: float) -> None:
+        if error_type is not None:
+            self._labels[names.ERROR_TYPE] = error_type
+        if self.span.is_recording():
+            self.span.set_attributes(self._labels)
+            if error_type is not None:
+                self.span.set_status(_ERROR)
+        self.span.end()
+        self._telemetry.instruments.request_duration.record(max(now - self._started, 0.0), self._labels, self.context)
+
+    def _set_peer(self, response: httpx.Response) -> None:
+        stream = response.extensions.get("network_stream")
+        peer = stream.get_extra_info("server_addr") if stream is not None else None
+        if isinstance(peer, tuple):
+            self.span.set_attribute(names.NETWORK_PEER_ADDRESS, peer[0])
+            self.span.set_attribute(names.NETWORK_PEER_PORT, peer[1])
+
+
+def verdict_attributes(verdict: Verdict) -> dict[str, str]:
+    """The ``insider.status.*`` attributes of a verdict."""
+    return {
+        names.STATUS_CATEGORY: verdict.category.value,
+        names.STATUS_RULE: verdict.rule,
+        names.STATUS_FAULT: verdict.fault.value,
+        names.STATUS_RETRY: verdict.retry.value,
+    }

@@ -1,0 +1,145 @@
+"""One call as an INTERNAL span, with its waits, events and metrics."""
+
+from __future__ import annotations
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+
+from insider_otel.api.operations import Operation
+from insider_otel.api.verdict import Verdict
+from insider_otel.telemetry import attributes as names
+from insider_otel.telemetry.attempt import verdict_attributes
+from insider_otel.telemetry.events import AttributeValue
+from insider_otel.telemetry.telemetry import Telemetry
+
+_ERROR = Status(StatusCode.ERROR)
+
+
+class CallTrace:
+    """The INTERNAL span of one call, and what happens under it.
+
+    Args:
+        telemetry: Where it goes.
+        operation: The operation called.
+        now: The present moment, on the clock of the caller.
+    """
+
+    __slots__ = ("_operation", "_started", "_telemetry", "context", "span")
+
+    def __init__(self, telemetry: Telemetry, operation: Operation, now: float) -> None:
+        self._telemetry = telemetry
+        self._operation = operation
+        self._started = now
+        parent = get_current()
+        self.span = telemetry.tracer.start_span(
+            f"insider {operation.name}",
+            context=parent,
+            kind=SpanKind.INTERNAL,
+            attributes={names.OPERATION: operation.name, names.PRODUCT: operation.product},
+        )
+        self.context: Context = set_span_in_context(self.span, parent)
+
+    def event(self, name: str, attributes: dict[str, AttributeValue]) -> None:
+        """Emit an event on the call."""
+        if self.span.is_recording():
+            self._telemetry.emit(name, attributes, self.span, self.context)
+
+    def retried(self, verdict: Verdict) -> None:
+        """Count an attempt that ``verdict`` made necessary."""
+        labels = {names.OPERATION: self._operation.name, names.STATUS_CATEGORY: verdict.category.value}
+        self._telemetry.instruments.retries.add(1, labels, self.context)
+
+    def rate_limited(self, verdict: Verdict) -> None:
+        """Insider says: too many requests."""
+        attributes: dict[str, AttributeValue] = {names.STATUS_RULE: verdict.rule}
+        if verdict.retry_after is not None:
+            attributes[names.WAIT_MS] = milliseconds(verdict.retry_after)
+        self.event(names.EVENT_RATE_LIMIT_HIT, attributes)
+
+    def duplicate(self, verdict: Verdict) -> None:
+        """Insider says: I have this already."""
+        self.event(names.EVENT_SERVER_DUPLICATE, {names.STATUS_RULE: verdict.rule})
+        labels = {names.OPERATION: self._operation.name, names.DUPLICATE_SOURCE: "server"}
+        self._telemetry.instruments.duplicates.add(1, labels, self.context)
+
+    def start_wait(self, seconds: float, reason: str, source: str) -> Span:
+        """Open the span of a wait.
+
+        Args:
+            seconds: Its planned length.
+            reason: What it is for.
+            source: What decided its length.
+        """
+        labels: dict[str, AttributeValue] = {names.WAIT_REASON: reason, names.WAIT_SOURCE: source}
+        self._telemetry.instruments.wait_duration.record(
+            seconds, {names.OPERATION: self._operation.name, **labels}, self.context
+        )
+        return self._telemetry.tracer.start_span(
+            "insider wait",
+            context=self.context,
+            kind=SpanKind.INTERNAL,
+            attributes={**labels, names.WAIT_MS: milliseconds(seconds)},
+        )
+
+    def finish(
+        self,
+        *,
+        outcome: str,
+        verdict: Verdict | None,
+        failed: bool,
+        stopped: str | None,
+        attempts: int,
+        waited: float,
+        now: float,
+    ) -> None:
+        """End the call's span and record its metrics.
+
+        Args:
+            outcome: How the call ended.
+            verdict: What its last attempt meant; None if it was cancelled before one was judged.
+            failed: Whether it finally failed, in whole or in part.
+            stopped: Why it was not tried again, if that is why it ended.
+            attempts: Attempts made.
+            waited: Seconds spent waiting.
+            now: The present moment, on the caller's clock.
+        """
+        labels: dict[str, str] = {names.OPERATION: self._operation.name, names.OUTCOME: outcome}
+        if verdict is not None:
+            labels[names.STATUS_CATEGORY] = verdict.category.value
+            labels[names.STATUS_FAULT] = verdict.fault.value
+        if self.span.is_recording():
+            self.span.set_attributes(
+                {names.OUTCOME: outcome, names.ATTEMPTS: attempts, names.WAIT_MS: milliseconds(waited)}
+            )
+            if verdict is not None:
+                self.span.set_attributes(verdict_attributes(verdict))
+                self.span.set_attributes(_records(verdict))
+            if stopped is not None:
+                self.span.set_attribute(names.RETRY_STOPPED, stopped)
+            if failed and verdict is not None:
+                self.span.set_attribute(names.ERROR_TYPE, verdict.category.value)
+                self.span.set_status(_ERROR)
+        self.span.end()
+        instruments = self._telemetry.instruments
+        instruments.call_duration.record(max(now - self._started, 0.0), labels, self.context)
+        if verdict is not None:
+            for result, count in (("accepted", verdict.accepted), ("failed", verdict.failed)):
+                if count:
+                    record_labels = {names.OPERATION: self._operation.name, names.RECORDS_RESULT: result}
+                    instruments.records.add(count, record_labels, self.context)
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds as whole milliseconds: Tempo compares and sums whole numbers, not floats."""
+    return round(seconds * 1000)
+
+
+def _records(verdict: Verdict) -> dict[str, int]:
+    records: dict[str, int] = {}
+    if verdict.accepted is not None:
+        records[names.RECORDS_ACCEPTED] = verdict.accepted
+    if verdict.failed is not None:
+        records[names.RECORDS_FAILED] = verdict.failed
+    if verdict.accepted is not None and verdict.failed is not None:
+        records[names.RECORDS_SENT] = verdict.accepted + verdict.failed
+    return records

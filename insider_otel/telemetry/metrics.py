@@ -1,0 +1,57 @@
+"""The instruments; made once for all calls through one transport or instrumentor."""
+
+from __future__ import annotations
+
+from opentelemetry.metrics import Meter
+
+from insider_otel.telemetry import attributes as names
+
+# The boundaries that the semantic conventions advise for HTTP.
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# A call waits, and its retries are spread over five minutes: the last boundary is where that window ends.
+_CALL_BUCKETS = (*_REQUEST_BUCKETS, 15, 30, 60, 120, 180, 240, 300)
+
+
+class Instruments:
+    """Every instrument the library records to.
+
+    Args:
+        meter: The meter that makes them.
+    """
+
+    __slots__ = ("call_duration", "duplicates", "records", "request_duration", "retries", "wait_duration")
+
+    def __init__(self, meter: Meter) -> None:
+        self.request_duration = meter.create_histogram(
+            names.METRIC_REQUEST_DURATION,
+            unit="s",
+            description="Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=_REQUEST_BUCKETS,
+        )
+        self.call_duration = meter.create_histogram(
+            names.METRIC_CALL_DURATION,
+            unit="s",
+            description="Duration of calls to Insider, with their retries and waits.",
+            explicit_bucket_boundaries_advisory=_CALL_BUCKETS,
+        )
+        self.retries = meter.create_counter(
+            names.METRIC_RETRIES,
+            unit="{retry}",
+            description="Attempts after the first of a call, by what made them necessary.",
+        )
+        self.wait_duration = meter.create_histogram(
+            names.METRIC_WAIT_DURATION,
+            unit="s",
+            description="Time calls spent waiting between attempts or for a rate limit.",
+            explicit_bucket_boundaries_advisory=_CALL_BUCKETS,
+        )
+        self.duplicates = meter.create_counter(
+            names.METRIC_DUPLICATES,
+            unit="{call}",
+            description="Calls whose content Insider already had.",
+        )
+        self.records = meter.create_counter(
+            names.METRIC_RECORDS,
+            unit="{record}",
+            description="Records that Insider says it took, or did not take.",
+        )
