@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cache, lru_cache
+from typing import Any, cast
+
+ANY_HOST = "*"
+"""Stands for every Insider host at once: the operation is found by its method and path alone."""
 
 
 class Resend(StrEnum):
@@ -21,7 +27,7 @@ class Resend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A documented rate limit.
+    """A rate limit.
 
     Attributes:
         count: Requests, or quota units, allowed in one window.
@@ -35,6 +41,24 @@ class Limit:
     calendar: bool = False
     unit: str = "request"
 
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """A rolling limit from its short spelling.
+
+        Args:
+            text: ``<requests>/<seconds>s``, such as ``25000/60s``.
+
+        Raises:
+            ValueError: The text is not of that form, or one of its numbers is 0.
+        """
+        match = _LIMIT.fullmatch(text.strip())
+        if match is None or not int(match[1]) or not float(match[2]):
+            raise ValueError(f"limit {text!r} is not of the form <requests>/<seconds>s, such as 25000/60s")
+        return cls(int(match[1]), float(match[2]))
+
+
+_LIMIT = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -45,12 +69,13 @@ class Operation:
         product: The group it belongs to, for instance ``unification``.
         methods: HTTP methods it answers to.
         host: Its host.
-        path: Path template, as in ``url.template``: ``/v1/journey/{id}``.
+        path: Path template, as in ``url.template``: ``/v1/journey/{id}``; ``{+rest}`` stands for several segments.
         pool: Name of the operations' pool that shares ``limit``; the name of the pool's first operation.
         limit: Documented limit of the pool; the lower one where sources disagree.
         max_records: Records allowed in one request.
         max_bytes: Bytes allowed in one request body.
         max_record_bytes: Bytes allowed in one record.
+        records: Fields of the request body that may hold its records; an empty name is the body itself.
         resend: When it may be sent twice.
         duplicate_window: Seconds in which Insider ignores the same content for the same user.
         deferrable: Whether it makes sense to send it later.
@@ -69,6 +94,7 @@ class Operation:
     max_records: int | None = None
     max_bytes: int | None = None
     max_record_bytes: int | None = None
+    records: tuple[str, ...] = ()
     resend: Resend = Resend.ANSWERED
     duplicate_window: float | None = None
     deferrable: bool = False
@@ -76,27 +102,182 @@ class Operation:
     source: str = ""
     note: str = ""
 
+    def count_records(self, payload: object) -> int | None:
+        """How many records a request body holds.
+
+        Args:
+            payload: The body, read from JSON.
+
+        Returns:
+            The number of records; None if the operation has none, or the body is not of its shape.
+        """
+        fields = cast("dict[str, object]", payload) if isinstance(payload, dict) else {}
+        for name in self.records:
+            held = fields.get(name) if name else payload
+            if isinstance(held, list):
+                return len(cast("list[object]", held))
+        return None
+
 
 def operations() -> tuple[Operation, ...]:
     """Every documented operation, in the order of ``operations.toml``."""
-    raise NotImplementedError
+    return _registry().operations
 
 
+@cache
 def hosts() -> frozenset[str]:
     """Every documented Insider host, lower case."""
-    raise NotImplementedError
+    return frozenset(_registry().hosts)
 
 
 def find(method: str, host: str, path: str) -> Operation | None:
     """The operation that answers ``method`` and ``path`` on ``host``.
 
+    A trailing slash, doubled slashes and the case of the path do not matter: the operation meant is still the same,
+    even if Insider's answer should be "not found".
+
     Args:
         method: HTTP method, upper case.
-        host: An Insider host in lower case, or ``*`` for any of them.
+        host: An Insider host in lower case, or ``*`` for any of them. Where two hosts share method and path
+            (``POST /v1/send`` is SMS and WhatsApp), ``*`` means the first of them in ``operations.toml``.
         path: Path without the query.
 
     Returns:
-        The documented operation; an ``unlisted`` one for a path that is not documented (product named after the host,
-        resend safety by the method's idempotency as RFC 9110 defines it); None if ``host`` is no Insider host.
+        The documented operation; an ``unlisted`` one for a path, or a method of a path, that is not documented (product
+        named after the host, resend safety by the method's idempotency as RFC 9110 defines it); None if ``host`` is no
+        Insider host.
     """
-    raise NotImplementedError
+    registry = _registry()
+    operation = registry.by_request.get((host, method, path))
+    if operation is not None:
+        return operation
+    return registry.search(method, host, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """A row of the table ``hosts``: what its operations have in common."""
+
+    product: str = ""
+    credentials: tuple[str, ...] = ()
+    max_bytes: int | None = None
+    source: str = ""
+    alias_of: str = ""
+
+
+_SLASHES = re.compile(r"/{2,}")
+_PLACEHOLDER = re.compile(r"(\{\+?[a-z_]+\})")
+
+
+@dataclass(slots=True)
+class _Registry:
+    """The table, indexed."""
+
+    operations: tuple[Operation, ...] = ()
+    hosts: dict[str, _Host] = field(default_factory=dict[str, _Host])
+    by_request: dict[tuple[str, str, str], Operation] = field(default_factory=dict[tuple[str, str, str], Operation])
+    """By host, method and path, in the documented and in lower case, for paths without placeholders."""
+    by_template: dict[str, list[tuple[re.Pattern[str], Operation]]] = field(
+        default_factory=dict[str, list[tuple[re.Pattern[str], Operation]]]
+    )
+    """By host, for the others."""
+
+    def add(self, operation: Operation, host: str) -> None:
+        if "{" in operation.path:
+            self.by_template.setdefault(host, []).append((_template_pattern(operation.path), operation))
+            return
+        for method in operation.methods:
+            for path in {operation.path, operation.path.lower()}:
+                self.by_request.setdefault((host, method, path), operation)
+
+    def search(self, method: str, host: str, path: str) -> Operation | None:
+        if host != ANY_HOST and host not in self.hosts:
+            return None
+        path = _SLASHES.sub("/", path)
+        path = path.rstrip("/") or path
+        operation = self.by_request.get((host, method, path.lower()))
+        if operation is not None:
+            return operation
+        for pattern, operation in self.by_template.get(host, ()):
+            if method in operation.methods and pattern.fullmatch(path):
+                return operation
+        return _unlisted(method, host)
+
+
+def _template_pattern(template: str) -> re.Pattern[str]:
+    parts = [
+        (".+" if part.startswith("{+") else "[^/]+") if _PLACEHOLDER.fullmatch(part) else re.escape(part)
+        for part in _PLACEHOLDER.split(template)
+    ]
+    return re.compile("".join(parts), re.IGNORECASE)
+
+
+@cache
+def _registry() -> _Registry:
+    table = _read()
+    registry = _Registry()
+    addresses: dict[str, list[str]] = {}
+    for name, row in table["hosts"].items():
+        main = row.get("alias_of", name)
+        registry.hosts[name] = _host(table["hosts"][main] | row)
+        addresses.setdefault(main, []).append(name)
+    listed: dict[str, Operation] = {}
+    for row in table["operation"]:
+        operation = _operation(row, registry.hosts[row["host"]], listed)
+        listed[operation.name] = operation
+        for host in (*addresses[operation.host], ANY_HOST):
+            registry.add(operation, host)
+    registry.operations = tuple(listed.values())
+    return registry
+
+
+def _read() -> dict[str, Any]:
+    import pkgutil  # noqa: PLC0415  (only an app that calls Insider needs the table)
+    import tomllib  # noqa: PLC0415
+
+    data = pkgutil.get_data("insider_otel.api", "operations.toml")
+    if data is None:
+        raise FileNotFoundError("insider_otel/api/operations.toml is missing from the installed package")
+    return tomllib.loads(data.decode("utf-8"))
+
+
+def _host(row: dict[str, Any]) -> _Host:
+    columns: dict[str, Any] = row | {"credentials": tuple(row.get("credentials", ()))}
+    return _Host(**columns)
+
+
+def _operation(row: dict[str, Any], host: _Host, listed: dict[str, Operation]) -> Operation:
+    """A row with what its host and its pool say about it."""
+    columns: dict[str, Any] = {
+        "product": host.product,
+        "credentials": host.credentials,
+        "max_bytes": host.max_bytes,
+        "source": host.source,
+        "pool": row["name"],
+    }
+    columns |= row
+    for name in ("methods", "credentials", "records"):
+        columns[name] = tuple(columns.get(name, ()))
+    if "limit" in row:
+        columns["limit"] = Limit(**row["limit"])
+    columns["resend"] = Resend(row["resend"])
+    operation = Operation(**columns)
+    return operation if operation.pool == operation.name else replace(operation, limit=listed[operation.pool].limit)
+
+
+_IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+@lru_cache(maxsize=256)
+def _unlisted(method: str, host: str) -> Operation:
+    row = _registry().hosts.get(host, _Host(product="unlisted"))
+    return Operation(
+        name="unlisted",
+        product=row.product,
+        methods=(method,),
+        host=host,
+        path="",
+        pool=f"unlisted:{host}",
+        resend=Resend.IDEMPOTENT if method in _IDEMPOTENT_METHODS else Resend.ANSWERED,
+        credentials=row.credentials,
+    )
