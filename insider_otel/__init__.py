@@ -1,1 +1,49 @@
 """insider-otel: OpenTelemetry middleware for calls to Insider (useinsider.com)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from insider_otel._version import __version__
+from insider_otel.api.classify import classify
+from insider_otel.api.verdict import Category, Fault, RateLimit, Retry, Verdict
+from insider_otel.http.record import Call, call_of
+from insider_otel.http.scope import RequestScope, request_scope
+from insider_otel.http.transport import AsyncInsiderTransport, InsiderTransport
+from insider_otel.policy.call import Outcome, Stop
+from insider_otel.policy.settings import Events, Mode, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from insider_otel.http.instrumentor import InsiderInstrumentor
+
+__all__ = [
+    "AsyncInsiderTransport",
+    "Call",
+    "Category",
+    "Events",
+    "Fault",
+    "InsiderInstrumentor",
+    "InsiderTransport",
+    "Mode",
+    "Outcome",
+    "RateLimit",
+    "RequestScope",
+    "Retry",
+    "Settings",
+    "SettingsError",
+    "Stop",
+    "Verdict",
+    "__version__",
+    "call_of",
+    "classify",
+    "request_scope",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The instrumentor's base class is half of all there is to import, and those who wrap a transport have no need of it.
+    if name == "InsiderInstrumentor":
+        from insider_otel.http.instrumentor import InsiderInstrumentor
+
+        return InsiderInstrumentor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -74,8 +74,9 @@ class Switch:
 def set_testing(on: bool = True, *, attempts: int = 1, sleep: bool = False) -> Switch:
     """Make the library quick and predictable in tests: waits are not slept, attempts are bounded.
 
-    As a plain call it holds until the next one. As a context manager it holds inside the block, and blocks nest. It
-    applies to the whole process, other threads and event loops included, because the code under test may use them.
+    As a plain call it holds until the next one, wherever no block says otherwise. As a context manager it holds inside
+    the block, and blocks nest. It applies to the whole process, other threads and event loops included, because the
+    code under test may use them.
 
         set_testing()                       # in conftest.py
         with set_testing(attempts=2): ...   # one retry, at once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from insider_otel.policy.budget import RetryBudget
@@ -49,3 +50,10 @@ class MemoryState:
     def blocked_until(self, key: PoolKey) -> float | None:
         """The moment until which a pool is closed; None if it was not closed."""
         return self._blocks.get(key)
+
+
+PROCESS_STATE = MemoryState()
+"""What all calls of this process share that go by the process's own clock."""
+
+# A child must not inherit a lock that some thread of its parent happened to hold.
+os.register_at_fork(after_in_child=PROCESS_STATE.__init__)  # type: ignore[misc]

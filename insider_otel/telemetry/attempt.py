@@ -98,12 +98,15 @@ class AttemptTrace:
         self.span.set_attributes(described)
         self.span.set_attributes(self._telemetry.headers.of_request(request.headers.multi_items()))
 
-    def answered(self, response: httpx.Response, verdict: Verdict, now: float) -> None:
+    def answered(
+        self, response: httpx.Response, verdict: Verdict, broken: BaseException | None, now: float
+    ) -> None:
         """Insider answered; the span ends.
 
         Args:
             response: The response; its status and headers are read.
             verdict: What it means.
+            broken: The error in which its body ended, if it did.
             now: The present moment, on the caller's clock.
         """
         status = response.status_code
@@ -111,8 +114,12 @@ class AttemptTrace:
         version = response.extensions.get("http_version")
         if version:
             self._labels[names.NETWORK_PROTOCOL_VERSION] = version.decode("ascii", "replace").removeprefix("HTTP/")
-        # A duplicate that comes as an error status is good news: the conventions let those who know better say so.
-        failed = status >= _FIRST_ERROR and not verdict.ok
+        error_type = None
+        if broken is not None:
+            error_type = _name_of(broken)
+        elif status >= _FIRST_ERROR and not verdict.ok:
+            # A duplicate that comes as an error status is good news: the conventions let those who know better say so.
+            error_type = str(status)
         if self.span.is_recording():
             self.span.set_attributes(verdict_attributes(verdict))
             self.span.set_attributes(self._telemetry.headers.of_response(response.headers.multi_items()))
@@ -120,7 +127,7 @@ class AttemptTrace:
             if ray:
                 self.span.set_attribute(names.HTTP_RESPONSE_CF_RAY, [ray])
             self._set_peer(response)
-        self._end(str(status) if failed else None, now)
+        self._end(error_type, now)
 
     def unanswered(self, exception: BaseException, verdict: Verdict, now: float) -> None:
         """No usable answer came; the span ends. The exception's text is not exported: httpx puts the URL in it.
@@ -132,8 +139,7 @@ class AttemptTrace:
         """
         if self.span.is_recording():
             self.span.set_attributes(verdict_attributes(verdict))
-        kind = type(exception)
-        self._end(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."), now)
+        self._end(_name_of(exception), now)
 
     def cancelled(self, now: float) -> None:
         """The app gave the call up: not an error, so neither a status nor an ``error.type``."""
@@ -155,6 +161,11 @@ class AttemptTrace:
         if isinstance(peer, tuple):
             self.span.set_attribute(names.NETWORK_PEER_ADDRESS, peer[0])
             self.span.set_attribute(names.NETWORK_PEER_PORT, peer[1])
+
+
+def _name_of(exception: BaseException) -> str:
+    kind = type(exception)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 def verdict_attributes(verdict: Verdict) -> dict[str, str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Verdict
 from insider_otel.telemetry import attributes as names
-from insider_otel.telemetry.attempt import verdict_attributes
+from insider_otel.telemetry.attempt import AttemptTrace, verdict_attributes
 from insider_otel.telemetry.events import AttributeValue
 from insider_otel.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    import httpx
 
 _ERROR = Status(StatusCode.ERROR)
 
@@ -24,7 +29,7 @@ class CallTrace:
         now: The present moment, on the clock of the caller.
     """
 
-    __slots__ = ("_operation", "_started", "_telemetry", "context", "span")
+    __slots__ = ("_operation", "_started", "_telemetry", "context", "ended", "span")
 
     def __init__(self, telemetry: Telemetry, operation: Operation, now: float) -> None:
         self._telemetry = telemetry
@@ -38,8 +43,19 @@ class CallTrace:
             attributes={names.OPERATION: operation.name, names.PRODUCT: operation.product},
         )
         self.context: Context = set_span_in_context(self.span, parent)
+        self.ended = False
 
-    def event(self, name: str, attributes: dict[str, AttributeValue]) -> None:
+    def start_attempt(self, request: httpx.Request, resend_count: int, now: float) -> AttemptTrace:
+        """Open the span of an attempt.
+
+        Args:
+            request: The request of this attempt.
+            resend_count: How many attempts went before.
+            now: The present moment, on the caller's clock.
+        """
+        return AttemptTrace(self._telemetry, self._operation, request, self.context, resend_count, now)
+
+    def _event(self, name: str, attributes: dict[str, AttributeValue]) -> None:
         """Emit an event on the call."""
         if self.span.is_recording():
             self._telemetry.emit(name, attributes, self.span, self.context)
@@ -54,31 +70,42 @@ class CallTrace:
         attributes: dict[str, AttributeValue] = {names.STATUS_RULE: verdict.rule}
         if verdict.retry_after is not None:
             attributes[names.WAIT_MS] = milliseconds(verdict.retry_after)
-        self.event(names.EVENT_RATE_LIMIT_HIT, attributes)
+        self._event(names.EVENT_RATE_LIMIT_HIT, attributes)
 
     def duplicate(self, verdict: Verdict) -> None:
         """Insider says: I have this already."""
-        self.event(names.EVENT_SERVER_DUPLICATE, {names.STATUS_RULE: verdict.rule})
+        self._event(names.EVENT_SERVER_DUPLICATE, {names.STATUS_RULE: verdict.rule})
         labels = {names.OPERATION: self._operation.name, names.DUPLICATE_SOURCE: "server"}
         self._telemetry.instruments.duplicates.add(1, labels, self.context)
 
-    def start_wait(self, seconds: float, reason: str, source: str) -> Span:
-        """Open the span of a wait.
+    def refused(self, verdict: Verdict) -> None:
+        """The call is not sent: its pool is closed until after the deadline."""
+        attributes: dict[str, AttributeValue] = {names.STATUS_RULE: verdict.rule}
+        if verdict.retry_after is not None:
+            attributes[names.WAIT_MS] = milliseconds(verdict.retry_after)
+        self._event(names.EVENT_RATE_LIMIT_REFUSED, attributes)
+
+    def start_wait(self, seconds: float, reason: str, source: str, verdict: Verdict | None) -> Span:
+        """Say that the call will wait, and open the span of the wait.
 
         Args:
             seconds: Its planned length.
             reason: What it is for.
             source: What decided its length.
+            verdict: What made it necessary; None before the first attempt.
         """
         labels: dict[str, AttributeValue] = {names.WAIT_REASON: reason, names.WAIT_SOURCE: source}
         self._telemetry.instruments.wait_duration.record(
             seconds, {names.OPERATION: self._operation.name, **labels}, self.context
         )
+        attributes = {**labels, names.WAIT_MS: milliseconds(seconds)}
+        if source == "limiter":
+            self._event(names.EVENT_RATE_LIMIT_WAITED, attributes)
+        elif verdict is not None:
+            category = verdict.category.value
+            self._event(names.EVENT_RETRY_SCHEDULED, {names.STATUS_CATEGORY: category, **attributes})
         return self._telemetry.tracer.start_span(
-            "insider wait",
-            context=self.context,
-            kind=SpanKind.INTERNAL,
-            attributes={**labels, names.WAIT_MS: milliseconds(seconds)},
+            "insider wait", context=self.context, kind=SpanKind.INTERNAL, attributes=attributes
         )
 
     def finish(
@@ -103,6 +130,7 @@ class CallTrace:
             waited: Seconds spent waiting.
             now: The present moment, on the caller's clock.
         """
+        self.ended = True
         labels: dict[str, str] = {names.OPERATION: self._operation.name, names.OUTCOME: outcome}
         if verdict is not None:
             labels[names.STATUS_CATEGORY] = verdict.category.value
@@ -116,6 +144,7 @@ class CallTrace:
                 self.span.set_attributes(_records(verdict))
             if stopped is not None:
                 self.span.set_attribute(names.RETRY_STOPPED, stopped)
+                self._event(names.EVENT_RETRY_STOPPED, {names.RETRY_STOPPED: stopped})
             if failed and verdict is not None:
                 self.span.set_attribute(names.ERROR_TYPE, verdict.category.value)
                 self.span.set_status(_ERROR)

@@ -1,0 +1,53 @@
+"""What an exchange asks its driver to do. Everything that blocks or awaits is one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send a request; answered with the response, its body not yet read."""
+
+    request: httpx.Request
+
+
+@dataclass(frozen=True, slots=True)
+class Iterate:
+    """Answered with an iterator over a stream."""
+
+    stream: Any
+
+
+@dataclass(frozen=True, slots=True)
+class NextChunk:
+    """Answered with the next bytes of an iterator, or None at its end."""
+
+    iterator: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close a stream."""
+
+    stream: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Sleep."""
+
+    seconds: float
+
+
+Effect = Transmit | Iterate | NextChunk | Close | Sleep
+
+Effects = Generator[Effect, Any, T]
+"""A course of effects that ends with a ``T``."""

@@ -1,0 +1,120 @@
+"""What all calls through one transport or instrumentor share."""
+
+from __future__ import annotations
+
+import random as random_module
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, get_value
+
+from insider_otel.api.operations import Operation, find, hosts
+from insider_otel.http.scope import RequestScope
+from insider_otel.policy import testing_mode
+from insider_otel.policy.call import CallMachine, plan_call
+from insider_otel.policy.settings import Events, Mode, Settings
+from insider_otel.state.memory import PROCESS_STATE, MemoryState
+from insider_otel.telemetry.telemetry import NO_TELEMETRY, Telemetry
+
+if TYPE_CHECKING:
+    import httpx
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+_SUPPRESSING = (_SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
+
+
+class Engine:
+    """Settings, telemetry, shared state, clock and chance of all calls through one transport or instrumentor.
+
+    Args:
+        settings: The app's settings; read from the environment by default.
+        tracer_provider: Where spans go; the global provider by default.
+        meter_provider: Where metrics go; the global provider by default.
+        logger_provider: Where log-based events go; the global provider by default.
+        clock: Returns seconds; only differences matter.
+        random: Returns a float from 0 up to, but not including, 1.
+    """
+
+    __slots__ = ("_addresses", "clock", "random", "settings", "state", "telemetry")
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        clock: Callable[[], float] | None = None,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        self.settings = Settings.from_env() if settings is None else settings
+        self.telemetry = Telemetry.to(
+            tracer_provider,
+            meter_provider,
+            logger_provider,
+            span_events=self.settings.events is not Events.LOG,
+            log_events=self.settings.events is not Events.SPAN,
+        )
+        self.clock = clock or time.monotonic
+        self.random = random or random_module.random
+        # Moments of another clock mean nothing to the rest of the process.
+        self.state = PROCESS_STATE if clock is None else MemoryState()
+        self._addresses = {**{host: host for host in hosts()}, **self.settings.hosts}
+
+    def insider_host(self, url: httpx.URL) -> str | None:
+        """The Insider host that ``url`` leads to, ``*`` for any of them, or None if it leads elsewhere."""
+        host = url.host
+        target = self._addresses.get(host)
+        if target is None and self.settings.hosts and url.port is not None:
+            target = self._addresses.get(f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}")
+        return target
+
+    def operation_of(self, request: httpx.Request) -> Operation | None:
+        """The operation that ``request`` calls, or None if it does not go to Insider."""
+        target = self.insider_host(request.url)
+        return None if target is None else find(request.method, target, request.url.path)
+
+    def telemetry_for(self, request: httpx.Request) -> Telemetry:
+        """Where the call's telemetry goes: nowhere if the app suppresses instrumentation or excludes the URL."""
+        if any(get_value(key) for key in _SUPPRESSING):
+            return NO_TELEMETRY
+        if self.telemetry.excluded is not None and self.telemetry.excluded.search(str(request.url)):
+            return NO_TELEMETRY
+        return self.telemetry
+
+    def machine(self, operation: Operation, *, replayable: bool, deadline: float | None) -> CallMachine:
+        """The machine that decides one call.
+
+        Args:
+            operation: The operation called.
+            replayable: Whether the body can be sent a second time.
+            deadline: Moment on ``clock`` at which the call must be over; None for no bound.
+        """
+        testing = testing_mode.current()
+        plan = plan_call(
+            self.settings,
+            operation,
+            replayable=replayable,
+            deadline=deadline,
+            max_attempts=None if testing is None else testing.attempts,
+        )
+        return CallMachine(plan, self.state.budget(operation.host), self.random)
+
+    def deadline(self, scope: RequestScope | None, now: float) -> float | None:
+        """Moment on ``clock`` at which a call that starts now must be over.
+
+        The request's scope rules where there is one; elsewhere the setting does.
+
+        Args:
+            scope: The scope the call is made in.
+            now: The present moment on ``clock``.
+        """
+        if self.settings.mode is Mode.OBSERVE:
+            return None
+        seconds = scope.remaining if scope is not None else None
+        if seconds is None:
+            seconds = self.settings.deadline
+        return None if seconds is None else now + seconds

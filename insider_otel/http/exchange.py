@@ -1,0 +1,302 @@
+"""One call over HTTP: the machine's decisions carried out, traced and recorded, without any I/O of its own.
+
+``Exchange.run`` is a generator of effects. The sync and the async driver carry the effects out and send back what they
+brought, so that the course of a call is written once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, attach, detach, set_value
+
+from insider_otel.api.classify import classify
+from insider_otel.api.operations import Operation
+from insider_otel.api.responses import answer_is_ambiguous, may_have_arrived
+from insider_otel.api.verdict import Category, Verdict
+from insider_otel.http import local
+from insider_otel.http.body import PREFIX_LIMIT, decoded_prefix, is_opaque
+from insider_otel.http.effects import Close, Effects, Iterate, NextChunk, Sleep, Transmit
+from insider_otel.http.engine import Engine
+from insider_otel.http.family import Family
+from insider_otel.http.record import Call, attach_record
+from insider_otel.http.scope import current_scope
+from insider_otel.policy import testing_mode
+from insider_otel.policy.call import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
+from insider_otel.state.credential import fingerprint
+from insider_otel.telemetry.call import CallTrace
+
+if TYPE_CHECKING:
+    import httpx
+
+ATTEMPT = "insider_otel.attempt"
+"""Extension of a request that is an attempt already: a second transport of ours under the first lets it through."""
+
+_SWITCHING_PROTOCOLS = 101
+_FIRST_ERROR = 400
+
+
+class _Answer(NamedTuple):
+    """What an attempt brought.
+
+    Attributes:
+        verdict: What it means.
+        ambiguous: Whether Insider may have processed the request without our knowing.
+        broken: The error in which the body ended, if it did.
+    """
+
+    verdict: Verdict
+    ambiguous: bool = False
+    broken: Exception | None = None
+
+
+class Exchange:
+    """One call.
+
+    Args:
+        engine: What it shares with others.
+        family: The httpx it is made with.
+        request: The app's request; never changed, never sent itself.
+        operation: The operation it calls.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_engine",
+        "_exception",
+        "_family",
+        "_machine",
+        "_operation",
+        "_rate_limited",
+        "_record",
+        "_request",
+        "_response",
+        "_rest",
+        "_scope",
+        "_trace",
+        "_verdict",
+        "_waited",
+    )
+
+    def __init__(self, engine: Engine, family: Family, request: httpx.Request, operation: Operation) -> None:
+        now = engine.clock()
+        self._engine = engine
+        self._family = family
+        self._request = request
+        self._operation = operation
+        self._scope = current_scope()
+        self._deadline = engine.deadline(self._scope, now)
+        self._machine = engine.machine(operation, replayable=family.is_replayable(request), deadline=self._deadline)
+        self._trace = CallTrace(engine.telemetry_for(request), operation, now)
+        self._verdict: Verdict | None = None
+        self._response: httpx.Response | None = None
+        self._rest: Any = None
+        self._exception: Exception | None = None
+        self._record: Call | None = None
+        self._waited = 0.0
+        self._rate_limited = 0
+
+    def run(self) -> Effects[httpx.Response]:
+        """The course of the call, from the first step to the response or exception that the app gets."""
+        token = attach(self._trace.context)
+        try:
+            step = self._machine.start()
+            while True:
+                match step:
+                    case Admit():
+                        step = self._machine.admit(self._blocked_until(), self._engine.clock())
+                    case Send():
+                        step = yield from self._attempt(step)
+                    case Wait():
+                        yield from self._wait(step)
+                        step = self._machine.resume()
+                    case Refuse():
+                        return self._refuse(step)
+                    case Done():
+                        return self._conclude(step.stopped)
+        except BaseException as exc:
+            self._abandon(exc)
+            raise
+        finally:
+            detach(token)
+            # The exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            self._exception = None
+
+    def _attempt(self, step: Send) -> Effects[Step]:
+        if self._verdict is not None:
+            self._trace.retried(self._verdict)
+        if self._response is not None:
+            # Nobody will read the last answer any more, and its connection is needed.
+            yield Close(self._response.stream)
+        self._response = self._exception = self._rest = None
+        request = self._fresh_request()
+        trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
+        # One CLIENT span for one attempt: what would make another, below us, is told not to.
+        token = attach(set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, trace.context))
+        try:
+            response = yield Transmit(request)
+            answer = yield from self._read(response)
+        except Exception as exc:
+            answer = _Answer(classify(None, exception=exc), may_have_arrived(exc), exc)
+            trace.unanswered(exc, answer.verdict, self._engine.clock())
+        except BaseException:
+            trace.cancelled(self._engine.clock())
+            raise
+        else:
+            self._response = response
+            trace.answered(response, answer.verdict, answer.broken, self._engine.clock())
+        finally:
+            detach(token)
+        self._exception = answer.broken
+        return self._judge(answer)
+
+    def _judge(self, answer: _Answer) -> Step:
+        now = self._engine.clock()
+        verdict = self._verdict = answer.verdict
+        if verdict.category is Category.RATE_LIMIT:
+            self._rate_limited += 1
+            self._trace.rate_limited(verdict)
+            seconds = self._machine.block(verdict)
+            if seconds is not None:
+                self._engine.state.block(self._pool_key(), now + seconds, now)
+        elif verdict.category is Category.DUPLICATE:
+            self._trace.duplicate(verdict)
+        return self._machine.answered(verdict, now, ambiguous=answer.ambiguous)
+
+    def _fresh_request(self) -> httpx.Request:
+        """A request of its own for one attempt: what is below may change it, and its trace headers are its own."""
+        app = self._request
+        extensions: dict[str, Any] = {**app.extensions, ATTEMPT: True}
+        if self._deadline is not None:
+            left = self._deadline - self._engine.clock()
+            timeouts = app.extensions.get("timeout", {})
+            extensions["timeout"] = {
+                phase: left if timeouts.get(phase) is None else min(timeouts[phase], left)
+                for phase in ("connect", "read", "write", "pool")
+            }
+        request: httpx.Request = self._family.module.Request(
+            app.method, app.url, headers=app.headers, stream=app.stream, extensions=extensions
+        )
+        return request
+
+    def _read(self, response: httpx.Response) -> Effects[_Answer]:
+        """Read as much of the body as a verdict needs, and leave all of it for the app."""
+        status = response.status_code
+        if status == _SWITCHING_PROTOCOLS:
+            return _Answer(classify(status, headers=response.headers))
+        stream: Any = response.stream
+        iterator = yield Iterate(stream)
+        chunks: list[bytes] = []
+        wanted = 0 if is_opaque(response) else PREFIX_LIMIT
+        broken: Exception | None = None
+        try:
+            while wanted > 0:
+                chunk = yield NextChunk(iterator)
+                if chunk is None:
+                    break
+                chunks.append(chunk)
+                wanted -= len(chunk)
+        except Exception as exc:
+            broken = exc
+        raw = b"".join(chunks)
+        if wanted > 0:
+            yield Close(stream)
+            response.stream = self._family.module.ByteStream(raw)
+        else:
+            self._rest = self._family.RestOfBody(chunks, iterator, stream, self._body_is_over)
+            response.stream = self._rest
+        if broken is not None and status < _FIRST_ERROR:
+            # A success that broke off leaves open what it would have said; a refusal is one without its body too.
+            return _Answer(classify(None, exception=broken), True, broken)
+        body = decoded_prefix(self._family.module, response, raw)
+        truncated = broken is not None or wanted <= 0 or len(body) >= PREFIX_LIMIT
+        verdict = classify(status, body, headers=response.headers, truncated=truncated)
+        return _Answer(verdict, answer_is_ambiguous(status), broken)
+
+    def _wait(self, step: Wait) -> Effects[None]:
+        span = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, self._verdict)
+        testing = testing_mode.current()
+        try:
+            if testing is None or testing.sleep:
+                yield Sleep(step.seconds)
+        finally:
+            span.end()
+        self._waited += step.seconds
+
+    def _blocked_until(self) -> float | None:
+        state = self._engine.state
+        return state.blocked_until(self._pool_key()) if state.has_blocks else None
+
+    def _pool_key(self) -> tuple[str, bytes]:
+        return self._operation.pool, fingerprint(self._operation, self._request.headers)
+
+    def _refuse(self, step: Refuse) -> httpx.Response:
+        """Answer in Insider's place: its limit is closed until after the deadline."""
+        verdict = local.rate_limit_refused(step.retry_after)
+        self._rate_limited += 1
+        self._trace.refused(verdict)
+        response = local.response(self._family.module, self._request, 429, "refused", verdict)
+        attach_record(response, self._close_record(verdict, None))
+        self._finish()
+        return response
+
+    def _conclude(self, stopped: Stop | None) -> httpx.Response:
+        """Give the app what the last attempt brought."""
+        if self._response is None and self._exception is None:
+            self._verdict = local.DEADLINE_PASSED
+            self._exception = self._family.module.ConnectTimeout(self._verdict.advice, request=self._request)
+        assert self._verdict is not None
+        record = self._close_record(self._verdict, stopped)
+        if self._exception is not None:
+            attach_record(self._exception, record)
+            self._finish()
+            raise self._exception
+        assert self._response is not None
+        attach_record(self._response, record)
+        if self._rest is None:
+            self._finish()
+        return self._response
+
+    def _close_record(self, verdict: Verdict, stopped: Stop | None) -> Call:
+        self._record = Call(
+            operation=self._operation,
+            verdict=verdict,
+            outcome=outcome_of(verdict),
+            attempts=self._machine.attempts,
+            waited=self._waited,
+            stopped=stopped,
+        )
+        return self._record
+
+    def _body_is_over(self, error: Exception | None) -> None:
+        """The app has read, closed or dropped the rest of a long body."""
+        if self._record is None or self._trace.ended:
+            return
+        if error is not None:
+            self._close_record(classify(None, exception=error), None)
+        self._finish()
+
+    def _abandon(self, exc: BaseException) -> None:
+        """The course was left by an exception: the one the app gets anyway, a cancellation, or a sleep that failed."""
+        if self._trace.ended:
+            return
+        if isinstance(exc, Exception):
+            self._close_record(classify(None, exception=exc), None)
+        self._finish()
+
+    def _finish(self) -> None:
+        """End the trace, and count the call in its scope. Without a record the call was cancelled."""
+        record = self._record
+        self._trace.finish(
+            outcome=Outcome.CANCELLED.value if record is None else record.outcome.value,
+            verdict=self._verdict if record is None else record.verdict,
+            failed=record is not None and record.outcome is not Outcome.SUCCEEDED,
+            stopped=None if record is None or record.stopped is None else record.stopped.value,
+            attempts=self._machine.attempts,
+            waited=self._waited,
+            now=self._engine.clock(),
+        )
+        if self._scope is not None:
+            self._scope.record(
+                record, attempts=self._machine.attempts, waited=self._waited, rate_limited=self._rate_limited
+            )

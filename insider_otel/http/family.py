@@ -1,0 +1,53 @@
+"""httpx and httpx2: the same API with other classes, so each is taken from the request's own module."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from insider_otel.http.body import RestOfBody, rest_of_body
+
+if TYPE_CHECKING:
+    import httpx
+
+NAMES = ("httpx", "httpx2")
+
+
+class Family:
+    """The classes of the httpx that a request belongs to.
+
+    Args:
+        module: The module ``httpx`` or ``httpx2``.
+    """
+
+    __slots__ = ("RestOfBody", "module")
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.RestOfBody: type[RestOfBody] = rest_of_body(module)
+
+    def is_replayable(self, request: httpx.Request) -> bool:
+        """Whether the request's body can be sent a second time: bytes can, a generator or a file cannot."""
+        return isinstance(request.stream, self.module.ByteStream)
+
+
+def family_of(request: httpx.Request) -> Family:
+    """The family of a request.
+
+    Args:
+        request: A request of httpx or httpx2, or of a class derived from theirs.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    for base in type(request).__mro__:
+        name = base.__module__.partition(".")[0]
+        if name in NAMES:
+            return _family(name)
+    raise TypeError(f"{type(request).__qualname__} is no request of httpx or httpx2")
+
+
+@cache
+def _family(name: str) -> Family:
+    return Family(sys.modules[name])

@@ -1,0 +1,106 @@
+"""InsiderInstrumentor: every httpx and httpx2 client of the process, Insider hosts only."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.utils import unwrap
+from wrapt import wrap_function_wrapper
+
+from insider_otel.http.engine import Engine
+from insider_otel.http.family import NAMES
+from insider_otel.http.transport import AsyncInsiderTransport, InsiderTransport
+from insider_otel.policy.settings import Mode, Settings
+
+# The one place in a client that every request passes and that lies above whatever transport the client uses. The stock
+# instrumentations wrap transports, so they are always below us, whoever came first.
+_WRAPPED = "_transport_for_url"
+_TRANSPORTS = {"Client": InsiderTransport, "AsyncClient": AsyncInsiderTransport}
+
+_engines: dict[type[BaseInstrumentor], Engine] = {}
+"""The engines of the instrumentors that are on; the clients use the one that came last."""
+
+
+def _clients() -> Iterator[tuple[type, Any]]:
+    """Every client class there is, with the transport of ours that fits it."""
+    for name in NAMES:
+        if importlib.util.find_spec(name) is None:
+            continue
+        module = importlib.import_module(name)
+        for client_name, transport_class in _TRANSPORTS.items():
+            client_class = getattr(module, client_name)
+            if not hasattr(client_class, _WRAPPED):
+                raise RuntimeError(
+                    f"{name} {getattr(module, '__version__', '')} has no {client_name}.{_WRAPPED}, which insider-otel "
+                    f"instruments; install an earlier {name}, or pass InsiderTransport to each client"
+                )
+            yield client_class, transport_class
+
+
+def _wrapper(transport_class: Any) -> Callable[..., Any]:
+    def transport_for_url(wrapped: Callable[..., Any], client: Any, args: Any, kwargs: Any) -> Any:
+        transport = wrapped(*args, **kwargs)
+        engine = next(reversed(_engines.values()), None)
+        if engine is None or engine.insider_host(args[0] if args else kwargs["url"]) is None:
+            return transport
+        if isinstance(transport, transport_class):
+            return transport
+        return transport_class.sharing(engine, transport)
+
+    return transport_for_url
+
+
+class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Instruments every httpx and httpx2 client of the process, made before or after; requests to other hosts pass.
+
+        InsiderInstrumentor().instrument()
+
+    ``instrument`` takes these keywords:
+
+    * ``settings``: the app's ``Settings``; read from the ``INSIDER_OTEL_*`` variables by default.
+    * ``tracer_provider``, ``meter_provider``, ``logger_provider``: where telemetry goes; the global ones by default.
+
+    It composes with ``HTTPXClientInstrumentor`` and ``HTTPX2ClientInstrumentor`` in any order: they trace the requests
+    to other hosts, and stay silent under ours.
+    """
+
+    _instance = None
+    _default_mode = Mode.ENFORCE
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """The range of httpx that is supported."""
+        return ("httpx >= 0.27, < 1",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        settings = kwargs.get("settings")
+        engine = Engine(
+            Settings.from_env(mode=self._default_mode) if settings is None else settings,
+            tracer_provider=kwargs.get("tracer_provider"),
+            meter_provider=kwargs.get("meter_provider"),
+            logger_provider=kwargs.get("logger_provider"),
+        )
+        if not _engines:
+            for client_class, transport_class in list(_clients()):
+                wrap_function_wrapper(client_class, _WRAPPED, _wrapper(transport_class))
+        _engines[type(self)] = engine
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        del _engines[type(self)]
+        if not _engines:
+            for client_class, _ in _clients():
+                unwrap(client_class, _WRAPPED)
+
+
+class ZeroCodeInstrumentor(InsiderInstrumentor):
+    """What ``opentelemetry-instrument`` turns on: it observes.
+
+    An instrumentation must not change what an app does unasked. ``INSIDER_OTEL_MODE=enforce``, or calling
+    ``InsiderInstrumentor().instrument()`` in code, turns the policies on.
+    """
+
+    _instance = None
+    _default_mode = Mode.OBSERVE

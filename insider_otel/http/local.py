@@ -1,0 +1,56 @@
+"""What the library says itself, in Insider's place: always marked as such, so that nobody takes it for Insider's word."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from insider_otel.api.verdict import Category, Fault, Retry, Verdict
+
+if TYPE_CHECKING:
+    import httpx
+
+HEADER = "x-insider-otel"
+"""Header of every response that was made here; says what kind it is."""
+
+DEADLINE_PASSED = Verdict(
+    category=Category.TIMEOUT,
+    rule="local.deadline",
+    fault=Fault.CALLER,
+    retry=Retry.BACKOFF,
+    advice="The deadline had passed before the call was sent. Call Insider earlier, or allow the request more time.",
+)
+"""The deadline had passed before the first attempt; nothing was sent."""
+
+
+def rate_limit_refused(retry_after: float) -> Verdict:
+    """The pool is closed for longer than the call may wait; nothing was sent.
+
+    Args:
+        retry_after: Seconds until the pool is open again.
+    """
+    return Verdict(
+        category=Category.RATE_LIMIT,
+        rule="local.rate_limit",
+        fault=Fault.CALLER,
+        retry=Retry.AFTER_WINDOW,
+        retry_after=retry_after,
+        advice="Insider closed this rate limit for a while, and it opens after the deadline. Send less, or later.",
+    )
+
+
+def response(module: Any, request: httpx.Request, status: int, kind: str, verdict: Verdict) -> httpx.Response:
+    """A real response of the client's own module, made here.
+
+    Args:
+        module: The client's httpx or httpx2.
+        request: The app's request.
+        status: HTTP status.
+        kind: What it is, for the ``x-insider-otel`` header.
+        verdict: What it means.
+    """
+    headers = {HEADER: kind}
+    if verdict.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(verdict.retry_after))
+    made: httpx.Response = module.Response(status, headers=headers, json={"message": verdict.advice}, request=request)
+    return made

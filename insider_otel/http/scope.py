@@ -1,0 +1,133 @@
+"""The scope of one incoming request: its deadline, and the summary of the calls made in it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from insider_otel.api.verdict import Category
+from insider_otel.http.record import Call
+from insider_otel.policy.call import Outcome
+from insider_otel.telemetry import attributes as names
+from insider_otel.telemetry.call import milliseconds
+
+
+class RequestScope:
+    """What the calls of one incoming request share. Open it with ``request_scope``.
+
+    Args:
+        deadline: Seconds from now by which every call in the scope must be over; None for no bound.
+        clock: Returns seconds; only differences matter.
+        outer: The scope that this one was opened in; it counts the calls too.
+    """
+
+    __slots__ = ("_clock", "_closed", "_ends", "_lock", "_outer", "_summary")
+
+    def __init__(
+        self, deadline: float | None, clock: Callable[[], float] = time.monotonic, outer: RequestScope | None = None
+    ) -> None:
+        self._clock = clock
+        self._outer = outer
+        self._ends = None if deadline is None else clock() + deadline
+        self._closed = False
+        self._lock = threading.Lock()
+        self._summary = dict.fromkeys(
+            (
+                names.REQUEST_CALLS,
+                names.REQUEST_FAILED_CALLS,
+                names.REQUEST_RETRIES,
+                names.REQUEST_DUPLICATES,
+                names.REQUEST_RATE_LIMITED,
+                names.REQUEST_DEFERRED,
+                names.REQUEST_WAIT_MS,
+            ),
+            0,
+        )
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left until the deadline, negative once it has passed; None without one, or after the scope ended.
+
+        Work that outlives its request, in a thread or task that copied its context, has no deadline of the request's.
+        """
+        if self._ends is None or self._closed:
+            return None
+        return self._ends - self._clock()
+
+    def summary(self) -> dict[str, int]:
+        """The ``insider.request.*`` attributes for the server span."""
+        with self._lock:
+            return dict(self._summary)
+
+    def record(self, call: Call | None, *, attempts: int, waited: float, rate_limited: int) -> None:
+        """Add one call to the summary.
+
+        Args:
+            call: Its record; None for a call that was cancelled before it had one.
+            attempts: Attempts made.
+            waited: Seconds waited.
+            rate_limited: How often Insider, or the local limit, said "too many".
+        """
+        with self._lock:
+            if self._closed:
+                return
+            summary = self._summary
+            summary[names.REQUEST_CALLS] += 1
+            summary[names.REQUEST_RETRIES] += max(attempts - 1, 0)
+            summary[names.REQUEST_WAIT_MS] += milliseconds(waited)
+            summary[names.REQUEST_RATE_LIMITED] += rate_limited
+            if call is not None:
+                summary[names.REQUEST_FAILED_CALLS] += call.outcome in {Outcome.FAILED, Outcome.PARTLY_FAILED}
+                summary[names.REQUEST_DUPLICATES] += call.verdict.category is Category.DUPLICATE
+                summary[names.REQUEST_DEFERRED] += call.outcome is Outcome.DEFERRED
+        if self._outer is not None:
+            self._outer.record(call, attempts=attempts, waited=waited, rate_limited=rate_limited)
+
+    def close(self) -> None:
+        """End the scope: its deadline binds no longer, and later calls are not counted."""
+        with self._lock:
+            self._closed = True
+
+
+_current: ContextVar[RequestScope | None] = ContextVar("insider_otel_request_scope", default=None)
+
+
+def current_scope() -> RequestScope | None:
+    """The scope that calls made here belong to."""
+    return _current.get()
+
+
+@contextmanager
+def request_scope(
+    deadline: float | None = None, *, clock: Callable[[], float] = time.monotonic
+) -> Iterator[RequestScope]:
+    """Bound the Insider calls made in the block, and sum them up. The web adapters open one for each request.
+
+    A scope within a scope cannot outlast it, and its calls count in both.
+
+    Args:
+        deadline: Seconds that the calls in the block may take, from now; None for no bound.
+        clock: Returns seconds; only differences matter.
+
+    Yields:
+        The scope; ``scope.summary()`` gives the attributes for the server span.
+
+    Raises:
+        ValueError: ``deadline`` is not a number of seconds.
+    """
+    if deadline is not None and not deadline >= 0:
+        raise ValueError(f"deadline is {deadline!r}; it accepts seconds from 0 up, or None for no bound")
+    outer = _current.get()
+    left = outer.remaining if outer is not None else None
+    if left is not None:
+        deadline = left if deadline is None else min(deadline, left)
+    scope = RequestScope(deadline, clock, outer)
+    token = _current.set(scope)
+    try:
+        yield scope
+    finally:
+        scope.close()
+        _current.reset(token)

@@ -1,0 +1,256 @@
+"""InsiderTransport and AsyncInsiderTransport: the two short loops that carry a call's effects out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import httpx
+
+from insider_otel.http.effects import Close, Effect, Effects, Iterate, NextChunk, Sleep, Transmit
+from insider_otel.http.engine import Engine
+from insider_otel.http.exchange import ATTEMPT, Exchange
+from insider_otel.http.family import family_of
+from insider_otel.policy.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx2
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+    # To a type checker our transports belong to both families; at run time httpx2 need not be there.
+    class _BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):
+        def handle_request(self, request: Any) -> Any: ...
+
+    class _AsyncBaseTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request: Any) -> Any: ...
+
+else:
+    _BaseTransport = httpx.BaseTransport
+    _AsyncBaseTransport = httpx.AsyncBaseTransport
+
+T = TypeVar("T")
+
+
+def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
+    """The course of the call that ``request`` makes; None if it is not for us."""
+    if ATTEMPT in request.extensions:
+        return None
+    operation = engine.operation_of(request)
+    if operation is None:
+        return None
+    return Exchange(engine, family_of(request), request, operation).run()
+
+
+class InsiderTransport(_BaseTransport):
+    """Wraps a transport of httpx or httpx2, and makes each Insider call that passes one honest trace.
+
+    Requests to other hosts pass untouched.
+
+        client = httpx.Client(transport=InsiderTransport(httpx.HTTPTransport()))
+
+    Args:
+        transport: What sends.
+        settings: The app's settings; read from the ``INSIDER_OTEL_*`` variables by default.
+        tracer_provider: Where spans go; the global provider by default.
+        meter_provider: Where metrics go; the global provider by default.
+        logger_provider: Where log-based events go; the global provider by default.
+        clock: Returns seconds; only differences matter. A transport with a clock of its own shares nothing with others.
+        sleep: Sleeps for a number of seconds.
+        random: Returns a float from 0 up to, but not including, 1.
+
+    Raises:
+        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
+    """
+
+    def __init__(
+        self,
+        transport: httpx.BaseTransport | httpx2.BaseTransport,
+        *,
+        settings: Settings | None = None,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        self._transport: Any = transport
+        self._sleep = sleep
+        self._engine = Engine(
+            settings,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            logger_provider=logger_provider,
+            clock=clock,
+            random=random,
+        )
+
+    @classmethod
+    def sharing(cls, engine: Engine, transport: Any, sleep: Callable[[float], object] = time.sleep) -> Self:
+        """A transport that shares ``engine`` with others."""
+        made = cls.__new__(cls)
+        made._transport = transport
+        made._sleep = sleep
+        made._engine = engine
+        return made
+
+    def handle_request(self, request: Any) -> Any:
+        """Send ``request``, as often as it takes and is allowed."""
+        effects = _exchange(self._engine, request)
+        if effects is None:
+            return self._transport.handle_request(request)
+        return self._drive(effects)
+
+    def _drive(self, effects: Effects[T]) -> T:
+        try:
+            effect = next(effects)
+            while True:
+                try:
+                    brought = self._carry_out(effect)
+                except BaseException as exc:
+                    effect = effects.throw(exc)
+                else:
+                    effect = effects.send(brought)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def _carry_out(self, effect: Effect) -> Any:
+        match effect:
+            case Transmit(request):
+                return self._transport.handle_request(request)
+            case Iterate(stream):
+                return iter(stream)
+            case NextChunk(iterator):
+                return next(iterator, None)
+            case Close(stream):
+                return stream.close()
+            case Sleep(seconds):
+                return self._sleep(seconds)
+
+    def __enter__(self) -> Self:
+        self._transport.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._transport.__exit__(exc_type, exc_value, traceback)
+
+    def close(self) -> None:
+        """Close the wrapped transport."""
+        self._transport.close()
+
+
+async def _sleep(seconds: float) -> None:
+    """Sleep in whatever event loop runs: anyio, which httpx is built on, knows which."""
+    from anyio import sleep
+
+    await sleep(seconds)
+
+
+class AsyncInsiderTransport(_AsyncBaseTransport):
+    """``InsiderTransport`` for async clients, in asyncio and trio.
+
+        client = httpx.AsyncClient(transport=AsyncInsiderTransport(httpx.AsyncHTTPTransport()))
+
+    Args:
+        transport: What sends.
+        settings: The app's settings; read from the ``INSIDER_OTEL_*`` variables by default.
+        tracer_provider: Where spans go; the global provider by default.
+        meter_provider: Where metrics go; the global provider by default.
+        logger_provider: Where log-based events go; the global provider by default.
+        clock: Returns seconds; only differences matter. A transport with a clock of its own shares nothing with others.
+        sleep: Sleeps for a number of seconds, and is awaited.
+        random: Returns a float from 0 up to, but not including, 1.
+
+    Raises:
+        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
+    """
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport,
+        *,
+        settings: Settings | None = None,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[object]] = _sleep,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        self._transport: Any = transport
+        self._sleep = sleep
+        self._engine = Engine(
+            settings,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            logger_provider=logger_provider,
+            clock=clock,
+            random=random,
+        )
+
+    @classmethod
+    def sharing(cls, engine: Engine, transport: Any, sleep: Callable[[float], Awaitable[object]] = _sleep) -> Self:
+        """A transport that shares ``engine`` with others."""
+        made = cls.__new__(cls)
+        made._transport = transport
+        made._sleep = sleep
+        made._engine = engine
+        return made
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send ``request``, as often as it takes and is allowed."""
+        effects = _exchange(self._engine, request)
+        if effects is None:
+            return await self._transport.handle_async_request(request)
+        return await self._drive(effects)
+
+    async def _drive(self, effects: Effects[T]) -> T:
+        try:
+            effect = next(effects)
+            while True:
+                try:
+                    brought = await self._carry_out(effect)
+                except BaseException as exc:
+                    effect = effects.throw(exc)
+                else:
+                    effect = effects.send(brought)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    async def _carry_out(self, effect: Effect) -> Any:
+        match effect:
+            case Transmit(request):
+                return await self._transport.handle_async_request(request)
+            case Iterate(stream):
+                return aiter(stream)
+            case NextChunk(iterator):
+                return await anext(iterator, None)
+            case Close(stream):
+                return await stream.aclose()
+            case Sleep(seconds):
+                return await self._sleep(seconds)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self._transport.__aexit__(exc_type, exc_value, traceback)
+
+    async def aclose(self) -> None:
+        """Close the wrapped transport."""
+        await self._transport.aclose()
