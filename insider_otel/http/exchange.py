@@ -41,13 +41,13 @@ class _Answer(NamedTuple):
 
     Attributes:
         verdict: What it means.
+        result: What the app gets if the call ends here: a response, or the exception that came instead of one.
         ambiguous: Whether Insider may have processed the request without our knowing.
-        broken: The error in which the body ended, if it did.
     """
 
     verdict: Verdict
+    result: httpx.Response | Exception
     ambiguous: bool = False
-    broken: Exception | None = None
 
 
 class Exchange:
@@ -63,18 +63,16 @@ class Exchange:
     __slots__ = (
         "_deadline",
         "_engine",
-        "_exception",
         "_family",
+        "_last",
         "_machine",
         "_operation",
         "_rate_limited",
         "_record",
         "_request",
-        "_response",
         "_rest",
         "_scope",
         "_trace",
-        "_verdict",
         "_waited",
     )
 
@@ -88,10 +86,8 @@ class Exchange:
         self._deadline = engine.deadline(self._scope, now)
         self._machine = engine.machine(operation, replayable=family.is_replayable(request), deadline=self._deadline)
         self._trace = CallTrace(engine.telemetry_for(request), operation, now)
-        self._verdict: Verdict | None = None
-        self._response: httpx.Response | None = None
+        self._last: _Answer | None = None
         self._rest: Any = None
-        self._exception: Exception | None = None
         self._record: Call | None = None
         self._waited = 0.0
         self._rate_limited = 0
@@ -119,16 +115,16 @@ class Exchange:
             raise
         finally:
             detach(token)
-            # The exception's traceback holds this frame; holding the exception in turn would make a cycle.
-            self._exception = None
+            # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            self._last = None
 
     def _attempt(self, step: Send) -> Effects[Step]:
-        if self._verdict is not None:
-            self._trace.retried(self._verdict)
-        if self._response is not None:
-            # Nobody will read the last answer any more, and its connection is needed.
-            yield Close(self._response.stream)
-        self._response = self._exception = self._rest = None
+        if self._last is not None:
+            self._trace.retried(self._last.verdict)
+            if not isinstance(self._last.result, Exception):
+                # Nobody will read the last answer any more, and its connection is needed.
+                yield Close(self._last.result.stream)
+        self._rest = None
         request = self._fresh_request()
         trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
         # One CLIENT span for one attempt: what would make another, below us, is told not to.
@@ -137,22 +133,22 @@ class Exchange:
             response = yield Transmit(request)
             answer = yield from self._read(response)
         except Exception as exc:
-            answer = _Answer(classify(None, exception=exc), may_have_arrived(exc), exc)
+            answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
             trace.unanswered(exc, answer.verdict, self._engine.clock())
         except BaseException:
             trace.cancelled(self._engine.clock())
             raise
         else:
-            self._response = response
-            trace.answered(response, answer.verdict, answer.broken, self._engine.clock())
+            broken = answer.result if isinstance(answer.result, Exception) else None
+            trace.answered(response, answer.verdict, broken, self._engine.clock())
         finally:
             detach(token)
-        self._exception = answer.broken
         return self._judge(answer)
 
     def _judge(self, answer: _Answer) -> Step:
         now = self._engine.clock()
-        verdict = self._verdict = answer.verdict
+        verdict = answer.verdict
+        self._last = answer
         if verdict.category is Category.RATE_LIMIT:
             self._rate_limited += 1
             self._trace.rate_limited(verdict)
@@ -183,7 +179,7 @@ class Exchange:
         """Read as much of the body as a verdict needs, and leave all of it for the app."""
         status = response.status_code
         if status == _SWITCHING_PROTOCOLS:
-            return _Answer(classify(status, headers=response.headers))
+            return _Answer(classify(status, headers=response.headers), response)
         stream: Any = response.stream
         iterator = yield Iterate(stream)
         chunks: list[bytes] = []
@@ -207,14 +203,15 @@ class Exchange:
             response.stream = self._rest
         if broken is not None and status < _FIRST_ERROR:
             # A success that broke off leaves open what it would have said; a refusal is one without its body too.
-            return _Answer(classify(None, exception=broken), True, broken)
+            return _Answer(classify(None, exception=broken), broken, ambiguous=True)
         body = decoded_prefix(self._family.module, response, raw)
         truncated = broken is not None or wanted <= 0 or len(body) >= PREFIX_LIMIT
         verdict = classify(status, body, headers=response.headers, truncated=truncated)
-        return _Answer(verdict, answer_is_ambiguous(status), broken)
+        return _Answer(verdict, broken or response, answer_is_ambiguous(status))
 
     def _wait(self, step: Wait) -> Effects[None]:
-        span = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, self._verdict)
+        cause = None if self._last is None else self._last.verdict
+        span = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause)
         testing = testing_mode.current()
         try:
             if testing is None or testing.sleep:
@@ -242,20 +239,17 @@ class Exchange:
 
     def _conclude(self, stopped: Stop | None) -> httpx.Response:
         """Give the app what the last attempt brought."""
-        if self._response is None and self._exception is None:
-            self._verdict = local.DEADLINE_PASSED
-            self._exception = self._family.module.ConnectTimeout(self._verdict.advice, request=self._request)
-        assert self._verdict is not None
-        record = self._close_record(self._verdict, stopped)
-        if self._exception is not None:
-            attach_record(self._exception, record)
-            self._finish()
-            raise self._exception
-        assert self._response is not None
-        attach_record(self._response, record)
+        last = self._last or self._nothing_sent()
+        attach_record(last.result, self._close_record(last.verdict, stopped))
         if self._rest is None:
             self._finish()
-        return self._response
+        if isinstance(last.result, Exception):
+            raise last.result
+        return last.result
+
+    def _nothing_sent(self) -> _Answer:
+        verdict = local.DEADLINE_PASSED
+        return _Answer(verdict, self._family.module.ConnectTimeout(verdict.advice, request=self._request))
 
     def _close_record(self, verdict: Verdict, stopped: Stop | None) -> Call:
         self._record = Call(
@@ -289,7 +283,7 @@ class Exchange:
         record = self._record
         self._trace.finish(
             outcome=Outcome.CANCELLED.value if record is None else record.outcome.value,
-            verdict=self._verdict if record is None else record.verdict,
+            verdict=None if record is None else record.verdict,
             failed=record is not None and record.outcome is not Outcome.SUCCEEDED,
             stopped=None if record is None or record.stopped is None else record.stopped.value,
             attempts=self._machine.attempts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.instrumentation.utils import unwrap
@@ -13,16 +13,24 @@ from wrapt import wrap_function_wrapper
 
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import NAMES
-from insider_otel.http.transport import AsyncInsiderTransport, InsiderTransport
+from insider_otel.http.transport import AsyncEngineTransport, EngineTransport
 from insider_otel.policy.settings import Mode, Settings
 
 # The one place in a client that every request passes and that lies above whatever transport the client uses. The stock
 # instrumentations wrap transports, so they are always below us, whoever came first.
 _WRAPPED = "_transport_for_url"
-_TRANSPORTS = {"Client": InsiderTransport, "AsyncClient": AsyncInsiderTransport}
+_TRANSPORTS = {"Client": EngineTransport, "AsyncClient": AsyncEngineTransport}
 
-_engines: dict[type[BaseInstrumentor], Engine] = {}
-"""The engines of the instrumentors that are on; the clients use the one that came last."""
+
+class _Installed:
+    """The engines of the instrumentors that are on. The clients use the one that came last."""
+
+    engines: ClassVar[dict[type, Engine]] = {}
+    active: ClassVar[Engine | None] = None
+
+    @classmethod
+    def choose(cls) -> None:
+        cls.active = next(reversed(cls.engines.values()), None)
 
 
 def _clients() -> Iterator[tuple[type, Any]]:
@@ -44,12 +52,12 @@ def _clients() -> Iterator[tuple[type, Any]]:
 def _wrapper(transport_class: Any) -> Callable[..., Any]:
     def transport_for_url(wrapped: Callable[..., Any], client: Any, args: Any, kwargs: Any) -> Any:
         transport = wrapped(*args, **kwargs)
-        engine = next(reversed(_engines.values()), None)
+        engine = _Installed.active
         if engine is None or engine.insider_host(args[0] if args else kwargs["url"]) is None:
             return transport
         if isinstance(transport, transport_class):
             return transport
-        return transport_class.sharing(engine, transport)
+        return transport_class(engine, transport)
 
     return transport_for_url
 
@@ -83,14 +91,16 @@ class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             meter_provider=kwargs.get("meter_provider"),
             logger_provider=kwargs.get("logger_provider"),
         )
-        if not _engines:
+        if not _Installed.engines:
             for client_class, transport_class in list(_clients()):
                 wrap_function_wrapper(client_class, _WRAPPED, _wrapper(transport_class))
-        _engines[type(self)] = engine
+        _Installed.engines[type(self)] = engine
+        _Installed.choose()
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        del _engines[type(self)]
-        if not _engines:
+        del _Installed.engines[type(self)]
+        _Installed.choose()
+        if not _Installed.engines:
             for client_class, _ in _clients():
                 unwrap(client_class, _WRAPPED)
 

@@ -1,4 +1,4 @@
-"""What the library says itself, in Insider's place: always marked as such, so that nobody takes it for Insider's word."""
+"""What the library says itself in Insider's place: marked, so that nobody takes it for Insider's own word."""
 
 from __future__ import annotations
 

@@ -45,58 +45,19 @@ def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
     return Exchange(engine, family_of(request), request, operation).run()
 
 
-class InsiderTransport(_BaseTransport):
-    """Wraps a transport of httpx or httpx2, and makes each Insider call that passes one honest trace.
-
-    Requests to other hosts pass untouched.
-
-        client = httpx.Client(transport=InsiderTransport(httpx.HTTPTransport()))
+class EngineTransport(_BaseTransport):
+    """A transport whose engine is given: what the instrumentor puts in front of a client's own transport.
 
     Args:
+        engine: What its calls share with others.
         transport: What sends.
-        settings: The app's settings; read from the ``INSIDER_OTEL_*`` variables by default.
-        tracer_provider: Where spans go; the global provider by default.
-        meter_provider: Where metrics go; the global provider by default.
-        logger_provider: Where log-based events go; the global provider by default.
-        clock: Returns seconds; only differences matter. A transport with a clock of its own shares nothing with others.
         sleep: Sleeps for a number of seconds.
-        random: Returns a float from 0 up to, but not including, 1.
-
-    Raises:
-        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
     """
 
-    def __init__(
-        self,
-        transport: httpx.BaseTransport | httpx2.BaseTransport,
-        *,
-        settings: Settings | None = None,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-        logger_provider: LoggerProvider | None = None,
-        clock: Callable[[], float] | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-        random: Callable[[], float] | None = None,
-    ) -> None:
-        self._transport: Any = transport
+    def __init__(self, engine: Engine, transport: Any, sleep: Callable[[float], object] = time.sleep) -> None:
+        self._engine = engine
+        self._transport = transport
         self._sleep = sleep
-        self._engine = Engine(
-            settings,
-            tracer_provider=tracer_provider,
-            meter_provider=meter_provider,
-            logger_provider=logger_provider,
-            clock=clock,
-            random=random,
-        )
-
-    @classmethod
-    def sharing(cls, engine: Engine, transport: Any, sleep: Callable[[float], object] = time.sleep) -> Self:
-        """A transport that shares ``engine`` with others."""
-        made = cls.__new__(cls)
-        made._transport = transport
-        made._sleep = sleep
-        made._engine = engine
-        return made
 
     def handle_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
@@ -148,17 +109,12 @@ class InsiderTransport(_BaseTransport):
         self._transport.close()
 
 
-async def _sleep(seconds: float) -> None:
-    """Sleep in whatever event loop runs: anyio, which httpx is built on, knows which."""
-    from anyio import sleep
+class InsiderTransport(EngineTransport):
+    """Wraps a transport of httpx or httpx2, and makes each Insider call that passes one honest trace.
 
-    await sleep(seconds)
+    Requests to other hosts pass untouched.
 
-
-class AsyncInsiderTransport(_AsyncBaseTransport):
-    """``InsiderTransport`` for async clients, in asyncio and trio.
-
-        client = httpx.AsyncClient(transport=AsyncInsiderTransport(httpx.AsyncHTTPTransport()))
+        client = httpx.Client(transport=InsiderTransport(httpx.HTTPTransport()))
 
     Args:
         transport: What sends.
@@ -167,7 +123,7 @@ class AsyncInsiderTransport(_AsyncBaseTransport):
         meter_provider: Where metrics go; the global provider by default.
         logger_provider: Where log-based events go; the global provider by default.
         clock: Returns seconds; only differences matter. A transport with a clock of its own shares nothing with others.
-        sleep: Sleeps for a number of seconds, and is awaited.
+        sleep: Sleeps for a number of seconds.
         random: Returns a float from 0 up to, but not including, 1.
 
     Raises:
@@ -176,19 +132,17 @@ class AsyncInsiderTransport(_AsyncBaseTransport):
 
     def __init__(
         self,
-        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport,
+        transport: httpx.BaseTransport | httpx2.BaseTransport,
         *,
         settings: Settings | None = None,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
         clock: Callable[[], float] | None = None,
-        sleep: Callable[[float], Awaitable[object]] = _sleep,
+        sleep: Callable[[float], object] = time.sleep,
         random: Callable[[], float] | None = None,
     ) -> None:
-        self._transport: Any = transport
-        self._sleep = sleep
-        self._engine = Engine(
+        engine = Engine(
             settings,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
@@ -196,15 +150,29 @@ class AsyncInsiderTransport(_AsyncBaseTransport):
             clock=clock,
             random=random,
         )
+        super().__init__(engine, transport, sleep)
 
-    @classmethod
-    def sharing(cls, engine: Engine, transport: Any, sleep: Callable[[float], Awaitable[object]] = _sleep) -> Self:
-        """A transport that shares ``engine`` with others."""
-        made = cls.__new__(cls)
-        made._transport = transport
-        made._sleep = sleep
-        made._engine = engine
-        return made
+
+async def _sleep(seconds: float) -> None:
+    """Sleep in whatever event loop runs: anyio, which httpx is built on, knows which."""
+    from anyio import sleep
+
+    await sleep(seconds)
+
+
+class AsyncEngineTransport(_AsyncBaseTransport):
+    """``EngineTransport`` for async clients.
+
+    Args:
+        engine: What its calls share with others.
+        transport: What sends.
+        sleep: Sleeps for a number of seconds, and is awaited.
+    """
+
+    def __init__(self, engine: Engine, transport: Any, sleep: Callable[[float], Awaitable[object]] = _sleep) -> None:
+        self._engine = engine
+        self._transport = transport
+        self._sleep = sleep
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
@@ -254,3 +222,45 @@ class AsyncInsiderTransport(_AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the wrapped transport."""
         await self._transport.aclose()
+
+
+class AsyncInsiderTransport(AsyncEngineTransport):
+    """``InsiderTransport`` for async clients, in asyncio and trio.
+
+        client = httpx.AsyncClient(transport=AsyncInsiderTransport(httpx.AsyncHTTPTransport()))
+
+    Args:
+        transport: What sends.
+        settings: The app's settings; read from the ``INSIDER_OTEL_*`` variables by default.
+        tracer_provider: Where spans go; the global provider by default.
+        meter_provider: Where metrics go; the global provider by default.
+        logger_provider: Where log-based events go; the global provider by default.
+        clock: Returns seconds; only differences matter. A transport with a clock of its own shares nothing with others.
+        sleep: Sleeps for a number of seconds, and is awaited.
+        random: Returns a float from 0 up to, but not including, 1.
+
+    Raises:
+        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
+    """
+
+    def __init__(
+        self,
+        transport: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport,
+        *,
+        settings: Settings | None = None,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[object]] = _sleep,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        engine = Engine(
+            settings,
+            tracer_provider=tracer_provider,
+            meter_provider=meter_provider,
+            logger_provider=logger_provider,
+            clock=clock,
+            random=random,
+        )
+        super().__init__(engine, transport, sleep)

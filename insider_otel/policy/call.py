@@ -25,7 +25,7 @@ UNDOCUMENTED_WINDOW = 60.0
 """Seconds to wait after "too many requests" where neither the reply nor the documentation names a window."""
 
 WINDOW_JITTER = 0.1
-"""Share of a rate-limit wait that is added as jitter at most, so that those who waited together do not return together."""
+"""Most of a rate-limit wait that is added as jitter, so that those who waited together do not return together."""
 
 
 class Stop(StrEnum):
@@ -189,7 +189,16 @@ class CallMachine:
         random: Returns a float from 0 up to, but not including, 1.
     """
 
-    __slots__ = ("_ambiguous_since", "_budget", "_plan", "_quick_left", "_random", "_sent_at", "_spread_left", "attempts")
+    __slots__ = (
+        "_ambiguous_since",
+        "_budget",
+        "_plan",
+        "_quick_left",
+        "_random",
+        "_sent_at",
+        "_spread_left",
+        "attempts",
+    )
 
     def __init__(self, plan: CallPlan, budget: RetryBudget, random: Callable[[], float]) -> None:
         self._plan = plan
@@ -310,9 +319,11 @@ class CallMachine:
 
     def _too_late(self, seconds: float, hint: float, now: float) -> Stop | None:
         """Why an attempt ``seconds`` from now would come too late, or None."""
+        window_ends = None
         if self._ambiguous_since is not None and self._plan.resend is Resend.WINDOW:
-            if now + seconds >= self._ambiguous_since + self._plan.duplicate_window:
-                return Stop.DUPLICATE_WINDOW
+            window_ends = self._ambiguous_since + self._plan.duplicate_window
+        if window_ends is not None and now + seconds >= window_ends:
+            return Stop.DUPLICATE_WINDOW
         return None if self._fits(seconds, hint=hint, now=now) else Stop.DEADLINE
 
     def _fits(self, seconds: float, *, hint: float, now: float) -> bool:

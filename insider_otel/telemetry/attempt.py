@@ -43,6 +43,7 @@ class AttemptTrace:
         telemetry: Telemetry,
         operation: Operation,
         request: httpx.Request,
+        *,
         parent: Context,
         resend_count: int,
         now: float,
@@ -98,9 +99,7 @@ class AttemptTrace:
         self.span.set_attributes(described)
         self.span.set_attributes(self._telemetry.headers.of_request(request.headers.multi_items()))
 
-    def answered(
-        self, response: httpx.Response, verdict: Verdict, broken: BaseException | None, now: float
-    ) -> None:
+    def answered(self, response: httpx.Response, verdict: Verdict, broken: BaseException | None, now: float) -> None:
         """Insider answered; the span ends.
 
         Args:

@@ -53,7 +53,9 @@ class CallTrace:
             resend_count: How many attempts went before.
             now: The present moment, on the caller's clock.
         """
-        return AttemptTrace(self._telemetry, self._operation, request, self.context, resend_count, now)
+        return AttemptTrace(
+            self._telemetry, self._operation, request, parent=self.context, resend_count=resend_count, now=now
+        )
 
     def _event(self, name: str, attributes: dict[str, AttributeValue]) -> None:
         """Emit an event on the call."""

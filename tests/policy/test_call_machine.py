@@ -1,0 +1,404 @@
+"""The machine that decides one call, by itself: what it sends, when it waits, why it stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insider_otel.api.operations import Resend
+from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
+from insider_otel.policy.budget import RetryBudget
+from insider_otel.policy.call import (
+    Admit,
+    CallMachine,
+    CallPlan,
+    Done,
+    Refuse,
+    Send,
+    Step,
+    Stop,
+    Wait,
+    WaitReason,
+    WaitSource,
+)
+
+PLAN = CallPlan(
+    enforce=True,
+    quick_retries=1,
+    quick_delay=0.5,
+    spread_retries=3,
+    retry_window=300.0,
+    max_attempts=5,
+    deadline=None,
+    resend=Resend.IDEMPOTENT,
+    duplicate_window=900.0,
+    rate_window=60.0,
+    replayable=True,
+)
+
+
+def verdict(category: Category, retry: Retry, retry_after: float | None = None, *, explicit: bool = True) -> Verdict:
+    limit = None if retry_after is None else RateLimit(explicit=explicit)
+    return Verdict(category, "test", FAULT_OF[category], retry, retry_after=retry_after, rate_limit=limit)
+
+
+OK = verdict(Category.SUCCESS, Retry.NEVER)
+REFUSED = verdict(Category.VALIDATION, Retry.NEVER)
+DOWN = verdict(Category.UNAVAILABLE, Retry.BACKOFF)
+SILENT = verdict(Category.TIMEOUT, Retry.BACKOFF)
+TOO_MANY = verdict(Category.RATE_LIMIT, Retry.AFTER_WINDOW)
+
+
+@dataclass
+class Driven:
+    """What a machine did with a list of answers."""
+
+    sends: list[float]
+    waits: list[Wait]
+    end: Step
+
+    @property
+    def delays(self) -> list[float]:
+        return [round(wait.seconds, 6) for wait in self.waits]
+
+
+def drive(
+    plan: CallPlan,
+    answers: list[tuple[Verdict, bool]] | list[Verdict],
+    *,
+    random: float | list[float] = 0.5,
+    budget: RetryBudget | None = None,
+    attempt_takes: float = 0.0,
+    blocked_until: float | None = None,
+) -> Driven:
+    """Run a machine against answers; an answer that repeats is used for as long as the machine asks."""
+    draws = iter(random) if isinstance(random, list) else None
+    machine = CallMachine(
+        plan,
+        budget or RetryBudget(),
+        (lambda: next(draws)) if draws is not None else (lambda: float(random)),  # type: ignore[arg-type]
+    )
+    now, sends, waits = 0.0, [], []
+    given_answers = [answer if isinstance(answer, tuple) else (answer, False) for answer in answers]
+    step = machine.start()
+    for _ in range(100):
+        match step:
+            case Admit():
+                step = machine.admit(blocked_until, now)
+            case Send():
+                sends.append(now)
+                now += attempt_takes
+                answer, ambiguous = given_answers[min(len(sends), len(given_answers)) - 1]
+                step = machine.answered(answer, now, ambiguous=ambiguous)
+            case Wait(seconds=seconds):
+                waits.append(step)
+                now += seconds
+                step = machine.resume()
+            case _:
+                return Driven(sends, waits, step)
+    raise AssertionError("the machine does not stop")
+
+
+def test_a_success_is_sent_once() -> None:
+    assert drive(PLAN, [OK]) == Driven([0.0], [], Done())
+
+
+def test_what_can_never_succeed_is_sent_once_and_nothing_forbade_a_retry() -> None:
+    assert drive(PLAN, [REFUSED]) == Driven([0.0], [], Done(None))
+
+
+def test_one_quick_retry_then_retries_spread_over_the_window() -> None:
+    driven = drive(PLAN, [DOWN])
+    assert driven.delays == [0.25, 150.0, 150.0, 150.0]
+    assert driven.end == Done(Stop.ATTEMPTS)
+    assert {(wait.reason, wait.source) for wait in driven.waits} == {(WaitReason.RETRY, WaitSource.JITTER)}
+
+
+def test_observe_mode_sends_once_whatever_comes_back() -> None:
+    watching = replace(PLAN, enforce=False)
+    assert drive(watching, [DOWN]) == Driven([0.0], [], Done(None))
+    assert drive(watching, [TOO_MANY], blocked_until=50.0) == Driven([0.0], [], Done(None))
+
+
+# -- C1: the retry sequences that the AWS standard mode shares with us -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "sent", "stopped"),
+    [
+        pytest.param([DOWN, DOWN, OK], 3, None, id="case 1: healed by the second retry"),
+        pytest.param([DOWN, DOWN, DOWN], 3, Stop.ATTEMPTS, id="case 2: out of attempts"),
+        pytest.param([DOWN, REFUSED], 2, None, id="a retry that meets a refusal ends there"),
+    ],
+)
+def test_retry_sequences_of_two_retries(answers: list[Verdict], sent: int, stopped: Stop | None) -> None:
+    driven = drive(replace(PLAN, quick_retries=2, spread_retries=0, max_attempts=3), answers)
+    assert len(driven.sends) == sent
+    assert driven.end == Done(stopped)
+
+
+def test_case_4_an_empty_budget_ends_the_call_without_a_sleep() -> None:
+    driven = drive(replace(PLAN, quick_retries=2, spread_retries=0), [DOWN], budget=_spent_budget())
+    assert driven == Driven([0.0], [], Done(Stop.BUDGET))
+
+
+def test_case_5_the_fifth_failure_is_the_last_of_four_retries() -> None:
+    driven = drive(replace(PLAN, quick_retries=4, spread_retries=0), [DOWN], random=0.999)
+    assert len(driven.sends) == 5
+    assert driven.end == Done(Stop.ATTEMPTS)
+
+
+def test_case_6_the_cap_is_inside_the_jitter() -> None:
+    driven = drive(replace(PLAN, quick_retries=4, spread_retries=0, quick_delay=3.0), [DOWN], random=0.5)
+    assert driven.delays == [1.5] * 4
+
+
+def _spent_budget() -> RetryBudget:
+    budget = RetryBudget()
+    for _ in range(5):
+        budget.failed()
+    return budget
+
+
+# -- budget ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_token_the_quick_retry_is_skipped_and_the_spread_ones_remain() -> None:
+    driven = drive(PLAN, [DOWN], budget=_spent_budget())
+    assert driven.delays == [150.0, 150.0, 150.0]
+    assert driven.end == Done(Stop.BUDGET)
+
+
+def test_the_budget_is_named_when_only_the_quick_retry_would_have_met_the_deadline() -> None:
+    driven = drive(replace(PLAN, deadline=5.0), [DOWN], budget=_spent_budget())
+    assert driven == Driven([0.0], [], Done(Stop.BUDGET))
+
+
+def test_an_answer_that_is_no_outage_earns_budget_even_if_it_refuses() -> None:
+    budget = _spent_budget()
+    drive(PLAN, [REFUSED], budget=budget)
+    assert budget.tokens == pytest.approx(5.1)
+
+
+def test_too_many_requests_costs_no_budget() -> None:
+    budget = RetryBudget()
+    drive(PLAN, [TOO_MANY, OK], budget=budget)
+    assert budget.tokens == 10
+
+
+# -- deadlines ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_that_does_not_fit_the_deadline_is_not_waited_for() -> None:
+    driven = drive(replace(PLAN, deadline=0.25), [DOWN])
+    assert driven == Driven([0.0], [], Done(Stop.DEADLINE))
+
+
+def test_a_deadline_that_has_passed_sends_nothing() -> None:
+    assert drive(replace(PLAN, deadline=0.0), [OK]) == Driven([], [], Done(Stop.DEADLINE))
+
+
+def test_a_server_that_asks_for_longer_than_the_retry_window_is_left_alone() -> None:
+    asked = verdict(Category.UNAVAILABLE, Retry.BACKOFF, 301.0)
+    assert drive(PLAN, [asked]) == Driven([0.0], [], Done(Stop.DEADLINE))
+
+
+# -- windows -----------------------------------------------------------------------------------------------------------
+
+
+def test_too_many_requests_waits_for_retry_after_and_then_some() -> None:
+    driven = drive(PLAN, [verdict(Category.RATE_LIMIT, Retry.AFTER_WINDOW, 30.0), OK])
+    assert driven.waits == [Wait(31.5, WaitReason.RATE_LIMIT, WaitSource.RETRY_AFTER)]
+
+
+def test_too_many_requests_without_a_moment_waits_for_the_documented_window() -> None:
+    driven = drive(PLAN, [TOO_MANY, OK])
+    assert driven.waits == [Wait(63.0, WaitReason.RATE_LIMIT, WaitSource.WINDOW)]
+
+
+def test_a_window_read_from_the_text_is_a_window_and_no_appointment() -> None:
+    told = verdict(Category.RATE_LIMIT, Retry.AFTER_WINDOW, 60.0, explicit=False)
+    assert drive(PLAN, [told, OK]).waits[0].source is WaitSource.WINDOW
+
+
+def test_a_pool_that_is_closed_holds_the_first_attempt_back() -> None:
+    driven = drive(PLAN, [OK], blocked_until=10.0)
+    assert driven.sends == [10.5]
+    assert driven.waits == [Wait(10.5, WaitReason.RATE_LIMIT, WaitSource.LIMITER)]
+
+
+def test_a_pool_that_stays_closed_beyond_the_deadline_is_refused() -> None:
+    assert drive(replace(PLAN, deadline=5.0), [OK], blocked_until=10.0) == Driven([], [], Refuse(10.0))
+
+
+def test_a_pool_that_closes_between_attempts_ends_the_call_with_what_it_has() -> None:
+    driven = drive(replace(PLAN, deadline=5.0), [DOWN], blocked_until=None)
+    assert driven.end == Done(Stop.DEADLINE)
+    machine = CallMachine(replace(PLAN, deadline=5.0), RetryBudget(), lambda: 0.5)
+    machine.admit(None, 0.0)
+    machine.answered(DOWN, 0.0)
+    assert machine.admit(60.0, 0.25) == Done(Stop.DEADLINE)
+
+
+def test_only_a_rate_limit_closes_the_pool() -> None:
+    machine = CallMachine(PLAN, RetryBudget(), lambda: 0.5)
+    assert machine.block(DOWN) is None
+    assert machine.block(TOO_MANY) == 60.0
+    assert machine.block(verdict(Category.RATE_LIMIT, Retry.AFTER_WINDOW, 7.0)) == 7.0
+
+
+# -- what may be sent twice --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("resend", "ambiguous", "end"),
+    [
+        (Resend.IDEMPOTENT, True, Done(Stop.ATTEMPTS)),
+        (Resend.IDEMPOTENT, False, Done(Stop.ATTEMPTS)),
+        (Resend.WINDOW, False, Done(Stop.ATTEMPTS)),
+        (Resend.ANSWERED, False, Done(Stop.ATTEMPTS)),
+        (Resend.ANSWERED, True, Done(Stop.UNSAFE)),
+        (Resend.NEVER, False, Done(Stop.UNSAFE)),
+        (Resend.NEVER, True, Done(Stop.UNSAFE)),
+    ],
+)
+def test_what_may_be_sent_twice(resend: Resend, ambiguous: bool, end: Done) -> None:
+    driven = drive(replace(PLAN, resend=resend), [(SILENT, ambiguous)])
+    assert driven.end == end
+    assert (len(driven.sends) == 1) == (end.stopped is Stop.UNSAFE)
+
+
+def test_silence_about_a_mail_is_retried_only_while_insider_ignores_duplicates() -> None:
+    mail = replace(PLAN, resend=Resend.WINDOW, duplicate_window=900.0)
+    driven = drive(mail, [(SILENT, True)], random=0.999, attempt_takes=200.0)
+    # 0 s, 200.5 s, 700.2 s; the next would start at about 1200 s.
+    assert [round(sent) for sent in driven.sends] == [0, 200, 700]
+    assert driven.end == Done(Stop.DUPLICATE_WINDOW)
+
+
+def test_the_duplicate_window_counts_from_the_sending_not_from_the_giving_up() -> None:
+    mail = replace(PLAN, resend=Resend.WINDOW, duplicate_window=10.0, quick_delay=0.5)
+    assert drive(mail, [(SILENT, True)], attempt_takes=10.0).end == Done(Stop.DUPLICATE_WINDOW)
+
+
+def test_a_later_refusal_does_not_make_an_earlier_silence_certain() -> None:
+    mail = replace(PLAN, resend=Resend.WINDOW, duplicate_window=100.0)
+    driven = drive(mail, [(SILENT, True), (DOWN, False)])
+    assert driven.end == Done(Stop.DUPLICATE_WINDOW)
+    assert len(driven.sends) == 2
+
+
+def test_a_body_that_cannot_be_replayed_is_sent_once() -> None:
+    assert drive(replace(PLAN, replayable=False), [DOWN]) == Driven([0.0], [], Done(Stop.NOT_REPLAYABLE))
+
+
+def test_the_attempts_of_a_test_run_are_bounded() -> None:
+    assert len(drive(replace(PLAN, max_attempts=2), [DOWN]).sends) == 2
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+plans = st.builds(
+    CallPlan,
+    enforce=st.just(True),
+    quick_retries=st.integers(0, 4),
+    quick_delay=st.floats(0, 10),
+    spread_retries=st.integers(0, 4),
+    retry_window=st.floats(0, 600),
+    max_attempts=st.integers(1, 9),
+    deadline=st.none() | st.floats(0, 1000),
+    resend=st.sampled_from(Resend),
+    duplicate_window=st.floats(0, 900),
+    rate_window=st.sampled_from([1.0, 60.0, 86400.0]),
+    replayable=st.booleans(),
+)
+verdicts = st.builds(
+    verdict,
+    st.sampled_from(Category),
+    st.sampled_from(Retry),
+    st.none() | st.floats(0, 86400),
+    explicit=st.booleans(),
+)
+answer_lists = st.lists(st.tuples(verdicts, st.booleans()), min_size=1, max_size=10)
+draws = st.lists(st.floats(0, 1, exclude_max=True), min_size=40, max_size=40)
+
+
+@given(plans, answer_lists, draws, st.floats(0, 30))
+def test_no_wait_reaches_the_deadline_and_nothing_is_sent_after_it(
+    plan: CallPlan, answers: list[tuple[Verdict, bool]], random: list[float], attempt_takes: float
+) -> None:
+    driven = drive(plan, answers, random=random, attempt_takes=attempt_takes)
+    if plan.deadline is not None:
+        assert all(sent < plan.deadline for sent in driven.sends)
+
+
+@given(plans, answer_lists, draws)
+def test_never_more_attempts_than_allowed(
+    plan: CallPlan, answers: list[tuple[Verdict, bool]], random: list[float]
+) -> None:
+    driven = drive(plan, answers, random=random)
+    assert len(driven.sends) <= min(plan.max_attempts, 1 + plan.quick_retries + plan.spread_retries)
+    assert len(driven.sends) <= 1 or (plan.replayable and plan.resend is not Resend.NEVER)
+
+
+@given(plans, answer_lists, draws)
+def test_never_earlier_than_told_and_never_for_longer_than_the_window(
+    plan: CallPlan, answers: list[tuple[Verdict, bool]], random: list[float]
+) -> None:
+    driven = drive(plan, answers, random=random)
+    for wait, (answer, _) in zip(driven.waits, [*answers, *[answers[-1]] * 10], strict=False):
+        told = answer.retry_after or 0.0
+        if answer.retry is Retry.AFTER_WINDOW and answer.retry_after is None:
+            told = plan.rate_window
+        assert told <= wait.seconds
+        assert told <= plan.retry_window
+
+
+@given(plans, answer_lists, draws, st.floats(0, 500))
+def test_what_may_have_arrived_is_repeated_only_where_twice_is_as_good_as_once(
+    plan: CallPlan, answers: list[tuple[Verdict, bool]], random: list[float], attempt_takes: float
+) -> None:
+    driven = drive(plan, answers, random=random, attempt_takes=attempt_takes)
+    made = [*answers, *[answers[-1]] * 10][: len(driven.sends)]
+    first = next(
+        (
+            sent
+            for sent, (answer, open_) in zip(driven.sends, made, strict=True)
+            if open_ and answer.retry is not Retry.NEVER
+        ),
+        None,
+    )
+    later = [] if first is None else [sent for sent in driven.sends if sent > first]
+    if plan.resend in {Resend.ANSWERED, Resend.NEVER} and first is not None:
+        assert driven.sends[-1] == first or not later
+    if plan.resend is Resend.WINDOW and first is not None:
+        assert all(sent < first + plan.duplicate_window for sent in later)
+
+
+@given(st.floats(0.001, 600), st.floats(0.001, 10), st.floats(0, 1, exclude_max=True))
+def test_no_delay_is_ever_the_cap_itself(retry_window: float, quick_delay: float, random: float) -> None:
+    """P(delay = cap) = 0: with the cap inside the jitter, only a draw of 1, which does not exist, would give it."""
+    driven = drive(
+        replace(PLAN, retry_window=retry_window, quick_delay=quick_delay), [DOWN], random=min(random, 1 - 1e-9)
+    )
+    quick, *spread = driven.waits
+    assert quick.seconds < quick_delay
+    assert all(wait.seconds < retry_window for wait in spread)
+
+
+def test_the_jitter_is_uniform() -> None:
+    """10,000 draws in ten bins, each within 20 % of its share."""
+    from random import Random
+
+    random = Random(20261122).random
+    bins = [0] * 10
+    for _ in range(10_000):
+        machine = CallMachine(replace(PLAN, quick_retries=0), RetryBudget(), random)
+        machine.admit(None, 0.0)
+        step = machine.answered(DOWN, 0.0)
+        assert isinstance(step, Wait)
+        bins[int(step.seconds // 30)] += 1
+    assert all(800 <= count <= 1200 for count in bins)
