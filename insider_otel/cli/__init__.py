@@ -1,1 +1,44 @@
-"""."""
+"""The command ``insider-otel``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from insider_otel._version import __version__
+from insider_otel.cli import doctor, explain, fake, operations, responses
+from insider_otel.cli.output import UsageError
+
+_COMMANDS = (explain, responses, operations, fake, doctor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        The exit status: 0 if all is well, 1 if the command found errors, 2 if it was asked for something it cannot do.
+    """
+    parser = argparse.ArgumentParser(
+        prog="insider-otel", description="What Insider's replies mean, and what insider-otel does about them."
+    )
+    parser.add_argument("--version", action="version", version=f"insider-otel {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except UsageError as error:
+        print(f"insider-otel: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. The interpreter's own last flush must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status

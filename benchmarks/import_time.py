@@ -1,0 +1,45 @@
+"""What ``import insider_otel`` costs beyond httpx and the OpenTelemetry API, which an app has imported anyway."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+
+from benchmarks.result import Result
+
+_PROCESSES = 15
+_BAR = 60.0
+_MEASURE = """
+from time import perf_counter
+start = perf_counter()
+import httpx, opentelemetry.trace, opentelemetry.metrics
+middle = perf_counter()
+import insider_otel
+print(middle - start, perf_counter() - middle)
+"""
+
+
+def run() -> Result:
+    """Measure in fresh processes, both imports in each, so that a slow moment of the machine hits both."""
+    _measure()  # writes the byte code
+    pairs = [_measure() for _ in range(_PROCESSES)]
+    ours = sorted(own for _, own in pairs)
+    return {
+        "what": "import insider_otel, beyond importing httpx and the OpenTelemetry API",
+        "value": statistics.median(ours),
+        "unit": "ms",
+        "bar": _BAR,
+        "details": {
+            f"fastest and slowest of {_PROCESSES} processes": f"{ours[0]:.1f} and {ours[-1]:.1f} ms",
+            "beside that, httpx and the API": f"{statistics.median(base for base, _ in pairs):.1f} ms",
+            "median ratio": f"{statistics.median(own / base for base, own in pairs):.2f}",
+        },
+    }
+
+
+def _measure() -> tuple[float, float]:
+    """Milliseconds for the base and for the library, in one new process."""
+    done = subprocess.run([sys.executable, "-c", _MEASURE], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    base, own = done.stdout.split()
+    return float(base) * 1e3, float(own) * 1e3

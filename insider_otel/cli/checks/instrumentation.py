@@ -1,0 +1,119 @@
+"""How insider-otel, its settings and the stock instrumentations come together."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+
+from insider_otel.api.operations import operations
+from insider_otel.cli.checks.environment import Environment, Finding, Level
+from insider_otel.policy.settings import Settings, SettingsError, variable_of
+from insider_otel.telemetry.captured_headers import excluded_urls
+
+
+def stock_instrumentors(environment: Environment) -> Iterator[Finding]:
+    """The stock httpx instrumentation beside ours."""
+    installed = environment.entry_points.get("opentelemetry_instrumentor", frozenset())
+    stock = sorted(installed & {"httpx", "httpx2"})
+    if not stock:
+        yield Finding(
+            Level.NOTE,
+            "opentelemetry-instrumentation-httpx is not installed",
+            "Calls to Insider are traced; calls to other hosts are not.",
+            "Install it if you want those too: the two work side by side.",
+        )
+        return
+    yield Finding(
+        Level.OK,
+        f"stock instrumentation for {' and '.join(stock)} is installed",
+        "Calls to Insider get the spans of insider-otel, calls to other hosts the stock ones; none gets both.",
+    )
+    yield Finding(
+        Level.NOTE,
+        "instrument_client() and SyncOpenTelemetryTransport cannot be seen from here",
+        "On one client the two make two nested CLIENT spans and count each request twice.",
+        "Use HTTPXClientInstrumentor().instrument(), or one of them, never both.",
+    )
+    if "httpx2" in environment.versions and "httpx2" not in stock:
+        yield Finding(
+            Level.NOTE,
+            "httpx2 is installed, and no stock instrumentation for it",
+            "Calls through httpx2 to other hosts than Insider are not traced.",
+            "Upgrade opentelemetry-instrumentation-httpx to 0.65b0 or later.",
+        )
+    if not {"http", "http/dup"} & set(environment.words("OTEL_SEMCONV_STABILITY_OPT_IN")):
+        yield Finding(
+            Level.WARNING,
+            "OTEL_SEMCONV_STABILITY_OPT_IN does not name http",
+            "Stock httpx spans carry the old names (http.method, http.url), ours the stable ones: "
+            "one query does not find both.",
+            "Set OTEL_SEMCONV_STABILITY_OPT_IN=http before the process starts; it is read once.",
+        )
+
+
+def zero_code(environment: Environment) -> Iterator[Finding]:
+    """What ``opentelemetry-instrument`` would do."""
+    installed = environment.entry_points.get("opentelemetry_instrumentor", frozenset())
+    if "insider" in environment.words("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"):
+        yield Finding(
+            Level.WARNING,
+            "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS names insider",
+            "opentelemetry-instrument leaves insider-otel out.",
+            "Take insider out of the list.",
+        )
+    elif "insider" in installed and not environment.variable("INSIDER_OTEL_MODE"):
+        yield Finding(
+            Level.NOTE,
+            "INSIDER_OTEL_MODE is not set",
+            "Under opentelemetry-instrument insider-otel then observes: it records, and does not retry or wait.",
+            "Set INSIDER_OTEL_MODE=enforce to turn that on, or instrument from code.",
+        )
+
+
+def settings(environment: Environment) -> Iterator[Finding]:
+    """The ``INSIDER_OTEL_*`` variables: names nobody reads, and values nobody can use."""
+    known = [variable_of(setting.name) for setting in fields(Settings)]
+    for name in Settings.unknown_variables(environment.variables):
+        close = difflib.get_close_matches(name, known, n=1)
+        yield Finding(
+            Level.WARNING,
+            f"{name} is no setting",
+            "It is read by nobody.",
+            f"Did you mean {close[0]}?" if close else f"The settings are: {', '.join(known)}.",
+        )
+    try:
+        Settings.from_env(environment.variables)
+    except SettingsError as error:
+        yield Finding(
+            Level.ERROR, str(error), "insider-otel refuses to start with it.", "Correct the variable, or unset it."
+        )
+
+
+def excluded(environment: Environment) -> Iterator[Finding]:
+    """Insider calls that the list of excluded URLs leaves out."""
+    name = "OTEL_PYTHON_HTTPX_EXCLUDED_URLS"
+    if name not in environment.variables:
+        name = "OTEL_PYTHON_EXCLUDED_URLS"
+    try:
+        pattern = excluded_urls(environment.variables)
+    except re.error as error:
+        yield Finding(
+            Level.ERROR,
+            f"{name} is no list of regular expressions: {error}",
+            "Instrumentations that read it fail to start.",
+            "Correct it; a dot stands for any character, a backslash before it for itself.",
+        )
+        return
+    if pattern is None:
+        return
+    left_out = [one.name for one in operations() if pattern.search(f"https://{one.host}{one.path}")]
+    if left_out:
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        yield Finding(
+            Level.WARNING,
+            f"{name} excludes {', '.join(left_out[:3])}{more}",
+            "Those calls to Insider get no span and send no trace context.",
+            f"Make the expressions in {name} narrower.",
+        )

@@ -1,0 +1,67 @@
+"""What the commands have in common: errors in the request, JSON, and tables."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+Row = Sequence[object]
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the text says why and what would work."""
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, in the order it has."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Whether to write colours to a stream: a terminal that has them, and nobody said no (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Row]) -> None:
+    """Print a table: with rich on a terminal if it is installed, else in plain aligned columns.
+
+    What goes to a pipe or a file is always plain and never cut, so that it can be searched.
+
+    Args:
+        header: The columns' names.
+        rows: As many cells each; None is an empty one.
+    """
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty() and importlib.util.find_spec("rich"):
+        _print_rich(header, cells)
+    else:
+        for line in aligned([header, *cells]):
+            print(line)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with the columns aligned, two spaces apart.
+
+    Args:
+        rows: As many cells each.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        # As Text, because "[…]" in a cell is no markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)

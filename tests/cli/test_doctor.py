@@ -1,0 +1,299 @@
+"""The doctor finds what keeps traces from being seen or trusted, and never shows a secret."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from insider_otel.cli import main
+from insider_otel.cli.checks import examine
+from insider_otel.cli.checks.environment import Environment, Finding, Level, normalized
+
+VERSIONS = {
+    "httpx": "0.28.1",
+    "insider-otel": "0.1.0",
+    "opentelemetry-api": "1.45.2",
+    "opentelemetry-instrumentation": "0.66b2",
+    "opentelemetry-sdk": "1.45.2",
+    "wrapt": "2.5.2",
+}
+ENTRY_POINTS = {
+    "opentelemetry_traces_exporter": frozenset({"console", "otlp_proto_http"}),
+    "opentelemetry_instrumentor": frozenset({"insider", "httpx", "httpx2"}),
+}
+VARIABLES = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+    "OTEL_SEMCONV_STABILITY_OPT_IN": "http",
+    "INSIDER_OTEL_MODE": "enforce",
+}
+
+
+def findings(
+    variables: dict[str, str] | None = None,
+    *,
+    versions: dict[str, str] | None = None,
+    without: str = "",
+    entry_points: dict[str, frozenset[str]] | None = None,
+) -> list[Finding]:
+    """What the doctor says of a healthy environment with these changes; a variable set to "" is unset."""
+    installed = {name: version for name, version in (VERSIONS | (versions or {})).items() if name != without}
+    variables = {name: value for name, value in (VARIABLES | (variables or {})).items() if value}
+    return examine(Environment(variables, installed, ENTRY_POINTS | (entry_points or {})))
+
+
+def only(found: list[Finding], level: Level) -> Finding:
+    """The one finding of this level."""
+    (finding,) = [finding for finding in found if finding.level is level]
+    return finding
+
+
+def about(found: list[Finding], text: str) -> Finding:
+    """The one finding that is about ``text``."""
+    (finding,) = [finding for finding in found if text in finding.what]
+    return finding
+
+
+def test_a_healthy_environment_has_neither_warning_nor_error() -> None:
+    assert {finding.level for finding in findings()} == {Level.OK, Level.NOTE}
+
+
+def test_whatever_is_not_well_comes_with_a_reason_and_a_remedy() -> None:
+    sick = findings(
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+            "OTEL_SEMCONV_STABILITY_OPT_IN": "",
+            "OTEL_SDK_DISABLED": "true",
+            "INSIDER_OTEL_MODUS": "observe",
+            "INSIDER_OTEL_DEADLINE": "soon",
+        },
+        versions={"gunicorn": "23.0", "tenacity": "9.1", "httpx": "0.26.0"},
+        without="opentelemetry-sdk",
+        entry_points={"opentelemetry_traces_exporter": frozenset()},
+    )
+    assert all(finding.why and finding.remedy for finding in sick if finding.level is not Level.OK)
+
+
+@pytest.mark.parametrize("version", ["0.26.0", "1.0.0"])
+def test_an_httpx_outside_of_the_supported_range_is_an_error(version: str) -> None:
+    assert only(findings(versions={"httpx": version}), Level.ERROR).what == f"httpx {version}"
+
+
+@pytest.mark.parametrize("name", ["httpx", "insider-otel", "opentelemetry-sdk", "wrapt"])
+def test_a_missing_library_is_an_error(name: str) -> None:
+    assert name in only(findings(without=name), Level.ERROR).what
+
+
+def test_httpx2_is_listed_where_it_is_installed() -> None:
+    assert about(findings(versions={"httpx2": "2.16.2"}), "httpx2 2.16.2").level is Level.OK
+
+
+@pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "True"), ("OTEL_TRACES_SAMPLER", "always_off")])
+def test_telemetry_that_is_switched_off_is_a_warning(variable: str, value: str) -> None:
+    assert variable in only(findings({variable: value}), Level.WARNING).what
+
+
+def test_no_exporter_is_a_warning() -> None:
+    found = findings(entry_points={"opentelemetry_traces_exporter": frozenset({"console"})})
+    assert only(found, Level.WARNING).what == "no trace exporter is installed"
+
+
+def test_otlp_without_a_protocol_means_grpc_which_is_an_error_where_only_http_is_installed() -> None:
+    error = only(findings({"OTEL_TRACES_EXPORTER": "otlp"}), Level.ERROR)
+    assert "means gRPC" in error.what
+    assert error.remedy == "Set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf."
+
+
+def test_otlp_over_http_is_fine() -> None:
+    found = findings({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"})
+    assert {finding.level for finding in found} == {Level.OK, Level.NOTE}
+
+
+def test_an_exporter_that_is_not_installed_is_an_error() -> None:
+    error = only(findings({"OTEL_TRACES_EXPORTER": "console,zipkin"}), Level.ERROR)
+    assert "zipkin" in error.what
+    assert "console" in error.remedy
+
+
+def test_traces_that_go_nowhere_are_a_warning() -> None:
+    assert only(findings({"OTEL_TRACES_EXPORTER": "none"}), Level.WARNING).what == "OTEL_TRACES_EXPORTER is none"
+
+
+def test_an_endpoint_that_is_not_set_is_noted() -> None:
+    assert about(findings({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}), "is not set").level is Level.NOTE
+
+
+@pytest.mark.parametrize("value", ["collector:4318", "collector", "http://", "http://collector:http", "ftp://c:1"])
+def test_an_endpoint_without_scheme_host_or_number_is_an_error(value: str) -> None:
+    error = only(findings({"OTEL_EXPORTER_OTLP_ENDPOINT": value}), Level.ERROR)
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in error.what
+
+
+def test_grpc_takes_an_endpoint_without_a_scheme() -> None:
+    found = findings({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    assert about(found, "OTEL_EXPORTER_OTLP_ENDPOINT").what.endswith("goes to collector:4317")
+
+
+@pytest.mark.parametrize(("port", "protocol"), [(4317, "http/protobuf"), (4318, "grpc"), (4317, "")])
+def test_the_port_of_the_other_protocol_is_a_warning(port: int, protocol: str) -> None:
+    """With only the HTTP exporter installed, no protocol set means HTTP."""
+    found = findings(
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://collector:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    )
+    assert f"port {port}" in only(found, Level.WARNING).what
+
+
+def test_with_both_exporters_installed_the_port_alone_proves_nothing() -> None:
+    found = findings(
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"},
+        entry_points={"opentelemetry_traces_exporter": frozenset({"otlp_proto_http", "otlp_proto_grpc"})},
+    )
+    assert about(found, "OTEL_EXPORTER_OTLP_ENDPOINT").level is Level.OK
+
+
+def test_stock_spans_with_the_old_names_are_a_warning() -> None:
+    warning = only(findings({"OTEL_SEMCONV_STABILITY_OPT_IN": "database"}), Level.WARNING)
+    assert warning.what == "OTEL_SEMCONV_STABILITY_OPT_IN does not name http"
+
+
+@pytest.mark.parametrize("value", ["http", "http/dup", "database, http"])
+def test_stock_spans_with_the_stable_names_are_fine(value: str) -> None:
+    found = findings({"OTEL_SEMCONV_STABILITY_OPT_IN": value})
+    assert not [finding for finding in found if finding.level is Level.WARNING]
+
+
+def test_without_the_stock_instrumentation_its_names_do_not_matter() -> None:
+    found = findings(
+        {"OTEL_SEMCONV_STABILITY_OPT_IN": ""},
+        entry_points={"opentelemetry_instrumentor": frozenset({"insider"})},
+    )
+    assert about(found, "opentelemetry-instrumentation-httpx is not installed").level is Level.NOTE
+    assert not [finding for finding in found if finding.level is Level.WARNING]
+
+
+def test_a_stock_instrumentation_that_does_not_know_httpx2_is_noted() -> None:
+    found = findings(
+        versions={"httpx2": "2.0"}, entry_points={"opentelemetry_instrumentor": frozenset({"insider", "httpx"})}
+    )
+    assert about(found, "no stock instrumentation for it").level is Level.NOTE
+
+
+def test_zero_code_only_observes_unless_told_otherwise() -> None:
+    assert "observes" in about(findings({"INSIDER_OTEL_MODE": ""}), "INSIDER_OTEL_MODE is not set").why
+
+
+def test_being_left_out_of_zero_code_is_a_warning() -> None:
+    found = findings({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis, insider"})
+    assert "names insider" in only(found, Level.WARNING).what
+
+
+def test_a_misspelt_setting_gets_its_right_name() -> None:
+    warning = only(findings({"INSIDER_OTEL_QUICK_RETRYS": "2"}), Level.WARNING)
+    assert warning.what == "INSIDER_OTEL_QUICK_RETRYS is no setting"
+    assert warning.remedy == "Did you mean INSIDER_OTEL_QUICK_RETRIES?"
+
+
+def test_an_unknown_setting_that_looks_like_none_gets_the_list() -> None:
+    assert "INSIDER_OTEL_MODE" in only(findings({"INSIDER_OTEL_XYZZY": "1"}), Level.WARNING).remedy
+
+
+def test_a_setting_that_cannot_be_used_is_an_error_with_what_it_accepts() -> None:
+    error = only(findings({"INSIDER_OTEL_MODE": "maybe"}), Level.ERROR)
+    assert error.what == "mode (INSIDER_OTEL_MODE) is 'maybe'; it accepts 'observe' or 'enforce'"
+
+
+@pytest.mark.parametrize("variable", ["OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"])
+def test_excluding_insider_calls_from_the_traces_is_a_warning(variable: str) -> None:
+    warning = only(findings({variable: "healthz,mail.useinsider.com"}), Level.WARNING)
+    assert warning.what.startswith(f"{variable} excludes mail.")
+
+
+def test_excluding_other_urls_is_fine() -> None:
+    assert {finding.level for finding in findings({"OTEL_PYTHON_EXCLUDED_URLS": "healthz"})} == {Level.OK, Level.NOTE}
+
+
+def test_an_exclusion_that_is_no_expression_is_an_error() -> None:
+    assert "OTEL_PYTHON_EXCLUDED_URLS" in only(findings({"OTEL_PYTHON_EXCLUDED_URLS": "(("}), Level.ERROR).what
+
+
+CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
+
+
+@pytest.mark.parametrize(
+    ("side", "value", "exposed"),
+    [
+        ("CLIENT_REQUEST", "X-Request-Token, accept", "x-request-token"),
+        ("CLIENT_RESPONSE", "set-cookie", "set-cookie"),
+        ("SERVER_REQUEST", "auth.*", "authorization"),
+    ],
+)
+def test_capturing_a_credential_is_an_error(side: str, value: str, exposed: str) -> None:
+    assert only(findings({CAPTURE + side: value}), Level.ERROR).what == f"{CAPTURE}{side} captures {exposed}"
+
+
+def test_capturing_a_credential_that_is_sanitized_is_fine() -> None:
+    found = findings({f"{CAPTURE}CLIENT_REQUEST": "x-.*", f"{CAPTURE}SANITIZE_FIELDS": "token,key"})
+    assert not [finding for finding in found if finding.level is Level.ERROR]
+
+
+def test_a_capture_that_is_no_expression_is_an_error() -> None:
+    assert "CLIENT_REQUEST" in only(findings({f"{CAPTURE}CLIENT_REQUEST": "["}), Level.ERROR).what
+
+
+def test_urls_in_the_log_are_noted() -> None:
+    assert about(findings(), "full URLs").level is Level.NOTE
+
+
+@pytest.mark.parametrize(
+    ("variables", "level"),
+    [
+        ({"OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true"}, Level.WARNING),
+        ({"OTEL_PYTHON_LOG_CORRELATION": "true"}, Level.WARNING),
+        ({"OTEL_PYTHON_LOG_CORRELATION": "true", "OTEL_PYTHON_LOG_LEVEL": "error"}, Level.NOTE),
+        ({"OTEL_PYTHON_LOG_LEVEL": "info"}, Level.NOTE),
+    ],
+)
+def test_urls_in_the_log_are_a_warning_where_opentelemetry_takes_the_log_up(
+    variables: dict[str, str], level: Level
+) -> None:
+    assert about(findings(variables), "full URLs").level is level
+
+
+@pytest.mark.parametrize("name", ["tenacity", "stamina", "httpx-retries", "gunicorn", "celery"])
+def test_libraries_that_need_a_thought_are_noted(name: str) -> None:
+    assert about(findings(versions={name: "1.0"}), f"{name} is installed").level is Level.NOTE
+
+
+def test_names_of_distributions_are_compared_as_indexes_do() -> None:
+    assert normalized("HTTPX_Retries") == normalized("httpx-retries") == normalized("httpx.retries")
+
+
+def test_the_report_ends_with_the_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("INSIDER_OTEL_DEADLINE", "soon")
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "error    deadline (INSIDER_OTEL_DEADLINE) is 'soon'" in printed
+    assert "1 error, " in printed.splitlines()[-1]
+
+
+def test_the_exit_status_is_0_where_there_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Environment, "here", lambda: Environment(VARIABLES, VERSIONS, ENTRY_POINTS))
+    assert main(["doctor", "--json"]) == 0
+    levels = {finding["level"] for finding in json.loads(capsys.readouterr().out)}
+    assert levels == {"ok", "note"}
+
+
+def test_no_secret_is_ever_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for variable, value in {
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer s3cret",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:s3cret@collector:4318/s3cret?key=s3cret",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "s3cret@collector:4318",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    for arguments in (["doctor"], ["doctor", "--json"]):
+        main(arguments)
+        printed = capsys.readouterr()
+        assert "collector:4318" in printed.out
+        assert "s3cret" not in printed.out + printed.err
