@@ -33,8 +33,9 @@ def stock_instrumentors(environment: Environment) -> Iterator[Finding]:
     yield Finding(
         Level.NOTE,
         "instrument_client() and SyncOpenTelemetryTransport cannot be seen from here",
-        "On one client the two make two nested CLIENT spans and count each request twice.",
-        "Use HTTPXClientInstrumentor().instrument(), or one of them, never both.",
+        "On a client that has an InsiderTransport either puts a second CLIENT span round ours; "
+        "together on any client they count each request twice.",
+        "Use HTTPXClientInstrumentor().instrument() for your other hosts.",
     )
     if "httpx2" in environment.versions and "httpx2" not in stock:
         yield Finding(
