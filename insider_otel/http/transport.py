@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -34,15 +36,31 @@ else:
 
 T = TypeVar("T")
 
+_logger = logging.getLogger("insider_otel")
 
-def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
-    """The course of the call that ``request`` makes; None if it is not for us."""
+
+def _exchange(engine: Engine, request: Any, transport: object) -> Effects[Any] | None:
+    """The course of the call that ``request`` makes through ``transport``; None if it is not for us."""
     if ATTEMPT in request.extensions:
         return None
     operation = engine.operation_of(request)
     if operation is None:
         return None
+    if not _WRAPPABLE.isdisjoint(vars(transport)):
+        _warn_of_outer_span()
     return Exchange(engine, family_of(request), request, operation).run()
+
+
+_WRAPPABLE = frozenset({"handle_request", "handle_async_request"})
+
+
+@cache
+def _warn_of_outer_span() -> None:
+    """Say once that another instrumentation has wrapped a transport of ours, where it could wrap the one below."""
+    _logger.warning(
+        "instrument_client() has wrapped an InsiderTransport, so each Insider call gets a second CLIENT span above its "
+        "own; instrument the wrapped transport instead, or all clients with HTTPXClientInstrumentor().instrument()"
+    )
 
 
 class EngineTransport(_BaseTransport):
@@ -61,7 +79,7 @@ class EngineTransport(_BaseTransport):
 
     def handle_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
-        effects = _exchange(self._engine, request)
+        effects = _exchange(self._engine, request, self)
         if effects is None:
             return self._transport.handle_request(request)
         return self._drive(effects)
@@ -176,7 +194,7 @@ class AsyncEngineTransport(_AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
-        effects = _exchange(self._engine, request)
+        effects = _exchange(self._engine, request, self)
         if effects is None:
             return await self._transport.handle_async_request(request)
         return await self._drive(effects)
