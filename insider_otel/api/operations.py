@@ -111,9 +111,10 @@ class Operation:
         Returns:
             The number of records; None if the operation has none, or the body is not of its shape.
         """
+        body: object = payload
         fields = cast("dict[str, object]", payload) if isinstance(payload, dict) else {}
         for name in self.records:
-            held = fields.get(name) if name else payload
+            held = fields.get(name) if name else body
             if isinstance(held, list):
                 return len(cast("list[object]", held))
         return None
