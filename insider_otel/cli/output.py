@@ -54,9 +54,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.console import Console  # noqa: PLC0415  (an extra)
+    from rich.table import Table  # noqa: PLC0415  (an extra)
+    from rich.text import Text  # noqa: PLC0415  (an extra)
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in header:

@@ -190,8 +190,10 @@ def _rows(segments: Sequence[Segment], glyphs: _Glyphs) -> list[_Row]:
         children[segment.parent_id if segment.parent_id in known else None].append(segment)
 
     rows: list[_Row] = []
+    drawn: set[int] = set()
 
     def add(segment: Segment, first: str, rest: str) -> None:
+        drawn.add(segment.span_id)
         rows.append(
             _Row(
                 first,
@@ -204,8 +206,11 @@ def _rows(segments: Sequence[Segment], glyphs: _Glyphs) -> list[_Row]:
                 moment=False,
             )
         )
-        below: list[Moment | Segment] = [*segment.moments, *children[segment.span_id]]
-        below.sort(key=lambda item: item.time_ns if isinstance(item, Moment) else item.start_ns)
+        below: list[Moment | Segment] = [
+            *segment.moments,
+            *(child for child in children[segment.span_id] if child.span_id not in drawn),
+        ]
+        below.sort(key=_start)
         for position, item in enumerate(below, start=1):
             last = position == len(below)
             branch = rest + (glyphs.last if last else glyphs.branch)
@@ -214,9 +219,15 @@ def _rows(segments: Sequence[Segment], glyphs: _Glyphs) -> list[_Row]:
             else:
                 add(item, branch, rest + (" " * len(glyphs.trunk) if last else glyphs.trunk))
 
-    for root in sorted(children[None], key=lambda segment: segment.start_ns):
-        add(root, "", "")
+    # Roots first. Spans that are each other's parents hang on none of them: the first of those is drawn as one.
+    for root in (*sorted(children[None], key=_start), *sorted(segments, key=_start)):
+        if root.span_id not in drawn:
+            add(root, "", "")
     return rows
+
+
+def _start(item: Moment | Segment) -> int:
+    return item.time_ns if isinstance(item, Moment) else item.start_ns
 
 
 def _moment_row(moment: Moment, branch: str, glyphs: _Glyphs, start_ns: int) -> _Row:

@@ -11,9 +11,7 @@ import pytest
 
 from insider_otel.cli import main
 
-TOO_FAST = (
-    '{"error": {"message": "Too many attempts, please slow down the request. 30 Requests/minute is allowed."}}'
-)
+TOO_FAST = '{"error": {"message": "Too many attempts, please slow down the request. 30 Requests/minute is allowed."}}'
 
 
 def explain(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
@@ -26,7 +24,7 @@ def facts(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]
     """The lines that the command prints, by their labels."""
     assert main(["explain", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
-    return dict((line[:12].strip(), line[12:]) for line in lines if line[:12].strip())
+    return {line[:12].strip(): line[12:] for line in lines if line[:12].strip()}
 
 
 def test_a_403_that_is_a_rate_limit_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,9 +60,7 @@ def test_headers_count(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_headers_of_one_name_are_one_list(capsys: pytest.CaptureFixture[str]) -> None:
-    policies = explain(
-        capsys, "429", "--header", 'RateLimit: "a";r=9;t=5', "--header", 'ratelimit: "b";r=0;t=7'
-    )
+    policies = explain(capsys, "429", "--header", 'RateLimit: "a";r=9;t=5', "--header", 'ratelimit: "b";r=0;t=7')
     assert policies["rate_limit"]["remaining"] == 0
 
 

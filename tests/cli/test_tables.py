@@ -96,9 +96,7 @@ def test_a_selection_that_is_empty_prints_only_the_header(capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("arguments", [["--category", "nonsense"], ["--status", "many"]])
-def test_a_selection_that_cannot_be_is_a_usage_error(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_selection_that_cannot_be_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["responses", *arguments])
     assert ended.value.code == 2

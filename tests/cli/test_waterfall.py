@@ -230,7 +230,9 @@ segments = st.lists(
 
 
 @given(segments, st.integers(0, 200), st.booleans())
-def test_no_line_is_wider_than_asked_for_whatever_the_spans(spans: list[Segment], width: int, ascii_only: bool) -> None:
+def test_every_span_and_event_gets_a_line_that_fits_whatever_they_are(
+    spans: list[Segment], width: int, ascii_only: bool
+) -> None:
     lines = waterfall(spans, width=width, ascii_only=ascii_only)
     assert all(len(line) <= max(width, 60) for line in lines)
-    assert len(lines) <= len(spans) + sum(len(span.moments) for span in spans)
+    assert len(lines) == len(spans) + sum(len(span.moments) for span in spans)
