@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
-from .verdict import Verdict
+from . import envelope, matching, rate_hints, success
+from .body import Body, parse
+from .envelope import Envelope
+from .responses import Meaning, of_exception, of_status, table
+from .safe_text import safe_code, safe_field, safe_text
+from .verdict import Category, RateLimit, Retry, Verdict
+
+_OK = range(200, 300)
+_GOOD = frozenset({Category.SUCCESS, Category.ACCEPTED, Category.DUPLICATE})
+_NO_CODES = frozenset({"error", "fail", "failed", "failure", "ok", "success"})
+_CODES_TRIED = 4
+_PAGE_START = 1000
+_FAILED = range(400, 600)
+_NAMES_FIELDS = frozenset({Category.VALIDATION, Category.PAYLOAD_LIMIT, Category.PARTIAL_FAILURE})
 
 
 def classify(
@@ -17,5 +31,151 @@ def classify(
     truncated: bool = False,
     now: float | None = None,
 ) -> Verdict:
-    """What a reply from Insider means; never raises, whatever the bytes."""
-    raise NotImplementedError
+    """What a reply from Insider, or an exception in its place, means. Never raises, whatever the bytes.
+
+    Args:
+        status: The HTTP status; None if no reply came.
+        body: The decoded body, or its beginning.
+        headers: The reply's headers, names in any case.
+        url: The URL of the request; a few of Insider's codes mean different things at different addresses.
+        exception: What was raised in place of a reply, or while its body was read.
+        truncated: Whether ``body`` is only a beginning. Counts that are lengths of lists are then lower bounds.
+        now: The present in seconds since the epoch, for dates in headers; by default the reply's own ``Date``, or
+            this machine's clock.
+
+    Returns:
+        The verdict: by the row of ``responses.toml`` that knows the reply, else by its status. Its message, code and
+        field are safe to export.
+    """
+    status = status if isinstance(status, int) else None
+    if exception is not None and status not in _FAILED:
+        # A broken body leaves a 2xx unknown; what an error status says stays true.
+        return _verdict(of_exception(exception), Envelope(), {}, None)
+    content = parse(body, truncated=truncated)
+    fields = rate_hints.relevant(headers)
+    if status in _OK:
+        return _of_success(status, content, fields, now)
+    said = envelope.read(content)
+    row = matching.find(status, said, content.text, url or "")
+    return _verdict(row.meaning if row else of_status(status), said, fields, now)
+
+
+def _of_success(status: int, content: Body, fields: Mapping[str, str], now: float | None) -> Verdict:
+    reply = content.value
+    counts = None
+    if isinstance(reply, Mapping):
+        counts = success.count(reply)
+        if counts is not None and counts.partial:
+            return _verdict(_named("hidden_partial_failure"), _said_of_lost_records(counts), fields, now, counts)
+        if success.refuses(reply):
+            return _of_refusal(status, content, reply, fields, now)
+    elif content.is_markup and _is_page(content.text):
+        return _verdict(_named("html_page"), envelope.read(content), fields, now)
+    message = success.message(content)
+    if not message and not fields:
+        return _silent_success(status, counts.accepted if counts else None, counts.failed if counts else None)
+    said = Envelope(messages=[message] if message else [])
+    return _verdict(_meaning_of_success(status, said, content.text), said, fields, now, counts)
+
+
+def _of_refusal(
+    status: int, content: Body, reply: Mapping[str, object], fields: Mapping[str, str], now: float | None
+) -> Verdict:
+    said = envelope.read(content)
+    inner = success.failed_status(reply)
+    row = matching.find(inner or status, said, content.text, "")
+    if row is not None:
+        return _verdict(row.meaning, said, fields, now)
+    return _verdict(of_status(inner) if inner else _named("hidden_refusal"), said, fields, now)
+
+
+def _meaning_of_success(status: int, said: Envelope, sample: str) -> Meaning:
+    row = matching.find_good_news(status, said, sample)
+    by_status = of_status(status)
+    if row is None or (row.meaning.category is Category.SUCCESS and by_status.category is Category.ACCEPTED):
+        return by_status
+    return row.meaning
+
+
+@functools.lru_cache(maxsize=1024)
+def _silent_success(status: int, accepted: int | None, failed: int | None) -> Verdict:
+    """The verdict on the usual reply, which says nothing but perhaps how many records were taken."""
+    nothing = Envelope()
+    counts = success.Counts(accepted, failed)
+    return _verdict(_meaning_of_success(status, nothing, ""), nothing, {}, None, counts)
+
+
+def _said_of_lost_records(counts: success.Counts) -> Envelope:
+    if not counts.reasons:
+        return envelope.read_errors(counts.errors)
+    reasons = ", ".join(f"{reason} ({size})" for reason, size in counts.reasons.items())
+    return Envelope(details=[reasons], codes=sorted(counts.reasons, key=lambda reason: -counts.reasons[reason]))
+
+
+def _verdict(
+    meaning: Meaning,
+    said: Envelope,
+    fields: Mapping[str, str],
+    now: float | None,
+    counts: success.Counts | None = None,
+) -> Verdict:
+    category = meaning.category
+    message = " ".join(said.message().split())
+    retry_after, limit = _when(meaning, message, fields, now)
+    field = said.named_field() if category in _NAMES_FIELDS else said.field
+    return Verdict(
+        category=category,
+        rule=meaning.rule,
+        fault=meaning.fault,
+        retry=meaning.retry,
+        message=message if not message or matching.is_documented(message) else safe_text(message),
+        code=_code(said) if said.codes else None,
+        field=safe_field(field) if field else None,
+        accepted=counts.accepted if counts else None,
+        failed=counts.failed if counts else None,
+        retry_after=retry_after,
+        advice=meaning.advice,
+        rate_limit=limit,
+    )
+
+
+def _when(
+    meaning: Meaning, message: str, fields: Mapping[str, str], now: float | None
+) -> tuple[float | None, RateLimit | None]:
+    """Seconds to wait, and the limit the reply tells of. Headers win over the message, ``Retry-After`` over all."""
+    if not fields and meaning.retry is Retry.NEVER:
+        return None, None
+    told, limit = rate_hints.from_headers(fields, now) if fields else (None, None)
+    if meaning.category in _GOOD:
+        return None, limit
+    in_text = rate_hints.from_text(message) if meaning.retry is not Retry.NEVER and message else None
+    if told is None and in_text is not None and in_text.explicit and not (limit and limit.explicit):
+        told = in_text.reset
+    if meaning.category is not Category.RATE_LIMIT:
+        return (limit.reset if told is None and limit and limit.explicit else told), limit
+    limit = rate_hints.merge(limit, in_text, told)
+    if limit is None:
+        return None, None
+    return (limit.reset if limit.explicit else limit.window), limit
+
+
+def _code(said: Envelope) -> str | None:
+    for code in said.codes[:_CODES_TRIED]:
+        safe = safe_code(code, _numeric_codes()) if code.lower() not in _NO_CODES else None
+        if safe:
+            return safe
+    return None
+
+
+@functools.cache
+def _numeric_codes() -> frozenset[str]:
+    return frozenset(code for row in table().meanings for code in row.codes)
+
+
+def _named(id: str) -> Meaning:
+    return table().by_id[id].meaning
+
+
+def _is_page(text: str) -> bool:
+    start = text[:_PAGE_START].lower()
+    return "<html" in start or "<!doctype html" in start

@@ -1,0 +1,113 @@
+"""From the bytes of a reply to what they hold: JSON, a web page, plain text or nothing. Bounded, and never raises."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import Any, NamedTuple
+
+from .partial_json import close
+
+PREFIX = 256 * 1024
+"""Bytes, or characters, of a body that are looked at; what a reply means stands near its beginning."""
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+# Two documented samples are JSON with the quotes of a word processor.
+_STRAIGHT_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "‘": "'", "’": "'"})
+
+_BARE = frozenset({"null", "true", "false"})
+_LONGEST_INTEGER = 18
+
+
+class Body(NamedTuple):
+    """What a body holds.
+
+    Attributes:
+        text: Its beginning as text, without white space at either end.
+        value: The JSON in it; None if it is no JSON (or ``null``).
+        is_json: Whether ``value`` was read from it.
+        is_markup: Whether it is HTML or XML.
+    """
+
+    text: str
+    value: Any = None
+    is_json: bool = False
+    is_markup: bool = False
+
+
+EMPTY = Body("")
+
+
+def parse(body: bytes | str, *, truncated: bool = False) -> Body:
+    """What a body holds.
+
+    Args:
+        body: The body, or its beginning.
+        truncated: Whether ``body`` is known to be only a beginning.
+
+    Returns:
+        What it holds. JSON that was cut, or that has curly quotes, is read as far as it makes sense.
+    """
+    if not body:
+        return EMPTY
+    text = _text(body)
+    if not text:
+        return EMPTY
+    if text[0] in '{["' or text in _BARE:
+        try:
+            return Body(text, _loads(text, cut=truncated or len(body) > PREFIX), is_json=True)
+        except (ValueError, RecursionError):
+            return Body(text)
+    return Body(text, is_markup=text[0] == "<")
+
+
+def _text(body: bytes | str) -> str:
+    if isinstance(body, str):
+        return body[:PREFIX].lstrip("\ufeff").strip()
+    start = bytes(body[:PREFIX])
+    if start[0] in b'{["<':
+        # One test spares the usual reply the search for an encoding; UTF-16 without a mark has a NUL next.
+        if start[1:2] != b"\0":
+            return start.decode("utf-8", "replace").strip()
+        return start.decode("utf-16-le", "ignore").strip()
+    for mark, encoding in _BOMS:
+        if start.startswith(mark):
+            return start[len(mark) :].decode(encoding, "replace").strip()
+    if start[0] == 0 and start[1:2] != b"\0":
+        return start.decode("utf-16-be", "ignore").strip()
+    return start.decode("utf-8", "replace").strip()
+
+
+def _loads(text: str, *, cut: bool) -> Any:
+    if not cut:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            straight = text.translate(_STRAIGHT_QUOTES)
+            if straight != text:
+                try:
+                    return _LENIENT.decode(straight)
+                except (ValueError, RecursionError):
+                    text = straight
+    error: Exception | None = None
+    for closed in close(text):
+        try:
+            return _LENIENT.decode(closed)
+        except (ValueError, RecursionError) as failure:
+            error = failure
+    raise error or ValueError("no JSON")
+
+
+def _integer(digits: str) -> int:
+    # int() refuses numbers of more than 4,300 digits, and no count has more than a few.
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else 0
+
+
+_LENIENT = json.JSONDecoder(strict=False, parse_int=_integer)

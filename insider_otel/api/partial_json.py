@@ -1,0 +1,59 @@
+"""Reading a JSON document that was cut off: close what is open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+_MAX_DEPTH = 64
+_MAX_TOKENS = 50_000
+
+# Possessive, so that no input makes it backtrack. A string without its closing quote is the place of the cut.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.?+)*+"?+|[\[\]{},]', re.DOTALL)
+_CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+
+
+def close(text: str) -> Iterator[str]:
+    """Whole JSON documents that the beginning of one can be made into, best first.
+
+    Args:
+        text: The beginning of a JSON object or array.
+
+    Yields:
+        The document with its last string closed, if the cut went through one; then the document up to its last whole
+        member. A number at the cut is dropped, for its last digits may be missing.
+    """
+    open_brackets: list[str] = []
+    whole = 0
+    cut_string = -1
+    for token in islice(_TOKEN.finditer(text), _MAX_TOKENS):
+        first = text[token.start()]
+        if first in "{[":
+            if len(open_brackets) == _MAX_DEPTH:
+                break
+            open_brackets.append("}" if first == "{" else "]")
+            whole = token.end()
+        elif first in "}]":
+            if not open_brackets or open_brackets[-1] != first:
+                break
+            open_brackets.pop()
+            whole = token.end()
+            if not open_brackets:
+                break
+        elif first == ",":
+            whole = token.start()
+        elif token.end() == len(text) and not _is_closed(token.group()):
+            cut_string = token.start()
+    closing = "".join(reversed(open_brackets))
+    if cut_string >= 0:
+        yield _CUT_ESCAPE.sub("", text) + '"' + closing
+    if whole:
+        yield text[:whole] + closing
+
+
+def _is_closed(string: str) -> bool:
+    if len(string) < 2 or string[-1] != '"':  # noqa: PLR2004 - two quotes
+        return False
+    backslashes = len(string) - 1 - len(string[:-1].rstrip("\\"))
+    return backslashes % 2 == 0

@@ -1,0 +1,243 @@
+"""When to come back: ``Retry-After``, the RateLimit fields, and the limits that messages speak of."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from .verdict import RateLimit
+
+LONGEST = 86_400.0
+"""Seconds. The longest window Insider documents is a UTC day; nobody can mean more."""
+
+_FIELDS = (
+    "retry-after",
+    "date",
+    "ratelimit",
+    "ratelimit-policy",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+)
+_WANTED: dict[object, str] = {name: name for name in _FIELDS} | {name.encode(): name for name in _FIELDS}
+_LONGEST_NUMBER = 15
+_EPOCH = 1_000_000_000
+
+_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_CLOCK = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
+# The three forms of RFC 9110, section 5.6.7. As urllib3 does, a one-digit day and "UTC" pass in the first.
+_HTTP_DATE = re.compile(
+    f"{_DAY}, [0-9]{{1,2}} {_MONTH} [0-9]{{4}} {_CLOCK} (?:GMT|UTC)"
+    f"|{_LONG_DAY}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_CLOCK} GMT"
+    f"|{_DAY} {_MONTH} (?:[0-9]{{2}}| [0-9]) {_CLOCK} [0-9]{{4}}"
+)
+_ITEM = re.compile(r'\s*(?:"(?P<quoted>[^"]{0,80})"|(?P<token>[A-Za-z*][\w.*:/-]{0,80}))(?P<parameters>(?:\s*;[^;,]{0,80})*)\s*', re.A)
+_LEGACY_LIMIT = re.compile(r"\s*([0-9]{1,15})\s*(?:,.*)?", re.DOTALL)
+_LEGACY_WINDOW = re.compile(r",\s*[0-9]{1,15}\s*;\s*w=([0-9]{1,15})\b")
+
+_UNITS = {"ms": 0.001, "mil": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hr": 3600.0, "hou": 3600.0, "d": 86_400.0}
+_UNIT = r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)\b"
+_COME_BACK = re.compile(rf"\b(?:after|in|wait|for)(?: about| at least)? ([0-9]{{1,9}}(?:\.[0-9]{{1,3}})?) ?{_UNIT}", re.IGNORECASE)
+_LIMIT_IN_TEXT = re.compile(
+    rf"\b([0-9][0-9,]{{0,14}}) ?(?:[a-z]{{1,12}} ){{0,2}}(?:[a-z]{{1,12}} ?)?(?:/|\bper\b|\bin\b|\bevery\b|\beach\b|\ba\b|\ban\b|\bwithin\b)"
+    rf" ?(?:([0-9]{{1,6}}) ?)?{_UNIT}",
+    re.IGNORECASE,
+)
+
+
+def relevant(headers: object) -> dict[str, str]:
+    """The fields of a reply that say when to come back, by lower-case name.
+
+    Args:
+        headers: A mapping with names in any case, or the headers of httpx or httpx2.
+
+    Returns:
+        What there is of them; values of a repeated field joined by a comma.
+    """
+    found: dict[str, str] = {}
+    for name, value in _pairs(headers):
+        wanted = _WANTED.get(name.lower()) if isinstance(name, str | bytes) else None
+        if wanted is not None:
+            text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+            found[wanted] = f"{found[wanted]}, {text}" if wanted in found else text
+    return found if found.keys() != {"date"} else {}
+
+
+def _pairs(headers: object) -> Iterable[tuple[Any, Any]]:
+    # httpx decodes every header when asked for one; its raw list is there already.
+    raw = getattr(headers, "raw", None)
+    if isinstance(raw, list):
+        return raw
+    return headers.items() if isinstance(headers, Mapping) else ()
+
+
+def retry_after(value: str, now: float) -> float | None:
+    """Seconds from a ``Retry-After`` value (RFC 9110, section 10.2.3).
+
+    Args:
+        value: The field's value: digits, or a date in one of the three forms.
+        now: The present, in seconds since the epoch.
+
+    Returns:
+        Seconds to wait, 86,400 at most; None for a moment that is past and for anything that is not in the RFC,
+        such as a sign, a fraction or a list.
+    """
+    value = value.strip(" \t\r\n")
+    if value.isascii() and value.isdigit():
+        return _seconds(value)
+    moment = http_date(value)
+    if moment is None or moment <= now:
+        return None
+    return min(moment - now, LONGEST)
+
+
+def http_date(value: str) -> float | None:
+    """Seconds since the epoch from an HTTP-date; None if it is none."""
+    value = value.strip(" \t\r\n")
+    if not _HTTP_DATE.fullmatch(value):
+        return None
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:  # 31 Feb, 25:00
+        return None
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+
+
+def from_headers(fields: Mapping[str, str], now: float | None) -> tuple[float | None, RateLimit | None]:
+    """What the fields say of the wait and of the limit.
+
+    Args:
+        fields: Fields as :func:`relevant` returns them.
+        now: The present, in seconds since the epoch; by default the reply's own ``Date``, or else this machine's clock.
+
+    Returns:
+        Seconds from ``Retry-After``, and the limit from the RateLimit fields. A malformed field counts as absent.
+    """
+    if now is None:
+        now = http_date(fields.get("date", ""))
+    now = time.time() if now is None else now
+    limit = _structured(fields) or _three_fields(fields, "", now) or _three_fields(fields, "x-", now)
+    return retry_after(fields.get("retry-after", ""), now), limit
+
+
+def _structured(fields: Mapping[str, str]) -> RateLimit | None:
+    """``RateLimit-Policy`` and ``RateLimit``, names quoted or not: of several policies the one with the least left."""
+    policies = _items(fields.get("ratelimit-policy", ""))
+    states = {name: state for name, state in _items(fields.get("ratelimit", "")).items() if "r" in state}
+    if states:
+        name, state = min(states.items(), key=lambda item: item[1]["r"])
+        policy = policies.get(name) or (next(iter(policies.values())) if len(policies) == 1 else {})
+        remaining, reset = state["r"], state.get("t")
+    elif len(policies) == 1:
+        policy, remaining, reset = next(iter(policies.values())), None, None
+    else:
+        return None
+    return _limit(policy.get("q"), policy.get("w"), remaining, reset)
+
+
+def _items(value: str) -> dict[str, dict[str, int]]:
+    """``"default";r=50;t=30, "hourly";r=800`` → parameters by name; nothing at all if any of it is malformed."""
+    items: dict[str, dict[str, int]] = {}
+    for part in value[:1000].split(",") if value else ():
+        item = _ITEM.fullmatch(part)
+        if not item:
+            return {}
+        parameters: dict[str, int] = {}
+        for parameter in item["parameters"].split(";")[1:]:
+            key, _, number = parameter.strip().partition("=")
+            if key in ("q", "w", "r", "t"):
+                if not _is_number(number):
+                    return {}
+                parameters[key] = int(number)
+        items[item["quoted"] or item["token"] or ""] = parameters
+    return items
+
+
+def _three_fields(fields: Mapping[str, str], prefix: str, now: float) -> RateLimit | None:
+    """``RateLimit-Limit`` (``100`` or ``100, 100;w=10``), ``RateLimit-Remaining`` and ``RateLimit-Reset``."""
+    limit = fields.get(prefix + "ratelimit-limit", "")
+    remaining = fields.get(prefix + "ratelimit-remaining", "").strip()
+    reset = fields.get(prefix + "ratelimit-reset", "").strip()
+    count = _LEGACY_LIMIT.fullmatch(limit)
+    window = _LEGACY_WINDOW.search(limit) if count else None
+    seconds = int(reset) if _is_number(reset) else None
+    if seconds is not None and seconds >= _EPOCH:  # GitHub's habit: a moment instead of a span
+        seconds = max(0, round(seconds - now))
+    if not count and not _is_number(remaining) and seconds is None:
+        return None
+    return _limit(
+        int(count[1]) if count else None,
+        int(window[1]) if window else None,
+        int(remaining) if _is_number(remaining) else None,
+        seconds,
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
+
+
+def _seconds(digits: str) -> float:
+    digits = digits.lstrip("0") or "0"
+    return min(float(digits), LONGEST) if len(digits) <= _LONGEST_NUMBER else LONGEST
+
+
+def _limit(count: int | None, window: int | None, remaining: int | None, reset: int | None) -> RateLimit:
+    return RateLimit(
+        limit=count,
+        window=min(float(window), LONGEST) if window else None,
+        remaining=remaining,
+        reset=None if reset is None else min(float(reset), LONGEST),
+        explicit=remaining == 0 and reset is not None,
+    )
+
+
+def from_text(text: str) -> RateLimit | None:
+    """The limit that a message speaks of.
+
+    Args:
+        text: A message, such as "30 Requests/minute is allowed" or "retry after 1 second".
+
+    Returns:
+        The limit and its window, and the seconds to wait where a moment is named; None if the message names neither.
+    """
+    limit = _LIMIT_IN_TEXT.search(text)
+    # "in 60 seconds" within "10 requests in 60 seconds" is no moment to come back at.
+    inside = range(limit.start(), limit.end()) if limit else ()
+    come_back = next((found for found in _COME_BACK.finditer(text) if found.start() not in inside), None)
+    found = RateLimit() if limit or come_back else None
+    if found and limit:
+        window = float(limit[2] or 1) * _unit(limit[3])
+        found = replace(found, limit=int(limit[1].replace(",", "")), window=min(window, LONGEST))
+    if found and come_back:
+        reset = min(float(come_back[1]) * _unit(come_back[2]), LONGEST)
+        found = replace(found, reset=reset, explicit=True)
+    return found
+
+
+def merge(fields: RateLimit | None, text: RateLimit | None, told: float | None) -> RateLimit | None:
+    """One limit out of what a rate-limited reply says in its RateLimit fields, in its text and in seconds to wait."""
+    limit = fields or text
+    if fields and text:
+        limit = replace(fields, limit=fields.limit or text.limit, window=fields.window or text.window)
+    if told is not None:
+        return replace(limit or RateLimit(), reset=told, explicit=True)
+    if limit and limit.reset is not None and limit.remaining is None:
+        # A refusal that names a reset means it, even if it does not say that nothing remains.
+        return replace(limit, explicit=True)
+    return limit
+
+
+def _unit(name: str) -> float:
+    name = name.lower()
+    return _UNITS.get(name[:3]) or _UNITS[name[0]]

@@ -1,0 +1,202 @@
+"""The rows of ``responses.toml``: what Insider's replies, statuses and the exceptions in their place mean."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from .verdict import FAULT_OF, Category, Fault, Retry
+
+CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+OTHER = "other"
+ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a row says of the replies it stands for: the part of a verdict that comes from the table.
+
+    Attributes:
+        rule: The row's name, as in ``Verdict.rule``.
+        category: What the reply means.
+        retry: Whether the same request can succeed later.
+        fault: Who has to act.
+        advice: What to do about it.
+    """
+
+    rule: str
+    category: Category
+    retry: Retry
+    fault: Fault
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A reply that is known by what it says.
+
+    Attributes:
+        id: Its name in ``responses.toml``.
+        meaning: What it means.
+        status: The documented status; None if there is none, or if the row is no documented response.
+        title: The documented title.
+        body: The documented sample; None if the row is no documented response.
+        match: Regular expressions over the reply's plain words, one of which must be found.
+        codes: Insider's codes that say the same.
+        url: A regular expression the URL must fit as well.
+        on: Statuses and classes where the row may speak; empty for the usual ones.
+    """
+
+    id: str
+    meaning: Meaning
+    status: int | None = None
+    title: str = ""
+    body: str | None = None
+    match: tuple[str, ...] = ()
+    codes: frozenset[str] = frozenset()
+    url: str = ""
+    on: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All of ``responses.toml``.
+
+    Attributes:
+        responses: The documented responses, in the order of the documentation.
+        meanings: What is known beyond them.
+        precedence: Categories, those that win over others first.
+        statuses: What a status or a class means when nothing is known of the words.
+        ambiguous: Statuses by which a gateway speaks for a server that may have done the work.
+        exceptions: What an exception means, by the name of its class.
+        causes: Names that are looked for behind an exception as well.
+        unsent: Names of exceptions after which the request cannot have reached Insider.
+    """
+
+    responses: tuple[Row, ...]
+    meanings: tuple[Row, ...]
+    precedence: tuple[Category, ...]
+    statuses: Mapping[int | str, Meaning]
+    ambiguous: frozenset[int]
+    exceptions: Mapping[str, Meaning]
+    causes: frozenset[str]
+    unsent: frozenset[str]
+    by_id: Mapping[str, Row] = field(default_factory=dict)
+
+
+@functools.cache
+def table() -> Table:
+    """The table, read once and only when the first reply is classified."""
+    import tomllib  # noqa: PLC0415 - costs time that an import of insider_otel must not take
+
+    source = resources.files(__package__).joinpath("responses.toml").read_text("utf-8")
+    return _table(tomllib.loads(source))
+
+
+def responses() -> tuple[Row, ...]:
+    """Every documented response, in the order of the documentation."""
+    return table().responses
+
+
+def of_status(status: int | None) -> Meaning:
+    """What a status means by itself: its own row, else its class, else ``other``."""
+    statuses = table().statuses
+    if status is None:
+        return statuses[OTHER]
+    return statuses.get(status) or statuses.get(class_of(status)) or statuses[OTHER]
+
+
+def class_of(status: int) -> str:
+    """The class of a status, such as ``4xx``; ``other`` for a number that is no HTTP status."""
+    return CLASSES[status // 100 - 1] if 100 <= status <= 599 else OTHER  # noqa: PLR2004 - the range of RFC 9110
+
+
+def of_exception(exception: BaseException) -> Meaning:
+    """What an exception in place of a reply means.
+
+    Classes are looked up by name, nearest first, because httpx and httpx2 have different classes of the same names.
+    """
+    return table().exceptions[_name(exception)]
+
+
+def may_have_arrived(exception: BaseException) -> bool:
+    """Whether the request may have reached Insider before the exception; in doubt it may.
+
+    Args:
+        exception: What was raised in place of a reply.
+
+    Returns:
+        False only where no connection came about or nothing was sent: sending again cannot do the work twice.
+    """
+    return _name(exception) not in table().unsent
+
+
+def answer_is_ambiguous(status: int) -> bool:
+    """Whether a gateway speaks, by this status, for a server that may have done the work (502 and 524).
+
+    Args:
+        status: The HTTP status.
+
+    Returns:
+        False for statuses that Insider documents as "not processed", and for all that a server says of itself.
+    """
+    return status in table().ambiguous
+
+
+def _name(exception: BaseException) -> str:
+    rows = table()
+    for error in _chain(exception):
+        for base in type(error).__mro__:
+            if base.__name__ in rows.causes:
+                return base.__name__
+    return next(base.__name__ for base in type(exception).__mro__ if base.__name__ in rows.exceptions)
+
+
+def _chain(exception: BaseException) -> Iterator[BaseException]:
+    error: BaseException | None = exception
+    for _ in range(8):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _table(source: Mapping[str, Any]) -> Table:
+    responses = tuple(_row(row, row["id"]) for row in source["response"])
+    meanings = tuple(_row(row, f"meaning.{row['id']}") for row in source["meaning"])
+    statuses = {status: _meaning(row, f"status.{status}") for row in source["status"] for status in row["statuses"]}
+    exceptions = {name: _meaning(row, f"exception.{name}") for row in source["exception"] for name in row["names"]}
+    return Table(
+        responses=responses,
+        meanings=meanings,
+        precedence=tuple(Category(name) for name in source["precedence"]),
+        statuses=statuses,
+        ambiguous=frozenset(status for row in source["status"] if row.get("ambiguous") for status in row["statuses"]),
+        exceptions=exceptions,
+        causes=frozenset(name for row in source["exception"] if row.get("cause") for name in row["names"]),
+        unsent=frozenset(name for row in source["exception"] if not row.get("sent", True) for name in row["names"]),
+        by_id={row.id: row for row in (*responses, *meanings)},
+    )
+
+
+def _row(row: Mapping[str, Any], rule: str) -> Row:
+    return Row(
+        id=row["id"],
+        meaning=_meaning(row, rule),
+        status=row.get("status"),
+        title=row.get("title", ""),
+        body=row.get("body"),
+        match=tuple(row.get("match", ())),
+        codes=frozenset(row.get("codes", ())),
+        url=row.get("url", ""),
+        on=tuple(row.get("on", ())),
+    )
+
+
+def _meaning(row: Mapping[str, Any], rule: str) -> Meaning:
+    category = Category(row["category"])
+    fault = Fault(row["fault"]) if "fault" in row else FAULT_OF[category]
+    return Meaning(rule, category, Retry(row["retry"]), fault, row["advice"])

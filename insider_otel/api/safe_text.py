@@ -1,0 +1,164 @@
+"""Making text from a reply safe to export: what is not known to be harmless does not pass.
+
+Insider's messages repeat what they complain of: e-mail addresses, phone numbers, keys. A list of what such things look
+like is never complete, so this works the other way round: only words of ``words.txt`` and small numbers pass, and
+everything else becomes ``[…]``.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+
+LONGEST = 300
+"""Characters of a message that are exported."""
+
+REDACTED = "[…]"
+
+_SCANNED = 2000
+_LONGEST_NAME = 120
+_LONGEST_SIGN = 3  # "..."
+_SHORT_NUMBER = 3  # digits: no one-time code and no phone number is that short
+_WORD, _SIGN, _NUMBER, _UNSAFE = "word", "sign", "number", "unsafe"
+
+_EDGES = "'\"“”‘’`()[]{}<>,.;:!?*…$"
+_SIGNS = frozenset("-–—|/&=+#≥≤→•")
+# What may stand inside a token: no "@", and "/" only once in a row, so neither an address nor a URL passes.
+_COMPOUND = re.compile(r"[A-Za-z0-9_.\[\]:*/'<>,()=&+|-]{1,120}")
+_JOINTS = re.compile(r"[^A-Za-z0-9]+")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_DIGITS = re.compile(r"[0-9]+(?:[.,][0-9]+)*%?")
+_COUNT = re.compile(r"[0-9]{4,7}|[0-9]{1,3}(?:,[0-9]{3}){1,2}")
+_MEASURE = re.compile(r"[0-9]{1,3}(?:kb|mb|gb|ms|s|m|h|d|x|k)", re.IGNORECASE)
+_PATH_PARTS = re.compile(r"([.\[\]]+)")
+
+# A longer number passes only in front of what it counts.
+_UNITS = frozenset(
+    "bytes kb mb gb kilobytes megabytes records record requests request calls users user profiles objects items "
+    "elements entries products events messages notifications recipients addresses devices identifiers rows characters "
+    "chars milliseconds ms seconds second minutes minute hours hour days day weeks months years times attempts units".split()
+)
+
+
+@functools.cache
+def vocabulary() -> frozenset[str]:
+    """The words that pass, in lower case."""
+    lines = resources.files(__package__).joinpath("words.txt").read_text("utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+def safe_text(text: str, longest: int = LONGEST) -> str:
+    """A message as it may be exported.
+
+    Args:
+        text: The message.
+        longest: Characters the result may have.
+
+    Returns:
+        The message in one line, with ``[…]`` in place of all that is not known to be harmless.
+    """
+    tokens = text[:_SCANNED].split()
+    kinds = [_kind(token) for token in tokens]
+    shown: list[str] = []
+    for at, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
+        if kind is _WORD or kind is _SIGN or (kind is _NUMBER and _is_harmless_number(tokens, kinds, at)):
+            shown.append(token)
+        elif not shown or shown[-1] is not REDACTED:
+            shown.append(REDACTED)
+    line = " ".join(shown)
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def safe_field(text: str) -> str | None:
+    """The name or path of a field as it may be exported.
+
+    Args:
+        text: A name such as ``phone_number``, or a path such as ``users.0.identifiers`` or ``messages[1].phoneNumber``.
+
+    Returns:
+        The path with ``[…]`` in place of parts that are not known to be harmless; None if nothing is left.
+    """
+    parts = _PATH_PARTS.split(text.strip()[:_LONGEST_NAME].strip("'\"<>"))
+    shown = [part if at % 2 or part in ("", "*") or _is_harmless_part(part) else REDACTED for at, part in enumerate(parts)]
+    if not any(part.isalnum() or "_" in part for part in shown[::2] if part != REDACTED):
+        return None
+    return "".join(shown)
+
+
+def safe_code(text: str, known: frozenset[str]) -> str | None:
+    """An error code as it may be exported.
+
+    Args:
+        text: The code.
+        known: Numeric codes that are documented; others longer than three digits could be a shopper's one-time code.
+
+    Returns:
+        The code; None if it is not known to be harmless.
+    """
+    code = " ".join(text.split())
+    if code in known:
+        return code
+    if len(code) > _LONGEST_NAME or not any(character.isalnum() for character in code):
+        return None
+    return None if REDACTED in safe_text(code) else code
+
+
+def _kind(token: str) -> str:
+    words = vocabulary()
+    if token.lower() in words:
+        return _WORD
+    core = token.strip(_EDGES)
+    if not core:
+        return _SIGN if len(token) <= _LONGEST_SIGN else _UNSAFE
+    if core in _SIGNS:
+        return _SIGN
+    if core.lower() in words:
+        return _WORD if len(token) - len(core) <= 2 * _LONGEST_SIGN else _UNSAFE
+    if not any(character.isalpha() for character in core):
+        # Anything of digits and signs counts as a number, so that the groups of a phone number are seen as neighbours.
+        return _NUMBER if any(character.isdigit() for character in core) else _UNSAFE
+    return _WORD if _is_harmless_compound(core) else _UNSAFE
+
+
+def _is_harmless_number(tokens: list[str], kinds: list[str], at: int) -> bool:
+    # Short numbers in a row may be the groups of a long one.
+    before = next((kind for kind in reversed(kinds[:at]) if kind is not _SIGN), _WORD)
+    after = next((kind for kind in kinds[at + 1 :] if kind is not _SIGN), _WORD)
+    if before is _NUMBER or after is _NUMBER:
+        return False
+    core = tokens[at].strip(_EDGES)
+    if sum(character.isdigit() for character in core) <= _SHORT_NUMBER:
+        return bool(_DIGITS.fullmatch(core.lstrip("-")))
+    following = tokens[at + 1].strip(_EDGES).lower() if at + 1 < len(tokens) else ""
+    return bool(_COUNT.fullmatch(core)) and following.partition("/")[0] in _UNITS
+
+
+def _is_harmless_compound(text: str) -> bool:
+    """Whether ``text`` is words of the vocabulary and short numbers, joined: ``users[1].phone_number``."""
+    if "//" in text or not _COMPOUND.fullmatch(text):
+        return False
+    parts = [part for part in _JOINTS.split(text) if part]
+    numbers = [part.isdigit() for part in parts]
+    if any(number and following for number, following in zip(numbers, numbers[1:], strict=False)):
+        return False
+    if sum(len(part) for part in parts if part.isdigit()) > 2 * _SHORT_NUMBER:
+        return False
+    return all(_is_harmless_part(part) for part in parts)
+
+
+def _is_harmless_part(part: str) -> bool:
+    words = vocabulary()
+    if part.lower() in words:
+        return True
+    if part.isdigit():
+        return part.isascii() and len(part) <= _SHORT_NUMBER
+    if not part.isascii():
+        return False
+    if not part.isalpha():
+        if _MEASURE.fullmatch(part):
+            return True
+        pieces = _JOINTS.split(part)
+        return len(pieces) > 1 and all(_is_harmless_part(piece) for piece in pieces)
+    humps = _HUMP.split(part)
+    return len(humps) > 1 and all(len(hump) > 1 and hump.lower() in words for hump in humps)
