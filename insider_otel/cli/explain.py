@@ -22,12 +22,12 @@ _FAULTS = {
     Fault.NONE: "nobody has to act",
     Fault.CALLER: "your side has to act",
     Fault.INSIDER: "Insider has to act",
-    Fault.NETWORK: "the network between you and Insider",
+    Fault.NETWORK: "look at what lies between you and Insider",
 }
 _RETRIES = {
-    Retry.NEVER: "no: the same request would get the same answer",
-    Retry.BACKOFF: "yes, at a random moment of the next five minutes, as Insider asks",
-    Retry.AFTER_WINDOW: "yes, when the window of the rate limit is over",
+    Retry.NEVER: "the same request would get the same answer",
+    Retry.BACKOFF: "try again at a random moment of the next five minutes, as Insider asks",
+    Retry.AFTER_WINDOW: "try again when the window of the rate limit is over",
 }
 _LABEL_WIDTH = 10
 
@@ -41,7 +41,8 @@ def add_parser(commands: Any) -> None:
         epilog="""example: insider-otel explain 403 '{"message": "Too many attempts"}' --header 'Retry-After: 30'""",
     )
     parser.add_argument(
-        "status", help="the HTTP status; none for no reply at all; or the httpx exception you got, such as ReadTimeout"
+        "status",
+        help="the HTTP status; none if it is not known, or if there was no reply; or an httpx exception: ReadTimeout",
     )
     parser.add_argument("body", nargs="?", default="", help="the reply's body; - reads it from standard input")
     parser.add_argument(
@@ -54,9 +55,9 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    status, exception = _status(arguments.status)
     headers = _headers(arguments.header)
     body = sys.stdin.buffer.read() if arguments.body == "-" else os.fsencode(arguments.body)
+    status, exception = _status(arguments.status, body)
     verdict = classify(status, body, headers=headers, url=_url(arguments.url), exception=exception)
     if arguments.json:
         print_json(asdict(verdict))
@@ -66,9 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _status(text: str) -> tuple[int | None, Exception | None]:
+def _status(text: str, body: bytes) -> tuple[int | None, Exception | None]:
     if text.lower() == _NO_REPLY:
-        return None, None
+        # A body without a status is a reply out of a log; without either there was none.
+        return None, None if body else httpx.TransportError("")
     if text.isascii() and text.isdigit():
         status = int(text)
         if 100 <= status <= 599:
@@ -79,7 +81,7 @@ def _status(text: str) -> tuple[int | None, Exception | None]:
     if isinstance(kind, type) and issubclass(kind, httpx.TransportError):
         return None, kind("")
     raise UsageError(
-        f"STATUS is {text!r}; it accepts an HTTP status (403), {_NO_REPLY} for no reply, "
+        f"STATUS is {text!r}; it accepts an HTTP status (403), {_NO_REPLY}, "
         "or the name of an httpx transport exception (ReadTimeout)"
     )
 
