@@ -93,7 +93,7 @@ def set_testing(on: bool = True, *, attempts: int = 1, sleep: bool = False) -> S
     Raises:
         ValueError: ``attempts`` is less than 1.
     """
-    global _base  # noqa: PLW0603
+    global _base
     if attempts < 1:
         raise ValueError(f"attempts is {attempts!r}; a call makes at least 1")
     entry = _Entry(TestingMode(attempts=attempts, sleep=sleep) if on else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from insider_otel.api.operations import Limit
 
@@ -50,11 +51,10 @@ class Windows:
             return None
         if limit.calendar:
             return DAY - now % DAY
-        for moment, cost in self._used[pool, credentials]:
-            excess -= cost if limit.unit == "quota" else 1
-            if excess < 0:
-                return moment + limit.window - now
-        return limit.window
+        entries = self._used[pool, credentials]
+        freed = accumulate(cost if limit.unit == "quota" else 1.0 for _, cost in entries)
+        leaves = next(moment for (moment, _), so_far in zip(entries, freed, strict=True) if so_far > excess)
+        return leaves + limit.window - now
 
     def use(self, pool: str, credentials: str, now: float, cost: float) -> None:
         """Count one request.

@@ -1,4 +1,4 @@
-"""pytest fixtures: ``insider_fake`` and ``insider_spans``."""
+"""pytest fixtures: ``insider_fake``, ``insider_clock`` and ``insider_spans``."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ import pytest
 
 # pytest loads this module at the start of every run, needed or not: what is large is imported by the fixtures.
 if TYPE_CHECKING:
+    from insider_otel.testing.clock import FakeClock
     from insider_otel.testing.fake import FakeInsider
     from insider_otel.testing.spans import CapturedSpans
 
 
 @pytest.fixture
-def insider_fake() -> FakeInsider:
-    """A fake Insider in process, on a clock that moves only when told to: ``insider_fake.clock``."""
+def insider_clock() -> FakeClock:
+    """The clock of ``insider_fake``: it moves only when it is told to, or slept on."""
     from insider_otel.testing.clock import FakeClock  # noqa: PLC0415
+
+    return FakeClock()
+
+
+@pytest.fixture
+def insider_fake(insider_clock: FakeClock) -> FakeInsider:
+    """A fake Insider in process: ``insider_fake.transport()``."""
     from insider_otel.testing.fake import FakeInsider  # noqa: PLC0415
 
-    return FakeInsider(clock=FakeClock())
+    return FakeInsider(clock=insider_clock)
 
 
 @pytest.fixture
