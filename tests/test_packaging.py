@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,7 +29,7 @@ HEAVY = [
     "uvicorn",
 ]
 
-# Two processes' worth of facts: what an import loads beyond httpx and the API, and which files it reads.
+# What an import loads beyond httpx and the API, and which files it reads.
 PROBE = """
 import json, sys
 import httpx, opentelemetry.trace, opentelemetry.metrics
@@ -42,8 +43,15 @@ print(json.dumps([sorted(set(sys.modules) - before), opened]))
 
 def loaded_by(module: str) -> tuple[set[str], list[str]]:
     """The modules that importing ``module`` loads in a new process, and the files it opens."""
+    # Measuring coverage would itself load modules and read files.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(module=module)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", PROBE.format(module=module)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=environment,
     )
     modules, opened = json.loads(done.stdout)
     return set(modules), opened

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 
@@ -283,6 +285,16 @@ def test_the_exit_status_is_0_where_there_is_no_error(
     assert main(["doctor", "--json"]) == 0
     levels = {finding["level"] for finding in json.loads(capsys.readouterr().out)}
     assert levels == {"ok", "note"}
+
+
+def test_a_terminal_gets_levels_in_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Environment, "here", lambda: Environment(VARIABLES, VERSIONS, ENTRY_POINTS))
+    monkeypatch.setattr(sys, "stdout", terminal := io.StringIO())
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    main(["doctor"])
+    assert "\x1b[32mok     \x1b[0m  httpx 0.28.1\n" in terminal.getvalue()
 
 
 def test_no_secret_is_ever_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
