@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from .partial_json import close
 
@@ -20,7 +20,7 @@ _BOMS = (
 )
 
 # Two documented samples are JSON with the quotes of a word processor.
-_STRAIGHT_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "‘": "'", "’": "'"})
+_STRAIGHT_QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "‟": '"', "‘": "'", "’": "'"})  # noqa: RUF001
 
 _BARE = frozenset({"null", "true", "false"})
 _LONGEST_INTEGER = 18
@@ -43,6 +43,16 @@ class Body(NamedTuple):
 
 
 EMPTY = Body("")
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a value out of JSON is an object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    """Whether a value out of JSON is an array."""
+    return isinstance(value, list)
 
 
 def parse(body: bytes | str, *, truncated: bool = False) -> Body:

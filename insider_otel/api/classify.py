@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 
 from . import envelope, matching, rate_hints, success
-from .body import Body, parse
+from .body import Body, is_object, parse
 from .envelope import Envelope
 from .responses import Meaning, of_exception, of_status, table
 from .safe_text import safe_code, safe_field, safe_text
@@ -47,13 +47,14 @@ def classify(
         The verdict: by the row of ``responses.toml`` that knows the reply, else by its status. Its message, code and
         field are safe to export.
     """
-    status = status if isinstance(status, int) else None
+    if not isinstance(status, int):
+        status = None
     if exception is not None and status not in _FAILED:
         # A broken body leaves a 2xx unknown; what an error status says stays true.
         return _verdict(of_exception(exception), Envelope(), {}, None)
     content = parse(body, truncated=truncated)
     fields = rate_hints.relevant(headers)
-    if status in _OK:
+    if status is not None and status in _OK:
         return _of_success(status, content, fields, now)
     said = envelope.read(content)
     row = matching.find(status, said, content.text, url or "")
@@ -63,7 +64,7 @@ def classify(
 def _of_success(status: int, content: Body, fields: Mapping[str, str], now: float | None) -> Verdict:
     reply = content.value
     counts = None
-    if isinstance(reply, Mapping):
+    if is_object(reply):
         counts = success.count(reply)
         if counts is not None and counts.partial:
             return _verdict(_named("hidden_partial_failure"), _said_of_lost_records(counts), fields, now, counts)
@@ -74,7 +75,7 @@ def _of_success(status: int, content: Body, fields: Mapping[str, str], now: floa
     message = success.message(content)
     if not message and not fields:
         return _silent_success(status, counts.accepted if counts else None, counts.failed if counts else None)
-    said = Envelope(messages=[message] if message else [])
+    said = Envelope(messages=[message] if message else ())
     return _verdict(_meaning_of_success(status, said, content.text), said, fields, now, counts)
 
 
@@ -161,8 +162,10 @@ def _when(
 
 def _code(said: Envelope) -> str | None:
     for code in said.codes[:_CODES_TRIED]:
-        safe = safe_code(code, _numeric_codes()) if code.lower() not in _NO_CODES else None
-        if safe:
+        if code.lower() in _NO_CODES:
+            continue
+        safe = code if matching.is_documented(code) else safe_code(code, _numeric_codes())
+        if safe is not None:
             return safe
     return None
 
@@ -172,8 +175,8 @@ def _numeric_codes() -> frozenset[str]:
     return frozenset(code for row in table().meanings for code in row.codes)
 
 
-def _named(id: str) -> Meaning:
-    return table().by_id[id].meaning
+def _named(meaning: str) -> Meaning:
+    return table().by_id[meaning].meaning
 
 
 def _is_page(text: str) -> bool:

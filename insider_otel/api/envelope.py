@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any
 
-from .body import Body
+from .body import Body, is_array, is_object
 
+# Bounds of the search, so that no reply takes long to read.
 _MAX_DEPTH = 6
+_MAX_NODES = 300
 _MAX_KEYS = 60
 _MAX_ITEMS = 20
 _MAX_LINES = 12
 _MAX_LINE = 1000
+_LONGEST_CODE = 80
 
-# Keys are compared in lower case and without "_" and "-". Order is rank: the first names the message best.
+# Keys are compared in lower case and without "_" and "-"; of several of one kind, the first here counts most.
 _TEXTS = (
     "message",
     "errormessage",
@@ -32,30 +35,29 @@ _TEXTS = (
 )
 _LISTS = ("errors", "validations", "violations")
 _CODES = ("code", "errorcode", "type")
-# What tells one error as an object from an object of errors by field; a field may well be called "title".
-_SINGLE_ERROR = ("message", "errormessage", "msg", "reason", "error", "code", "errorcode")
 _FIELDS = ("field", "fieldname", "param", "parameter", "property", "attribute", "path", "loc")
+_RANK = {name: at for at, name in enumerate((*_LISTS, *_TEXTS, "error", *_CODES, *_FIELDS, "status"))}
+# What tells one error as an object from an object of errors by field; a field may well be called "title".
+_SINGLE_ERROR = frozenset({"message", "errormessage", "msg", "reason", "error", "code", "errorcode"})
 
-_SPELLINGS = re.compile("[_-]")
-_CODE_LIKE = re.compile(r"[\w.-]{1,80}", re.ASCII)
-_MARKUP_TEXT = re.compile(r"<(title|h1|message|code)\b[^>]{0,200}>([^<]{1,500})", re.IGNORECASE)
+_PART_OF_PATH = (str, int)
+# Compiled at their first use, which most processes never come to.
+_MARKUP_TEXT = r"(?i)<(title|h1|message|code)\b[^>]{0,200}>([^<]{1,500})"
 # Cloudflare's own codes: "error code: 1020" in plain text, "Error 1015" in a page.
-_CLOUDFLARE_CODE = re.compile(r"\berror(?: code)?:? (1\d{3})\b", re.IGNORECASE)
+_CLOUDFLARE_CODE = r"(?i)\berror(?: code)?:? (1\d{3})\b"
 _FIELD_IN_TEXT = (
-    re.compile(r"[\"'‘“`]([A-Za-z_][\w.\[\]-]{0,80})[\"'’”`]", re.ASCII),
-    re.compile(
-        r"^(?:the )?<?([A-Za-z_][\w.\[\]-]{0,80})>?(?: field| parameter)? "
-        r"(?:(?:is|are) (?:required|missing|invalid|empty)|(?:must|should|can ?not|can't) be)\b",
-        re.ASCII | re.IGNORECASE,
+    r"(?a)[\"'‘“`]([A-Za-z_][\w.\[\]-]{0,80})[\"'’”`]",  # noqa: RUF001
+    (
+        r"(?ai)^(?:the )?<?([A-Za-z_][\w.\[\]-]{0,80})>?(?: field| parameter)? "
+        r"(?:(?:is|are) (?:required|missing|invalid|empty)|(?:must|should|can ?not|can't) be)\b"
     ),
-    re.compile(r"\bmissing (?:required )?(?:field |parameter )?([A-Za-z_][\w.\[\]-]{0,80})", re.ASCII | re.IGNORECASE),
+    r"(?ai)\bmissing (?:required )?(?:field |parameter )?([A-Za-z_][\w.\[\]-]{0,80})",
 )
 # User data names a lost field with the rule it broke: "users.0.identifiers.*.regexp(^\\+[1-9]…)".
-_FIELD_RULE = re.compile(r"\.(?:required|regexp|type|in)(?:\(.*)?\Z", re.DOTALL)
+_FIELD_RULE = r"(?s)\.(?:required|regexp|type|in)(?:\(.*)?\Z"
 _NO_FIELDS = frozenset({"field", "it", "parameter", "request", "that", "there", "this", "value"})
 
 
-@dataclass(slots=True)
 class Envelope:
     """What a reply says.
 
@@ -66,10 +68,23 @@ class Envelope:
         field: The field an error names.
     """
 
-    details: list[str] = field(default_factory=list)
-    messages: list[str] = field(default_factory=list)
-    codes: list[str] = field(default_factory=list)
-    field: str | None = None
+    __slots__ = ("_nodes_left", "codes", "details", "field", "messages")
+
+    def __init__(self, *, details: Iterable[str] = (), messages: Iterable[str] = (), codes: Iterable[str] = ()) -> None:
+        self.details: list[str] = list(details)
+        self.messages: list[str] = list(messages)
+        self.codes: list[str] = list(codes)
+        self.field: str | None = None
+        self._nodes_left = _MAX_NODES
+
+    def may_go_on(self, depth: int) -> bool:
+        """Whether the search for words may look at one more node."""
+        self._nodes_left -= 1
+        return depth <= _MAX_DEPTH and self._nodes_left >= 0
+
+    def size(self) -> int:
+        """How many things are said."""
+        return len(self.details) + len(self.messages) + len(self.codes)
 
     def lines(self) -> list[str]:
         """Everything said, best first; empty if the reply says nothing."""
@@ -89,7 +104,7 @@ class Envelope:
             return self.field
         text = (self.details or self.messages or [""])[0][:_MAX_LINE]
         for pattern in _FIELD_IN_TEXT:
-            found = pattern.search(text)
+            found = re.search(pattern, text)
             if found and found[1].lower() not in _NO_FIELDS:
                 return found[1]
         return None
@@ -109,7 +124,7 @@ def read(body: Body) -> Envelope:
         _read(body.value, envelope, envelope.messages, 0)
     elif body.is_markup:
         start = body.text[: 16 * _MAX_LINE]
-        envelope.messages += [html.unescape(text).strip() for _, text in _MARKUP_TEXT.findall(start)]
+        envelope.messages += [html.unescape(text).strip() for _, text in re.findall(_MARKUP_TEXT, start)]
         _read_cloudflare_code(start, envelope)
     elif body.text:
         text = body.text[:_MAX_LINE]
@@ -125,90 +140,105 @@ def read_errors(errors: object) -> Envelope:
     return envelope
 
 
-def plain(key: object) -> str:
-    """A JSON key without the differences between ``errorCode``, ``error_code`` and ``Error-Code``."""
-    return _SPELLINGS.sub("", str(key)).lower()
-
-
 def _read_cloudflare_code(text: str, envelope: Envelope) -> None:
-    found = _CLOUDFLARE_CODE.search(text)
+    found = re.search(_CLOUDFLARE_CODE, text)
     if found:
         envelope.codes.append(found[1])
 
 
+def _plain(key: str) -> str:
+    return key.replace("_", "").replace("-", "").lower()
+
+
 def _read(value: object, envelope: Envelope, into: list[str], depth: int) -> None:
-    if depth > _MAX_DEPTH or len(into) >= _MAX_LINES:
+    if not envelope.may_go_on(depth):
         return
     if isinstance(value, str):
         if value.strip():
             into.append(value)
-    elif isinstance(value, Mapping):
-        _read_object({plain(key): item for key, item in islice(value.items(), _MAX_KEYS)}, envelope, into, depth)
-    elif isinstance(value, list):
+    elif is_object(value):
+        _read_object(value, envelope, into, depth)
+    elif is_array(value):
         for item in value[:_MAX_ITEMS]:
             _read(item, envelope, envelope.details, depth + 1)
 
 
-def _read_object(reply: Mapping[str, object], envelope: Envelope, into: list[str], depth: int) -> None:
-    before = len(envelope.details) + len(envelope.messages) + len(envelope.codes)
-    for name in _LISTS:
-        if reply.get(name):
-            _read_errors(reply[name], envelope, depth + 1)
+def _read_object(node: Mapping[str, Any], envelope: Envelope, into: list[str], depth: int) -> None:
+    known: dict[str, Any] = {}
+    for key in islice(node, _MAX_KEYS):
+        name = key if key in _RANK else _plain(key)
+        if name in _RANK:
+            known[name] = node[key]
+    before = envelope.size()
     said = len(into)
-    for name in _TEXTS:
-        if reply.get(name):
-            _read(reply[name], envelope, into, depth + 1)
-    _read_codes(reply, envelope)
-    error = reply.get("error")
-    if isinstance(error, str) and len(into) > said and _CODE_LIKE.fullmatch(error):
-        envelope.codes.append(error)
-    elif error:
-        _read(error, envelope, into, depth + 1)
-        if isinstance(error, str) and "_" in error and _CODE_LIKE.fullmatch(error):
-            envelope.codes.append(error)
-    status = reply.get("status")
-    if isinstance(status, str) and status:
-        envelope.codes.append(status)
-    if envelope.field is None:
-        envelope.field = _field(reply)
-    if len(envelope.details) + len(envelope.messages) + len(envelope.codes) == before:
-        for value in islice(reply.values(), _MAX_ITEMS):
-            if isinstance(value, Mapping | list):
+    for name in sorted(known, key=_RANK.__getitem__) if len(known) > 1 else known:
+        value = known[name]
+        if name in _LISTS:
+            _read_errors(value, envelope, depth + 1)
+        elif name in _TEXTS:
+            _read(value, envelope, into, depth + 1)
+        elif name == "error":
+            _read_error(value, envelope, into, depth, said_before=len(into) > said)
+        elif name in _CODES or name == "status":
+            _read_code(name, value, envelope)
+        elif envelope.field is None:
+            envelope.field = _field(value)
+    if envelope.size() == before:
+        for value in islice(node.values(), _MAX_ITEMS):
+            if is_object(value) or is_array(value):
                 _read(value, envelope, into, depth + 1)
 
 
-def _read_codes(reply: Mapping[str, object], envelope: Envelope) -> None:
-    for name in _CODES:
-        code = reply.get(name)
-        if isinstance(code, str | int) and not isinstance(code, bool) and code != "":
-            envelope.codes.append(str(code)[:_MAX_LINE])
+def _read_error(error: object, envelope: Envelope, into: list[str], depth: int, *, said_before: bool) -> None:
+    """``error`` is the message itself, a code beside a message, or an object."""
+    is_code = isinstance(error, str) and len(error) <= _LONGEST_CODE and len(error.split()) == 1
+    if not (is_code and said_before):
+        _read(error, envelope, into, depth + 1)
+    if isinstance(error, str) and is_code and (said_before or "_" in error):
+        envelope.codes.append(error)
+
+
+def _read_code(name: str, code: object, envelope: Envelope) -> None:
+    if isinstance(code, str):
+        if code:
+            envelope.codes.append(code[:_MAX_LINE])
+    elif name != "status" and type(code) is int:
+        envelope.codes.append(str(code))
 
 
 def _read_errors(errors: object, envelope: Envelope, depth: int) -> None:
-    if depth > _MAX_DEPTH:
+    if not envelope.may_go_on(depth):
         return
-    if isinstance(errors, Mapping):
-        keys = {plain(key): item for key, item in islice(errors.items(), _MAX_KEYS)}
-        if any(isinstance(keys.get(name), str) for name in _SINGLE_ERROR):
-            _read_object(keys, envelope, envelope.details, depth)
-            return
-        for key, value in islice(errors.items(), _MAX_ITEMS):
-            if envelope.field is None and isinstance(value, str | list) and value:
-                envelope.field = _FIELD_RULE.sub("", str(key)[:_MAX_LINE])
-            for item in value[:_MAX_ITEMS] if isinstance(value, list) else [value]:
-                _read(item, envelope, envelope.details, depth + 1)
-    elif isinstance(errors, list):
+    if is_object(errors):
+        if _is_single_error(errors):
+            _read_object(errors, envelope, envelope.details, depth)
+        else:
+            _read_errors_by_field(errors, envelope, depth)
+    elif is_array(errors):
         for item in errors[:_MAX_ITEMS]:
             _read_errors(item, envelope, depth + 1)
     else:
         _read(errors, envelope, envelope.details, depth)
 
 
-def _field(reply: Mapping[str, object]) -> str | None:
-    for name in _FIELDS:
-        value = reply.get(name)
-        if isinstance(value, str) and value:
-            return value[:_MAX_LINE]
-        if isinstance(value, list) and value and all(isinstance(part, str | int) for part in value[:_MAX_ITEMS]):
-            return ".".join(str(part) for part in value[:_MAX_ITEMS])[:_MAX_LINE]
+def _is_single_error(errors: Mapping[str, Any]) -> bool:
+    for key in islice(errors, _MAX_KEYS):
+        if (key in _SINGLE_ERROR or _plain(key) in _SINGLE_ERROR) and isinstance(errors[key], str):
+            return True
+    return False
+
+
+def _read_errors_by_field(errors: Mapping[str, Any], envelope: Envelope, depth: int) -> None:
+    for name, value in islice(errors.items(), _MAX_ITEMS):
+        if envelope.field is None and value and (isinstance(value, str) or is_array(value)):
+            envelope.field = re.sub(_FIELD_RULE, "", name[:_MAX_LINE])
+        for item in value[:_MAX_ITEMS] if is_array(value) else [value]:
+            _read(item, envelope, envelope.details, depth + 1)
+
+
+def _field(value: object) -> str | None:
+    if isinstance(value, str):
+        return value[:_MAX_LINE] or None
+    if is_array(value) and value and all(isinstance(part, _PART_OF_PATH) for part in value[:_MAX_ITEMS]):
+        return ".".join(str(part) for part in value[:_MAX_ITEMS])[:_MAX_LINE]
     return None

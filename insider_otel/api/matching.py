@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import body as bodies
 from . import envelope
@@ -15,9 +15,13 @@ from .verdict import Category
 
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile(r"0+(?: 0+)*")
-_PLAIN = {code: character.lower() if (character := chr(code)).isalpha() else " " for code in range(128)}
-_PLAIN |= {ord(digit): "0" for digit in "123456789"} | {ord("0"): "0", ord("'"): None, ord("’"): None}
-_PLAIN |= {ord(sign): " " for sign in "“”„‘–—…"}
+_SIGNS = "“”„‘–—…"  # noqa: RUF001
+_PLAIN: dict[int, str | None] = {
+    **{code: character if (character := chr(code)).isalpha() else " " for code in range(128)},
+    **dict.fromkeys(map(ord, _SIGNS), " "),
+    **dict.fromkeys(map(ord, "0123456789"), "0"),
+    **dict.fromkeys(map(ord, "'’")),  # noqa: RUF001
+}
 
 # Statuses that say more than a sentence which merely sounds like a refused field or a missing thing.
 _DEFINITE = frozenset({401, 403, 407, 408, 413, 429})
@@ -81,40 +85,39 @@ def find_good_news(status: int, said: Envelope, sample: str) -> Row | None:
     return _exact(status, text, sample) or _speaking(_bearers_of_good_news(), text, said.codes, "")
 
 
-def is_documented(message: str) -> bool:
-    """Whether a message is one of the documented ones, word by word; they need no redaction."""
-    return message in _index().messages
+def is_documented(text: str) -> bool:
+    """Whether a message or a code is one of the documented samples', letter by letter; these need no redaction."""
+    return text in _index().texts
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
+class _Index(NamedTuple):
     """The documented samples by what they say.
 
     Attributes:
         exact: Rows by the plain words of their samples.
         silent: Rows by status whose samples say nothing.
-        messages: The messages of the samples.
+        texts: The messages and codes of the samples.
     """
 
     exact: dict[str, tuple[Row, ...]]
     silent: dict[int, tuple[Row, ...]]
-    messages: frozenset[str]
+    texts: frozenset[str]
 
 
 @functools.cache
 def _index() -> _Index:
     exact: dict[str, tuple[Row, ...]] = {}
     silent: dict[int, tuple[Row, ...]] = {}
-    messages: set[str] = set()
+    texts: set[str] = set()
     for row in table().responses:
         said = envelope.read(bodies.parse(row.body or ""))
         text = words(said.lines())
-        messages.add(" ".join(said.message().split()))
+        texts |= {" ".join(said.message().split()), *(code for code in said.codes if words([code]))}
         if text:
             exact[text] = (*exact.get(text, ()), row)
         elif row.status is not None:
             silent[row.status] = (*silent.get(row.status, ()), row)
-    return _Index(exact, silent, frozenset(messages))
+    return _Index(exact, silent, frozenset(texts))
 
 
 def _exact(status: int | None, text: str, sample: str, *, bound: bool = True) -> Row | None:
@@ -146,7 +149,9 @@ _Speaker = tuple[Row, Callable[[str], object]]
 
 def _speaking(speakers: Iterable[_Speaker], text: str, codes: Iterable[str], url: str) -> Row | None:
     for row, search in speakers:
-        if (search(text) or (row.codes and not row.codes.isdisjoint(codes))) and (not row.url or re.search(row.url, url)):
+        if (search(text) or (row.codes and not row.codes.isdisjoint(codes))) and (
+            not row.url or re.search(row.url, url)
+        ):
             return row
     return None
 
@@ -155,7 +160,9 @@ def _speaking(speakers: Iterable[_Speaker], text: str, codes: Iterable[str], url
 def _speakers(status: int | None) -> tuple[_Speaker, ...]:
     """The rows that may speak under a status, those of the strongest category first."""
     return tuple(
-        (row, _search(row.match)) for row in _ranked() if row.meaning.category not in _SUCCESS and _may_speak(row, status)
+        (row, _search(row.match))
+        for row in _ranked()
+        if row.meaning.category not in _SUCCESS and _may_speak(row, status)
     )
 
 

@@ -53,7 +53,7 @@ def close(text: str) -> Iterator[str]:
 
 
 def _is_closed(string: str) -> bool:
-    if len(string) < 2 or string[-1] != '"':  # noqa: PLR2004 - two quotes
+    if len(string) < 2 or string[-1] != '"':
         return False
     backslashes = len(string) - 1 - len(string[:-1].rstrip("\\"))
     return backslashes % 2 == 0

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeGuard
 
+from .body import is_array
 from .verdict import RateLimit
 
 LONGEST = 86_400.0
@@ -27,7 +28,11 @@ _FIELDS = (
     "x-ratelimit-remaining",
     "x-ratelimit-reset",
 )
-_WANTED: dict[object, str] = {name: name for name in _FIELDS} | {name.encode(): name for name in _FIELDS}
+_TEXT = (str, bytes)
+_WANTED: dict[str | bytes | None, str] = {
+    **{name: name for name in _FIELDS},
+    **{name.encode(): name for name in _FIELDS},
+}
 _LONGEST_NUMBER = 15
 _EPOCH = 1_000_000_000
 
@@ -35,23 +40,36 @@ _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
-# The three forms of RFC 9110, section 5.6.7. As urllib3 does, a one-digit day and "UTC" pass in the first.
-_HTTP_DATE = re.compile(
+# The patterns are compiled at their first use. This one: the three forms of RFC 9110, section 5.6.7; as urllib3 does,
+# a one-digit day and "UTC" pass in the first.
+_HTTP_DATE = (
     f"{_DAY}, [0-9]{{1,2}} {_MONTH} [0-9]{{4}} {_CLOCK} (?:GMT|UTC)"
     f"|{_LONG_DAY}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_CLOCK} GMT"
     f"|{_DAY} {_MONTH} (?:[0-9]{{2}}| [0-9]) {_CLOCK} [0-9]{{4}}"
 )
-_ITEM = re.compile(r'\s*(?:"(?P<quoted>[^"]{0,80})"|(?P<token>[A-Za-z*][\w.*:/-]{0,80}))(?P<parameters>(?:\s*;[^;,]{0,80})*)\s*', re.A)
-_LEGACY_LIMIT = re.compile(r"\s*([0-9]{1,15})\s*(?:,.*)?", re.DOTALL)
-_LEGACY_WINDOW = re.compile(r",\s*[0-9]{1,15}\s*;\s*w=([0-9]{1,15})\b")
+_ITEM = (
+    r'(?a)\s*(?:"(?P<quoted>[^"]{0,80})"|(?P<token>[A-Za-z*][\w.*:/-]{0,80}))(?P<parameters>(?:\s*;[^;,]{0,80})*)\s*'
+)
+_LEGACY_LIMIT = r"(?s)\s*([0-9]{1,15})\s*(?:,.*)?"
+_LEGACY_WINDOW = r",\s*[0-9]{1,15}\s*;\s*w=([0-9]{1,15})\b"
 
-_UNITS = {"ms": 0.001, "mil": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "hr": 3600.0, "hou": 3600.0, "d": 86_400.0}
+_UNITS = {
+    "ms": 0.001,
+    "mil": 0.001,
+    "s": 1.0,
+    "sec": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "hr": 3600.0,
+    "hou": 3600.0,
+    "d": 86_400.0,
+}
 _UNIT = r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)\b"
-_COME_BACK = re.compile(rf"\b(?:after|in|wait|for)(?: about| at least)? ([0-9]{{1,9}}(?:\.[0-9]{{1,3}})?) ?{_UNIT}", re.IGNORECASE)
-_LIMIT_IN_TEXT = re.compile(
-    rf"\b([0-9][0-9,]{{0,14}}) ?(?:[a-z]{{1,12}} ){{0,2}}(?:[a-z]{{1,12}} ?)?(?:/|\bper\b|\bin\b|\bevery\b|\beach\b|\ba\b|\ban\b|\bwithin\b)"
-    rf" ?(?:([0-9]{{1,6}}) ?)?{_UNIT}",
-    re.IGNORECASE,
+_COME_BACK = rf"(?i)\b(?:after|in|wait|for)(?: about| at least)? ([0-9]{{1,9}}(?:\.[0-9]{{1,3}})?) ?{_UNIT}"
+_LIMIT_IN_TEXT = (
+    r"(?i)\b([0-9][0-9,]{0,14}) ?(?:[a-z]{1,12} ){0,2}(?:[a-z]{1,12} ?)?(?:/|\b(?:per|in|every|each|a|an|within)\b)"
+    rf" ?(?:([0-9]{{1,6}}) ?)?{_UNIT}"
 )
 
 
@@ -66,7 +84,7 @@ def relevant(headers: object) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, value in _pairs(headers):
-        wanted = _WANTED.get(name.lower()) if isinstance(name, str | bytes) else None
+        wanted = _WANTED.get(name.lower() if isinstance(name, _TEXT) else None)
         if wanted is not None:
             text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
             found[wanted] = f"{found[wanted]}, {text}" if wanted in found else text
@@ -74,11 +92,17 @@ def relevant(headers: object) -> dict[str, str]:
 
 
 def _pairs(headers: object) -> Iterable[tuple[Any, Any]]:
+    if headers is None:
+        return ()
     # httpx decodes every header when asked for one; its raw list is there already.
-    raw = getattr(headers, "raw", None)
-    if isinstance(raw, list):
+    raw: object = getattr(headers, "raw", None)
+    if is_array(raw):
         return raw
-    return headers.items() if isinstance(headers, Mapping) else ()
+    return headers.items() if _is_mapping(headers) else ()
+
+
+def _is_mapping(headers: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(headers, Mapping)
 
 
 def retry_after(value: str, now: float) -> float | None:
@@ -104,7 +128,7 @@ def retry_after(value: str, now: float) -> float | None:
 def http_date(value: str) -> float | None:
     """Seconds since the epoch from an HTTP-date; None if it is none."""
     value = value.strip(" \t\r\n")
-    if not _HTTP_DATE.fullmatch(value):
+    if not re.fullmatch(_HTTP_DATE, value):
         return None
     try:
         date = parsedate_to_datetime(value)
@@ -149,7 +173,7 @@ def _items(value: str) -> dict[str, dict[str, int]]:
     """``"default";r=50;t=30, "hourly";r=800`` → parameters by name; nothing at all if any of it is malformed."""
     items: dict[str, dict[str, int]] = {}
     for part in value[:1000].split(",") if value else ():
-        item = _ITEM.fullmatch(part)
+        item = re.fullmatch(_ITEM, part)
         if not item:
             return {}
         parameters: dict[str, int] = {}
@@ -168,8 +192,8 @@ def _three_fields(fields: Mapping[str, str], prefix: str, now: float) -> RateLim
     limit = fields.get(prefix + "ratelimit-limit", "")
     remaining = fields.get(prefix + "ratelimit-remaining", "").strip()
     reset = fields.get(prefix + "ratelimit-reset", "").strip()
-    count = _LEGACY_LIMIT.fullmatch(limit)
-    window = _LEGACY_WINDOW.search(limit) if count else None
+    count = re.fullmatch(_LEGACY_LIMIT, limit)
+    window = re.search(_LEGACY_WINDOW, limit) if count else None
     seconds = int(reset) if _is_number(reset) else None
     if seconds is not None and seconds >= _EPOCH:  # GitHub's habit: a moment instead of a span
         seconds = max(0, round(seconds - now))
@@ -211,10 +235,10 @@ def from_text(text: str) -> RateLimit | None:
     Returns:
         The limit and its window, and the seconds to wait where a moment is named; None if the message names neither.
     """
-    limit = _LIMIT_IN_TEXT.search(text)
+    limit = re.search(_LIMIT_IN_TEXT, text)
     # "in 60 seconds" within "10 requests in 60 seconds" is no moment to come back at.
     inside = range(limit.start(), limit.end()) if limit else ()
-    come_back = next((found for found in _COME_BACK.finditer(text) if found.start() not in inside), None)
+    come_back = next((found for found in re.finditer(_COME_BACK, text) if found.start() not in inside), None)
     found = RateLimit() if limit or come_back else None
     if found and limit:
         window = float(limit[2] or 1) * _unit(limit[3])

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from .verdict import FAULT_OF, Category, Fault, Retry
 
@@ -15,8 +14,7 @@ OTHER = "other"
 ANY = "any"
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(NamedTuple):
     """What a row says of the replies it stands for: the part of a verdict that comes from the table.
 
     Attributes:
@@ -34,8 +32,7 @@ class Meaning:
     advice: str
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A reply that is known by what it says.
 
     Attributes:
@@ -61,8 +58,7 @@ class Row:
     on: tuple[int | str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """All of ``responses.toml``.
 
     Attributes:
@@ -74,6 +70,7 @@ class Table:
         exceptions: What an exception means, by the name of its class.
         causes: Names that are looked for behind an exception as well.
         unsent: Names of exceptions after which the request cannot have reached Insider.
+        by_id: The responses and the meanings by their ids.
     """
 
     responses: tuple[Row, ...]
@@ -84,7 +81,7 @@ class Table:
     exceptions: Mapping[str, Meaning]
     causes: frozenset[str]
     unsent: frozenset[str]
-    by_id: Mapping[str, Row] = field(default_factory=dict)
+    by_id: Mapping[str, Row]
 
 
 @functools.cache
@@ -92,7 +89,7 @@ def table() -> Table:
     """The table, read once and only when the first reply is classified."""
     import tomllib  # noqa: PLC0415 - costs time that an import of insider_otel must not take
 
-    source = resources.files(__package__).joinpath("responses.toml").read_text("utf-8")
+    source = resources.files("insider_otel.api").joinpath("responses.toml").read_text("utf-8")
     return _table(tomllib.loads(source))
 
 
@@ -111,7 +108,7 @@ def of_status(status: int | None) -> Meaning:
 
 def class_of(status: int) -> str:
     """The class of a status, such as ``4xx``; ``other`` for a number that is no HTTP status."""
-    return CLASSES[status // 100 - 1] if 100 <= status <= 599 else OTHER  # noqa: PLR2004 - the range of RFC 9110
+    return CLASSES[status // 100 - 1] if 100 <= status <= 599 else OTHER
 
 
 def of_exception(exception: BaseException) -> Meaning:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from importlib import resources
+from itertools import pairwise
 
 LONGEST = 300
 """Characters of a message that are exported."""
@@ -22,29 +23,30 @@ _LONGEST_SIGN = 3  # "..."
 _SHORT_NUMBER = 3  # digits: no one-time code and no phone number is that short
 _WORD, _SIGN, _NUMBER, _UNSAFE = "word", "sign", "number", "unsafe"
 
-_EDGES = "'\"“”‘’`()[]{}<>,.;:!?*…$"
-_SIGNS = frozenset("-–—|/&=+#≥≤→•")
+_EDGES = "'\"“”‘’`()[]{}<>,.;:!?*…$"  # noqa: RUF001
+_SIGNS = frozenset("-–—|/&=+#≥≤→•")  # noqa: RUF001
 # What may stand inside a token: no "@", and "/" only once in a row, so neither an address nor a URL passes.
 _COMPOUND = re.compile(r"[A-Za-z0-9_.\[\]:*/'<>,()=&+|-]{1,120}")
 _JOINTS = re.compile(r"[^A-Za-z0-9]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _DIGITS = re.compile(r"[0-9]+(?:[.,][0-9]+)*%?")
-_COUNT = re.compile(r"[0-9]{4,7}|[0-9]{1,3}(?:,[0-9]{3}){1,2}")
-_MEASURE = re.compile(r"[0-9]{1,3}(?:kb|mb|gb|ms|s|m|h|d|x|k)", re.IGNORECASE)
-_PATH_PARTS = re.compile(r"([.\[\]]+)")
+_COUNT = r"[0-9]{4,7}|[0-9]{1,3}(?:,[0-9]{3}){1,2}"
+_MEASURE = r"(?i)[0-9]{1,3}(?:kb|mb|gb|ms|s|m|h|d|x|k)"
+_PATH_PARTS = r"([.\[\]]+)"
+_BARE_PARTS = ("", "*")
 
 # A longer number passes only in front of what it counts.
-_UNITS = frozenset(
-    "bytes kb mb gb kilobytes megabytes records record requests request calls users user profiles objects items "
-    "elements entries products events messages notifications recipients addresses devices identifiers rows characters "
-    "chars milliseconds ms seconds second minutes minute hours hour days day weeks months years times attempts units".split()
+_COUNTED = (
+    r"(?i)(?:kilo|mega)?bytes?|[kmg]b|milliseconds?|ms|seconds?|minutes?|hours?|days?|characters?|chars|records?|requests?"
+    r"|calls?|users?|profiles?|objects?|items?|elements?|entries|products?|events?|messages?|notifications?|recipients?"
+    r"|addresses|devices?|identifiers?|rows?|units?"
 )
 
 
 @functools.cache
 def vocabulary() -> frozenset[str]:
     """The words that pass, in lower case."""
-    lines = resources.files(__package__).joinpath("words.txt").read_text("utf-8").splitlines()
+    lines = resources.files("insider_otel.api").joinpath("words.txt").read_text("utf-8").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
@@ -79,11 +81,19 @@ def safe_field(text: str) -> str | None:
     Returns:
         The path with ``[…]`` in place of parts that are not known to be harmless; None if nothing is left.
     """
-    parts = _PATH_PARTS.split(text.strip()[:_LONGEST_NAME].strip("'\"<>"))
-    shown = [part if at % 2 or part in ("", "*") or _is_harmless_part(part) else REDACTED for at, part in enumerate(parts)]
-    if not any(part.isalnum() or "_" in part for part in shown[::2] if part != REDACTED):
+    text = text.strip()[:_LONGEST_NAME].strip("'\"<>")
+    if text.lower() in vocabulary():
+        return text
+    parts = re.split(_PATH_PARTS, text)
+    shown = [
+        part if at % 2 or part in _BARE_PARTS or _is_harmless_compound(part) else REDACTED
+        for at, part in enumerate(parts)
+    ]
+    names = [part for part in shown[::2] if part not in _BARE_PARTS]
+    if all(name == REDACTED or name.isdigit() for name in names) or not _are_indices(names):
         return None
-    return "".join(shown)
+    path = "".join(shown)
+    return path if sum(map(str.isdigit, path)) <= 2 * _SHORT_NUMBER else None
 
 
 def safe_code(text: str, known: frozenset[str]) -> str | None:
@@ -130,8 +140,8 @@ def _is_harmless_number(tokens: list[str], kinds: list[str], at: int) -> bool:
     core = tokens[at].strip(_EDGES)
     if sum(character.isdigit() for character in core) <= _SHORT_NUMBER:
         return bool(_DIGITS.fullmatch(core.lstrip("-")))
-    following = tokens[at + 1].strip(_EDGES).lower() if at + 1 < len(tokens) else ""
-    return bool(_COUNT.fullmatch(core)) and following.partition("/")[0] in _UNITS
+    following = tokens[at + 1].strip(_EDGES).partition("/")[0] if at + 1 < len(tokens) else ""
+    return bool(re.fullmatch(_COUNT, core) and re.fullmatch(_COUNTED, following))
 
 
 def _is_harmless_compound(text: str) -> bool:
@@ -139,26 +149,23 @@ def _is_harmless_compound(text: str) -> bool:
     if "//" in text or not _COMPOUND.fullmatch(text):
         return False
     parts = [part for part in _JOINTS.split(text) if part]
-    numbers = [part.isdigit() for part in parts]
-    if any(number and following for number, following in zip(numbers, numbers[1:], strict=False)):
-        return False
-    if sum(len(part) for part in parts if part.isdigit()) > 2 * _SHORT_NUMBER:
-        return False
-    return all(_is_harmless_part(part) for part in parts)
+    return _are_indices(parts) and all(map(_is_harmless_part, parts))
+
+
+def _are_indices(parts: list[str]) -> bool:
+    """Whether the numbers among the parts of a path can be indices, and not the groups of a phone number."""
+    numbers = [part for part in parts if part.isdigit()]
+    return sum(map(len, numbers)) <= 2 * _SHORT_NUMBER and not any(
+        left.isdigit() and right.isdigit() for left, right in pairwise(parts)
+    )
 
 
 def _is_harmless_part(part: str) -> bool:
+    """Whether a run of ASCII letters and digits is a word, words in camel case, a short number or a measure."""
     words = vocabulary()
     if part.lower() in words:
         return True
-    if part.isdigit():
-        return part.isascii() and len(part) <= _SHORT_NUMBER
-    if not part.isascii():
-        return False
     if not part.isalpha():
-        if _MEASURE.fullmatch(part):
-            return True
-        pieces = _JOINTS.split(part)
-        return len(pieces) > 1 and all(_is_harmless_part(piece) for piece in pieces)
+        return bool(part.isdigit() and len(part) <= _SHORT_NUMBER) or bool(re.fullmatch(_MEASURE, part))
     humps = _HUMP.split(part)
     return len(humps) > 1 and all(len(hump) > 1 and hump.lower() in words for hump in humps)

@@ -1,31 +1,34 @@
-"""What a 2xx reply says of what was done: how many records were taken, how many were not, and whether it was done at all.
+"""What a 2xx reply says of what was done: how many records were taken and were not, and whether it was done at all.
 
-Insider answers 200 to lost records. Only the places where it is known to say so are looked at: what a shop stores under a
-name like "errors" comes back in ordinary replies, too.
+Insider answers 200 to lost records. Only the places where it is known to say so are looked at: what a shop stores
+under a name like "errors" comes back in ordinary replies, too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from .body import Body
+from .body import Body, is_array, is_object
 
 _MESSAGE_KEYS = ("message", "status_message", "statusMessage", "response")
 _LONGEST_MESSAGE = 1000
 _MOST_DIGITS = 12
-_INDEX = re.compile(r"users\.([0-9]{1,9})\.")
-_FALSE = (False, "false", "False")
+_INDEX = r"users\.([0-9]{1,9})\."
 _FIRST_FAILED_STATUS, _LAST_FAILED_STATUS = 400, 599
 # Only search replies have these keys; elsewhere "status" may be the state of a campaign.
 _SEARCH_KEYS = frozenset({"appliedSearchStrategy", "partnerResources"})
-_FAILED_WORDS = frozenset({"error", "fail", "successfallback", "ratelimitexceeded", "queryinvalidlength", "businessexception"})
+_FAILED_WORDS = frozenset(
+    {"error", "fail", "successfallback", "ratelimitexceeded", "queryinvalidlength", "businessexception"}
+)
+_LONGEST_WORD = 40
+_TELLING = frozenset({"success", "status", "status_code", "statusCode", "error", "errors"})
+_ERROR_TEXTS = ("message", "error", "msg", "reason")
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """How many records a reply says were taken and were not.
 
     Attributes:
@@ -40,7 +43,7 @@ class Counts:
     failed: int | None = None
     partial: bool = False
     errors: Any = None
-    reasons: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = MappingProxyType({})
 
 
 def count(reply: Mapping[str, Any]) -> Counts | None:
@@ -49,23 +52,22 @@ def count(reply: Mapping[str, Any]) -> Counts | None:
     Args:
         reply: The JSON object at the root of the reply. Of one that was cut, lists are as long as what is left of them.
     """
-    for key, reader in _READERS:
-        if key in reply:
-            counts = reader(reply)
-            if counts is not None:
-                return counts
+    for key in _READERS.keys() & reply.keys():
+        counts = _READERS[key](reply)
+        if counts is not None:
+            return counts
     return None
 
 
 def message(body: Body) -> str:
     """What a 2xx reply says in words, at the places known for it; what a shop stored is not looked at."""
     reply = body.value
-    if isinstance(reply, Mapping):
+    if is_object(reply):
         for key in _MESSAGE_KEYS:
             if key in reply and isinstance(reply[key], str):
                 return str(reply[key])
         content = reply.get("content")
-        inner = content.get("message") if isinstance(content, Mapping) else None
+        inner = content.get("message") if is_object(content) else None
         return inner if isinstance(inner, str) else ""
     if isinstance(reply, str):
         return reply
@@ -87,65 +89,75 @@ def refuses(reply: Mapping[str, Any]) -> bool:
     Args:
         reply: The JSON object at the root of the reply.
     """
+    if _TELLING.isdisjoint(reply):
+        return False
     status = reply.get("status")
-    if reply.get("success") in _FALSE or status in _FALSE or failed_status(reply) is not None:
+    if _is_false(reply.get("success")) or _is_false(status) or failed_status(reply) is not None:
         return True
     if isinstance(status, str) and status.lower() != "success":
-        word = re.sub("[^a-z]", "", status.lower()) if len(status) < 40 else ""  # noqa: PLR2004 - longer than any
+        word = re.sub("[^a-z]", "", status[:_LONGEST_WORD].lower())
         if word in _FAILED_WORDS or not _SEARCH_KEYS.isdisjoint(reply):
             return True
-    error = reply.get("error")
-    return (isinstance(error, str | Mapping) and _says_something(error)) or _lists_errors(reply.get("errors"))
+    return _is_error(reply.get("error")) or _lists_errors(reply.get("errors"))
+
+
+def _is_false(value: object) -> bool:
+    return value is False or (isinstance(value, str) and value.lower() == "false")
 
 
 def _lists_errors(errors: object) -> bool:
-    if isinstance(errors, Mapping):
-        return any(_says_something(value) if isinstance(value, str) else _lists_errors(value) for value in errors.values())
-    return isinstance(errors, list) and any(_says_something(item) for item in errors)
+    if is_array(errors):
+        return any(map(_is_error, errors))
+    if is_object(errors):
+        return any(any(map(_is_error, value)) if is_array(value) else _is_error(value) for value in errors.values())
+    return False
 
 
-def _says_something(error: object) -> bool:
-    if isinstance(error, Mapping):
-        return any(isinstance(error.get(key), str) and error[key].strip() for key in ("message", "error", "msg", "reason"))
-    return isinstance(error, str) and bool(error.strip())
+def _is_error(error: object) -> bool:
+    """Whether it is words that say what is wrong: a statistic may well count its errors under the same name."""
+    if is_object(error):
+        return any(_is_error(error[key]) for key in _ERROR_TEXTS if isinstance(error.get(key), str))
+    return isinstance(error, str) and any(map(str.isalpha, error))
 
 
 def _users(reply: Mapping[str, Any]) -> Counts | None:
-    """User data: ``{"data": {"successful": {"count": 2}, "fail": {"count": 1, "errors": {…}}}}``; counts may be absent."""
+    """User data: ``{"data": {"successful": {"count": 2}, "fail": {"count": 1, "errors": {…}}}}``, or ``{}``."""
     data = reply["data"]
-    if not isinstance(data, Mapping) or not ("successful" in data or "fail" in data):
+    if not is_object(data):
         return None
     successful, fail = data.get("successful"), data.get("fail")
-    if not isinstance(successful, Mapping | None) or not isinstance(fail, Mapping | None):
-        return None
-    errors = fail.get("errors") if fail else None
-    failed = _number(fail.get("count")) if fail else 0
-    if failed is None and isinstance(errors, Mapping):
-        failed = len({index[1] for key in errors if (index := _INDEX.match(str(key)))}) or None
-    accepted = _number(successful.get("count", 0)) if successful is not None else None
+    accepted = _number(successful.get("count", 0)) if is_object(successful) else None
+    if not is_object(fail):
+        return None if accepted is None else Counts(accepted)
+    if not fail:
+        return Counts(accepted, 0)
+    errors, failed = fail.get("errors"), _number(fail.get("count"))
+    if failed is None and is_object(errors):
+        failed = len({index[1] for key in errors if (index := re.match(_INDEX, key))}) or None
     return Counts(accepted, failed, bool(failed or errors), errors)
 
 
 def _catalog(reply: Mapping[str, Any]) -> Counts | None:
     """Catalog: ``{"success": true, "message": {"valid": {"count": 2}, "invalid": {"count": 1, "details": […]}}}``."""
     message = reply["message"]
-    if not isinstance(message, Mapping):
+    if not is_object(message):
         return None
     valid, invalid = message.get("valid"), message.get("invalid")
-    if not isinstance(valid, Mapping) and not isinstance(invalid, Mapping):
+    if not is_object(valid) and not is_object(invalid):
         return None
-    details = invalid.get("details") if isinstance(invalid, Mapping) else None
-    failed = _number(invalid.get("count", 0)) if isinstance(invalid, Mapping) else 0
-    accepted = _number(valid.get("count", 0)) if isinstance(valid, Mapping) else None
+    details = invalid.get("details") if is_object(invalid) else None
+    failed = _number(invalid.get("count", 0)) if is_object(invalid) else 0
+    accepted = _number(valid.get("count", 0)) if is_object(valid) else None
     return Counts(accepted, failed, bool(failed or details), details)
 
 
 def _push(reply: Mapping[str, Any]) -> Counts | None:
     """Push: ``{"successes": […], "errors": {"NoUserFound": […], "OptOut": […]}}``."""
-    successes, errors = reply["successes"], reply.get("errors")
-    if not isinstance(successes, list):
+    successes: object = reply["successes"]
+    errors: object = reply.get("errors")
+    if not is_array(successes):
         return None
-    if isinstance(errors, list):
+    if is_array(errors):
         return Counts(len(successes), len(errors), bool(errors), errors)
     reasons = _by_reason(errors)
     failed = sum(reasons.values())
@@ -154,8 +166,9 @@ def _push(reply: Mapping[str, Any]) -> Counts | None:
 
 def _messages(reply: Mapping[str, Any]) -> Counts | None:
     """SMS in bulk: ``{"messageIds": […], "errors": [{"field": "messages[1].phoneNumber", "error": "…"}]}``."""
-    ids, errors = reply["messageIds"], reply.get("errors") or []
-    if not isinstance(ids, list) or not isinstance(errors, list):
+    ids: object = reply["messageIds"]
+    errors: object = reply.get("errors") or []
+    if not is_array(ids) or not is_array(errors):
         return None
     return Counts(len(ids), len(errors), bool(errors), errors)
 
@@ -163,42 +176,44 @@ def _messages(reply: Mapping[str, Any]) -> Counts | None:
 def _keys(reply: Mapping[str, Any]) -> Counts | None:
     """WhatsApp: ``{"keys": ["whatsapp-…"]}``, one for each message."""
     keys = reply["keys"]
-    return Counts(len(keys), 0) if isinstance(keys, list) and all(isinstance(key, str) for key in keys) else None
+    return Counts(len(keys), 0) if is_array(keys) and all(isinstance(key, str) for key in keys) else None
 
 
 def _live_activity(reply: Mapping[str, Any]) -> Counts | None:
-    """Live activities: ``skipped`` by reason, ``skipped_not_synced``, ``partial`` and ``unprocessed_insider_id_count``."""
+    """Live activities: ``skipped`` by reason, ``skipped_not_synced``, ``partial``, ``unprocessed_insider_id_count``."""
     skipped = reply.get("skipped")
     reasons = _by_reason(skipped)
-    failed = sum(reasons.values()) if isinstance(skipped, Mapping) else _size(skipped)
+    failed = sum(reasons.values()) if is_object(skipped) else _size(skipped)
     failed += _size(reply.get("skipped_not_synced")) + _size(reply.get("unprocessed_insider_id_count"))
     partial = failed > 0 or reply.get("partial") is True
     return Counts(None, failed or None, partial, reasons=reasons) if partial else None
 
 
-_READERS = (
-    ("data", _users),
-    ("message", _catalog),
-    ("successes", _push),
-    ("messageIds", _messages),
-    ("keys", _keys),
-    ("skipped", _live_activity),
-    ("skipped_not_synced", _live_activity),
-    ("unprocessed_insider_id_count", _live_activity),
-    ("partial", _live_activity),
-)
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Counts | None]] = {
+    "data": _users,
+    "message": _catalog,
+    "successes": _push,
+    "messageIds": _messages,
+    "keys": _keys,
+    "skipped": _live_activity,
+    "skipped_not_synced": _live_activity,
+    "unprocessed_insider_id_count": _live_activity,
+    "partial": _live_activity,
+}
 
 
 def _by_reason(listed: object) -> dict[str, int]:
-    if not isinstance(listed, Mapping):
+    if not is_object(listed):
         return {}
     return {str(reason): size for reason, items in listed.items() if (size := _size(items))}
 
 
 def _number(value: object) -> int | None:
+    if type(value) is int and value >= 0:
+        return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return None
 
 
 def _size(value: object) -> int:
@@ -208,4 +223,4 @@ def _size(value: object) -> int:
         return number
     if isinstance(value, str):
         return 1 if value else 0
-    return len(value) if isinstance(value, Sized) and isinstance(value, Sequence | Mapping) else 0
+    return len(value) if is_array(value) or is_object(value) else 0
