@@ -50,6 +50,11 @@ class _Answer(NamedTuple):
     ambiguous: bool = False
 
 
+def _sleeps() -> bool:
+    testing = testing_mode.current()
+    return testing is None or testing.sleep
+
+
 class Exchange:
     """One call.
 
@@ -131,6 +136,7 @@ class Exchange:
         token = attach(set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, trace.context))
         try:
             response = yield Transmit(request)
+            trace.connected(response)
             answer = yield from self._read(response)
         except Exception as exc:
             answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
@@ -206,15 +212,15 @@ class Exchange:
             return _Answer(classify(None, exception=broken), broken, ambiguous=True)
         body = decoded_prefix(self._family.module, response, raw)
         truncated = broken is not None or wanted <= 0 or len(body) >= PREFIX_LIMIT
-        verdict = classify(status, body, headers=response.headers, truncated=truncated)
+        url = str(self._request.url) if status >= _FIRST_ERROR else None
+        verdict = classify(status, body, headers=response.headers, url=url, truncated=truncated)
         return _Answer(verdict, broken or response, answer_is_ambiguous(status))
 
     def _wait(self, step: Wait) -> Effects[None]:
         cause = None if self._last is None else self._last.verdict
         span = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause)
-        testing = testing_mode.current()
         try:
-            if testing is None or testing.sleep:
+            if _sleeps():
                 yield Sleep(step.seconds)
         finally:
             span.end()
@@ -222,7 +228,8 @@ class Exchange:
 
     def _blocked_until(self) -> float | None:
         state = self._engine.state
-        return state.blocked_until(self._pool_key()) if state.has_blocks else None
+        # Where nobody sleeps no time passes, and a closed pool would stay closed.
+        return state.blocked_until(self._pool_key()) if state.has_blocks and _sleeps() else None
 
     def _pool_key(self) -> tuple[str, bytes]:
         return self._operation.pool, fingerprint(self._operation, self._request.headers)

@@ -47,7 +47,7 @@ def _exchange(engine: Engine, request: Any, transport: object) -> Effects[Any] |
     if operation is None:
         return None
     if not _WRAPPABLE.isdisjoint(vars(transport)):
-        _warn_of_outer_span()
+        warn_of_outer_span()
     return Exchange(engine, family_of(request), request, operation).run()
 
 
@@ -55,7 +55,7 @@ _WRAPPABLE = frozenset({"handle_request", "handle_async_request"})
 
 
 @cache
-def _warn_of_outer_span() -> None:
+def warn_of_outer_span() -> None:
     """Say once that another instrumentation has wrapped a transport of ours, where it could wrap the one below."""
     _logger.warning(
         "instrument_client() has wrapped an InsiderTransport, so each Insider call gets a second CLIENT span above its "

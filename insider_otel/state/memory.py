@@ -16,10 +16,18 @@ class MemoryState:
 
     __slots__ = ("_blocks", "_budgets", "_lock")
 
+    _lock: threading.Lock
+    _budgets: dict[str, RetryBudget]
+    _blocks: dict[PoolKey, float]
+
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: budgets full, pools open."""
         self._lock = threading.Lock()
-        self._budgets: dict[str, RetryBudget] = {}
-        self._blocks: dict[PoolKey, float] = {}
+        self._budgets = {}
+        self._blocks = {}
 
     def budget(self, host: str) -> RetryBudget:
         """The retry budget that all calls to ``host`` share."""
@@ -56,4 +64,5 @@ PROCESS_STATE = MemoryState()
 """What all calls of this process share that go by the process's own clock."""
 
 # A child must not inherit a lock that some thread of its parent happened to hold.
-os.register_at_fork(after_in_child=PROCESS_STATE.__init__)  # type: ignore[misc]
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PROCESS_STATE.forget)

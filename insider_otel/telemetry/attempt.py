@@ -99,6 +99,24 @@ class AttemptTrace:
         self.span.set_attributes(described)
         self.span.set_attributes(self._telemetry.headers.of_request(request.headers.multi_items()))
 
+    def connected(self, response: httpx.Response) -> None:
+        """The head of a response is here: its connection tells the peer, as long as it is open.
+
+        Args:
+            response: The response, its body not yet read.
+        """
+        stream = response.extensions.get("network_stream")
+        if stream is None or not self.span.is_recording():
+            return
+        try:
+            peer = stream.get_extra_info("server_addr")
+        except OSError:
+            # Reset since. The span has the host's name, and what the reset means is told elsewhere.
+            return
+        if isinstance(peer, tuple):
+            self.span.set_attribute(names.NETWORK_PEER_ADDRESS, peer[0])
+            self.span.set_attribute(names.NETWORK_PEER_PORT, peer[1])
+
     def answered(self, response: httpx.Response, verdict: Verdict, broken: BaseException | None, now: float) -> None:
         """Insider answered; the span ends.
 
@@ -125,7 +143,6 @@ class AttemptTrace:
             ray = response.headers.get("cf-ray")
             if ray:
                 self.span.set_attribute(names.HTTP_RESPONSE_CF_RAY, [ray])
-            self._set_peer(response)
         self._end(error_type, now)
 
     def unanswered(self, exception: BaseException, verdict: Verdict, now: float) -> None:
@@ -153,13 +170,6 @@ class AttemptTrace:
                 self.span.set_status(_ERROR)
         self.span.end()
         self._telemetry.instruments.request_duration.record(max(now - self._started, 0.0), self._labels, self.context)
-
-    def _set_peer(self, response: httpx.Response) -> None:
-        stream = response.extensions.get("network_stream")
-        peer = stream.get_extra_info("server_addr") if stream is not None else None
-        if isinstance(peer, tuple):
-            self.span.set_attribute(names.NETWORK_PEER_ADDRESS, peer[0])
-            self.span.set_attribute(names.NETWORK_PEER_PORT, peer[1])
 
 
 def _name_of(exception: BaseException) -> str:

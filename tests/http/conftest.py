@@ -59,7 +59,9 @@ class Flavour:
         more = {} if transport is None else {"transport": transport}
         return self.using(lambda opened: opened.post(url, **options), **more, **(client or {}))
 
-    def stream(self, url: str, *, on_open: Callable[[Any], None] = lambda response: None, read: bool = True, **client: Any) -> bytes:
+    def stream(
+        self, url: str, *, on_open: Callable[[Any], None] = lambda response: None, read: bool = True, **client: Any
+    ) -> bytes:
         """Post with ``client.stream``; returns the raw bytes, if they are to be read."""
         if not self.is_async:
             with self.client_class(**client) as opened, opened.stream("POST", url, json={}) as response:
@@ -97,7 +99,7 @@ class Rig:
         return transport_class(
             inner,
             settings=settings or Settings(),
-            tracer_provider=self.spans.provider,
+            tracer_provider=self.spans.tracer_provider,
             meter_provider=self.meter_provider,
             **{"clock": self.clock, "sleep": sleep, "random": self.random, **options},
         )
@@ -129,6 +131,11 @@ class Rig:
             if metric.name == name
             for point in metric.data.data_points
         ]
+
+
+def event_names(span: Any) -> list[str]:
+    """The names of a span's events, in their order."""
+    return [event.name for event in span.events]
 
 
 @pytest.fixture(

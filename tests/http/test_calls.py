@@ -8,10 +8,21 @@ from typing import Any
 
 import pytest
 
-from insider_otel import Category, Outcome, Settings, Stop, call_of, classify, request_scope
+from insider_otel import (
+    AsyncInsiderTransport,
+    Category,
+    InsiderTransport,
+    Outcome,
+    Settings,
+    Stop,
+    call_of,
+    classify,
+    request_scope,
+)
 from insider_otel.http import exchange
+from insider_otel.testing import set_testing
 
-from .conftest import Flavour, Rig
+from .conftest import Flavour, Rig, event_names
 from .wire import Reply, Wire
 
 UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
@@ -135,7 +146,9 @@ def test_a_scope_refuses_a_deadline_that_is_no_length_of_time() -> None:
 def test_observe_mode_changes_nothing(rig: Rig) -> None:
     with request_scope(deadline=0.0, clock=rig.clock):
         response = rig.flavour.post(
-            UPSERT, transport=rig.answers(503, OK, settings=Settings(mode="observe")), json={}  # type: ignore[arg-type]
+            UPSERT,
+            transport=rig.answers(503, OK, settings=Settings(mode="observe")),
+            json={},  # type: ignore[arg-type]
         )
     call = call_of(response)
     assert (response.status_code, call.attempts, call.stopped, rig.clock.sleeps) == (503, 1, None, [])
@@ -177,7 +190,7 @@ def test_a_call_that_can_wait_waits_for_the_pool_to_open(rig: Rig) -> None:
     response = rig.flavour.post(UPSERT, transport=transport, json={})
     assert response.status_code == 200
     assert rig.clock.sleeps == [63.0]
-    assert "insider.rate_limit.waited" in rig.spans.calls()[-1].event_names
+    assert "insider.rate_limit.waited" in event_names(rig.spans.calls()[-1])
 
 
 # -- what may be sent twice --------------------------------------------------------------------------------------------
@@ -402,7 +415,9 @@ def test_a_decompression_bomb_is_not_unpacked_for_the_verdict(
 ) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(
-        exchange, "classify", lambda status, body=b"", **more: sizes.append(len(body)) or _classify(status, body, **more)
+        exchange,
+        "classify",
+        lambda status, body=b"", **more: sizes.append(len(body)) or _classify(status, body, **more),
     )
     server.script = [Reply(body=gzip.compress(b" " * 50_000_000), headers={"content-encoding": "gzip"})]
 
@@ -412,3 +427,16 @@ def test_a_decompression_bomb_is_not_unpacked_for_the_verdict(
 
 def _classify(*args: Any, **kwargs: Any) -> Any:
     return classify(*args, **kwargs)
+
+
+# -- in tests ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_test_run_neither_sleeps_nor_repeats_itself(flavour: Flavour, server: Wire, wired: Settings) -> None:
+    transport_class = AsyncInsiderTransport if flavour.is_async else InsiderTransport
+    server.script = [Reply(status=503), Reply(status=429, body=b'{"error": "rejected: too many requests"}')]
+    with set_testing(attempts=2):
+        response = upsert(flavour, server, transport_class(flavour.transport_class(), settings=wired))
+        assert (response.status_code, call_of(response).attempts) == (429, 2)
+        again = upsert(flavour, server, transport_class(flavour.transport_class(), settings=wired))
+    assert (again.status_code, call_of(again).attempts) == (200, 1)

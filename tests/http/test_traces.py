@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from insider_otel import Settings, request_scope
 
-from .conftest import Rig
+from .conftest import Rig, event_names
 from .test_calls import ACCEPTED, DUPLICATE, MAIL, OK, SLOW_DOWN, SMS, UPSERT
 from .wire import Reply, Wire
 
@@ -23,83 +23,79 @@ CHANNEL = "https://verify.useinsider.com/v1/channel/create"
 CHECK = "https://verify.useinsider.com/v1/check"
 
 TREES: list[Any] = [
-    pytest.param(
-        UPSERT, [OK], ["call user.upsert succeeded success", "  POST /api/user/v1/upsert 200 success"], id="success"
-    ),
+    pytest.param(UPSERT, [OK], ["call user.upsert succeeded", "  POST /api/user/v1/upsert 200"], id="success"),
     pytest.param(
         UPSERT,
         [503, OK],
         [
-            "call user.upsert succeeded success",
-            "  POST /api/user/v1/upsert 503 unavailable",
-            "  wait retry jitter 250 ms",
-            "  POST /api/user/v1/upsert 200 success resend=1",
+            "call user.upsert succeeded",
+            "  POST /api/user/v1/upsert 503",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 200",
         ],
         id="503 healed by a quick retry",
     ),
     pytest.param(
         UPSERT,
         [PARTLY],
-        ["call user.upsert partly_failed partial_failure", "  POST /api/user/v1/upsert 200 partial_failure"],
+        ["call user.upsert partly_failed", "  POST /api/user/v1/upsert 200"],
         id="a 200 that lost records",
     ),
     pytest.param(
         STATISTICS,
         [SLOW_DOWN, (200, {})],
         [
-            "call web_push.statistics succeeded success",
-            "  POST /v1/statistics/{report} 403 rate_limit",
-            "  wait rate_limit window 63000 ms",
-            "  POST /v1/statistics/{report} 200 success resend=1",
+            "call web_push.top_metrics succeeded",
+            "  POST /v1/statistics/top-metrics 403",
+            "  wait rate_limit",
+            "  POST /v1/statistics/top-metrics 200",
         ],
         id="403 that is a rate limit",
     ),
     pytest.param(
         CHECK,
         [(401, {"errors": [{"message": "invalid code"}]})],
-        ["call verify.check failed verification", "  POST /v1/check 401 verification"],
+        ["call verify.check failed", "  POST /v1/check 401"],
         id="an OTP typo",
     ),
     pytest.param(
         CHANNEL,
         [(500, {"errors": [{"message": "channel already exists"}]})],
-        ["call verify.channel failed conflict", "  POST /v1/channel/{action} 500 conflict"],
+        ["call verify.channel_create failed", "  POST /v1/channel/create 500"],
         id="a permanent 500",
     ),
     pytest.param(
         MAIL,
         ["ReadTimeout", DUPLICATE],
         [
-            "call mail.send succeeded duplicate",
-            "  POST /mail/v1/send ReadTimeout timeout",
-            "  wait retry jitter 250 ms",
-            "  POST /mail/v1/send 409 duplicate resend=1",
+            "call mail.send succeeded",
+            "  POST /mail/v1/send ReadTimeout",
+            "  wait retry",
+            "  POST /mail/v1/send 409",
         ],
         id="a timeout healed by the duplicate window",
     ),
     pytest.param(
         SMS,
         ["ReadTimeout"],
-        ["call sms.send failed timeout stopped=unsafe", "  POST /v1/send ReadTimeout timeout"],
+        ["call sms.send failed", "  POST /v1/send ReadTimeout"],
         id="silence about an SMS",
     ),
-    pytest.param(
-        MAIL, [ACCEPTED], ["call mail.send succeeded accepted", "  POST /mail/v1/send 202 accepted"], id="accepted"
-    ),
+    pytest.param(MAIL, [ACCEPTED], ["call mail.send succeeded", "  POST /mail/v1/send 202"], id="accepted"),
     pytest.param(
         UPSERT,
         [(400, {"success": False, "message": "Partner is invalid."})],
-        ["call user.upsert failed authentication", "  POST /api/user/v1/upsert 400 authentication"],
+        ["call user.upsert failed", "  POST /api/user/v1/upsert 400"],
         id="a wrong key as 400",
     ),
     pytest.param(
         UPSERT,
         [(429, {"error": "rejected: too many requests"}), OK],
         [
-            "call user.upsert succeeded success",
-            "  POST /api/user/v1/upsert 429 rate_limit",
-            "  wait rate_limit window 63000 ms",
-            "  POST /api/user/v1/upsert 200 success resend=1",
+            "call user.upsert succeeded",
+            "  POST /api/user/v1/upsert 429",
+            "  wait rate_limit",
+            "  POST /api/user/v1/upsert 200",
         ],
         id="429",
     ),
@@ -107,10 +103,10 @@ TREES: list[Any] = [
         UPSERT,
         ["ConnectError", OK],
         [
-            "call user.upsert succeeded success",
-            "  POST /api/user/v1/upsert ConnectError network",
-            "  wait retry jitter 250 ms",
-            "  POST /api/user/v1/upsert 200 success resend=1",
+            "call user.upsert succeeded",
+            "  POST /api/user/v1/upsert ConnectError",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 200",
         ],
         id="a connection that could not be made",
     ),
@@ -118,35 +114,35 @@ TREES: list[Any] = [
         UPSERT,
         [503],
         [
-            "call user.upsert failed unavailable stopped=attempts",
-            "  POST /api/user/v1/upsert 503 unavailable",
-            "  wait retry jitter 250 ms",
-            "  POST /api/user/v1/upsert 503 unavailable resend=1",
-            "  wait retry jitter 150000 ms",
-            "  POST /api/user/v1/upsert 503 unavailable resend=2",
-            "  wait retry jitter 150000 ms",
-            "  POST /api/user/v1/upsert 503 unavailable resend=3",
-            "  wait retry jitter 150000 ms",
-            "  POST /api/user/v1/upsert 503 unavailable resend=4",
+            "call user.upsert failed",
+            "  POST /api/user/v1/upsert 503",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 503",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 503",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 503",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 503",
         ],
         id="an outage",
     ),
     pytest.param(
         "https://unification.useinsider.com/api/user/v9/new",
         [(200, {})],
-        ["call unlisted succeeded success", "  POST 200 success"],
+        ["call unlisted succeeded", "  POST 200"],
         id="an endpoint nobody documented",
     ),
     pytest.param(
         UPSERT,
         [520, 504, OK],
         [
-            "call user.upsert succeeded success",
-            "  POST /api/user/v1/upsert 520 network",
-            "  wait retry jitter 250 ms",
-            "  POST /api/user/v1/upsert 504 timeout resend=1",
-            "  wait retry jitter 150000 ms",
-            "  POST /api/user/v1/upsert 200 success resend=2",
+            "call user.upsert succeeded",
+            "  POST /api/user/v1/upsert 520",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 504",
+            "  wait retry",
+            "  POST /api/user/v1/upsert 200",
         ],
         id="Cloudflare, then a gateway, then Insider",
     ),
@@ -168,9 +164,9 @@ def test_a_call_refused_here_has_no_attempt(rig: Rig) -> None:
         rig.flavour.post(UPSERT, transport=transport, json={})
         rig.spans.clear()
         rig.flavour.post(UPSERT, transport=transport, json={})
-    assert rig.spans.tree() == ["call user.upsert failed rate_limit"]
+    assert rig.spans.tree() == ["call user.upsert failed"]
     (call,) = rig.spans.calls()
-    assert call.event_names == ["insider.rate_limit.refused"]
+    assert event_names(call) == ["insider.rate_limit.refused"]
     assert call.attributes["insider.attempts"] == 0
     assert call.attributes["insider.status.rule"] == "local.rate_limit"
 
@@ -258,15 +254,15 @@ def test_a_call_that_recovered_is_not_an_error(rig: Rig) -> None:
 
 def test_a_duplicate_is_no_error_whatever_its_status(rig: Rig) -> None:
     rig.flavour.post(MAIL, transport=rig.answers(DUPLICATE), json={})
-    assert {span.status.status_code for span in rig.spans.finished()} == {StatusCode.UNSET}
+    assert {span.status.status_code for span in rig.spans.all()} == {StatusCode.UNSET}
     (call,) = rig.spans.calls()
-    assert call.event_names == ["insider.dedupe.server_duplicate"]
+    assert event_names(call) == ["insider.dedupe.server_duplicate"]
 
 
 def test_events_tell_the_story_of_a_call(rig: Rig) -> None:
     rig.flavour.post(UPSERT, transport=rig.answers((429, {"error": "rejected: too many requests"}), 503), json={})
     (call,) = rig.spans.calls()
-    assert call.event_names == [
+    assert event_names(call) == [
         "insider.rate_limit.hit",
         "insider.retry.scheduled",
         "insider.retry.scheduled",
@@ -285,20 +281,20 @@ def test_events_tell_the_story_of_a_call(rig: Rig) -> None:
 
 def test_everything_that_is_queried_is_a_whole_number_or_a_string(rig: Rig) -> None:
     rig.flavour.post(UPSERT, transport=rig.answers(503, PARTLY), json={})
-    for span in rig.spans.finished():
+    for span in rig.spans.all():
         for name, value in span.attributes.items():
             assert isinstance(value, str | int | tuple), name
 
 
 def test_the_call_joins_the_trace_it_is_made_in(rig: Rig) -> None:
-    tracer = rig.spans.provider.get_tracer("shop")
+    tracer = rig.spans.tracer_provider.get_tracer("shop")
     with tracer.start_as_current_span("POST /signup", kind=SpanKind.SERVER) as server_span:
         rig.flavour.post(UPSERT, transport=rig.answers(503, OK), json={})
         assert trace.get_current_span() is server_span
     (call,) = rig.spans.calls()
     assert call.parent.span_id == server_span.get_span_context().span_id
     assert {span.parent.span_id for span in [*rig.spans.attempts(), *rig.spans.waits()]} == {call.context.span_id}
-    assert len({span.context.trace_id for span in rig.spans.finished()}) == 1
+    assert len({span.context.trace_id for span in rig.spans.all()}) == 1
 
 
 def test_stale_trace_headers_of_the_app_are_replaced(rig: Rig) -> None:
@@ -308,7 +304,11 @@ def test_stale_trace_headers_of_the_app_are_replaced(rig: Rig) -> None:
         seen.append(request)
         return rig.flavour.module.Response(200, json=OK[1])
 
-    stale = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1", "baggage": "a=1"}
+    stale = {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate": "a=1",
+        "baggage": "a=1",
+    }
     token = context.attach(baggage.set_baggage("shop", "blue"))
     try:
         rig.flavour.post(UPSERT, transport=rig.wrap(rig.flavour.answering(handler)), json={}, headers=stale)
@@ -335,14 +335,14 @@ def test_suppressed_instrumentation_traces_and_propagates_nothing_but_still_retr
         rig.flavour.post(UPSERT, transport=rig.wrap(rig.flavour.answering(handler)), json={})
     assert len(seen) == 2
     assert "traceparent" not in seen[0].headers
-    assert rig.spans.finished() == []
+    assert rig.spans.all() == []
     assert rig.points("insider.client.call.duration") == []
 
 
 def test_an_excluded_url_is_not_traced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "unification,other")
     rig.flavour.post(UPSERT, transport=rig.answers(OK), json={})
-    assert rig.spans.finished() == []
+    assert rig.spans.all() == []
     rig.flavour.post(MAIL, transport=rig.answers(ACCEPTED), json={})
     assert [call.name for call in rig.spans.calls()] == ["insider mail.send"]
 
@@ -368,12 +368,14 @@ def test_events_can_be_log_records(rig: Rig) -> None:
         rig.spans.clear()
         settings = Settings(events=choice)  # type: ignore[arg-type]
         inner = rig.answers(DUPLICATE)
-        rig.flavour.post(MAIL, transport=rig.wrap(inner._transport, settings=settings, logger_provider=provider), json={})
+        rig.flavour.post(
+            MAIL, transport=rig.wrap(inner._transport, settings=settings, logger_provider=provider), json={}
+        )
         (call,) = rig.spans.calls()
         for record in exporter.get_finished_logs():
             assert record.log_record.span_id == call.context.span_id
             assert record.log_record.attributes == {"insider.status.rule": "duplicate_within_15_minutes"}
-        return call.event_names, [record.log_record.event_name for record in exporter.get_finished_logs()]
+        return event_names(call), [record.log_record.event_name for record in exporter.get_finished_logs()]
 
     name = "insider.dedupe.server_duplicate"
     assert events("span") == ([name], [])
@@ -402,7 +404,9 @@ def test_metrics_of_a_call_that_was_retried(rig: Rig) -> None:
     )
     (wait,) = rig.points("insider.client.wait.duration")
     assert wait.sum == pytest.approx(0.25)
-    records = {point.attributes["insider.records.result"]: point.value for point in rig.points("insider.client.records")}
+    records = {
+        point.attributes["insider.records.result"]: point.value for point in rig.points("insider.client.records")
+    }
     assert records == {"accepted": 2, "failed": 3}
 
 
@@ -441,7 +445,9 @@ def test_nothing_secret_or_personal_is_exported(rig: Rig, caplog: pytest.LogCapt
         headers={"X-REQUEST-TOKEN": "token-of-the-shop", "X-PARTNER-NAME": "shop"},
     )
     rig.spans.assert_no_secrets(*planted)
-    exported = str([list(rig.points(name)) for name in ("http.client.request.duration", "insider.client.call.duration")])
+    exported = str(
+        [list(rig.points(name)) for name in ("http.client.request.duration", "insider.client.call.duration")]
+    )
     record = repr(response.extensions["insider_otel"])
     logged = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("insider_otel"))
     for secret in planted:

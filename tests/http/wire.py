@@ -139,5 +139,3 @@ def wire() -> Iterator[Wire]:
         yield server
     finally:
         server.close()
-
-
