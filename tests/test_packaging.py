@@ -94,7 +94,7 @@ def test_the_core_depends_on_four_distributions_and_no_more() -> None:
     assert needed == {"httpx", "opentelemetry-api", "opentelemetry-instrumentation", "wrapt"}
 
 
-def test_the_extras_are_the_ones_the_readme_names() -> None:
+def test_the_extras_are_these_four() -> None:
     assert set(metadata("insider-otel").get_all("Provides-Extra") or []) == {"cli", "httpx2", "sdk", "testing"}
 
 

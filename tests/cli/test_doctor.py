@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -268,6 +269,16 @@ def test_libraries_that_need_a_thought_are_noted(name: str) -> None:
 
 def test_names_of_distributions_are_compared_as_indexes_do() -> None:
     assert normalized("HTTPX_Retries") == normalized("httpx-retries") == normalized("httpx.retries")
+
+
+def test_a_broken_distribution_does_not_stop_the_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted installation leaves directories without metadata behind."""
+    (tmp_path / "half_installed-1.0.dist-info").mkdir()
+    sound = tmp_path / "Some_Thing-2.0.dist-info"
+    sound.mkdir()
+    (sound / "METADATA").write_text("Metadata-Version: 2.1\nName: Some_Thing\nVersion: 2.0\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert Environment.here().versions == {"some-thing": "2.0"}
 
 
 def test_the_report_ends_with_the_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

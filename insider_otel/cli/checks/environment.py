@@ -56,8 +56,11 @@ class Environment:
         versions: dict[str, str] = {}
         names: dict[str, set[str]] = {}
         for distribution in distributions():
+            if "Name" not in distribution.metadata:
+                # What an interrupted installation leaves behind.
+                continue
             # The first one found is the one that is imported.
-            versions.setdefault(normalized(distribution.metadata["Name"]), distribution.version)
+            versions.setdefault(normalized(distribution.name), distribution.version)
             for entry_point in distribution.entry_points:
                 names.setdefault(entry_point.group, set()).add(entry_point.name)
         return cls(dict(os.environ), versions, {group: frozenset(found) for group, found in names.items()})
