@@ -346,7 +346,7 @@ def upsert(flavour: Flavour, server: Wire, transport: Any, **options: Any) -> An
 
 
 def test_a_body_that_breaks_off_is_retried_before_the_app_sees_it(rig: Rig, server: Wire, wired: Settings) -> None:
-    server.script = [Reply(body=b'{"data": {"succ', claim=500, reset=True)]
+    server.script = [Reply(body=b'{"data": {"succ', claim=500)]
     response = upsert(rig.flavour, server, rig.wrap(settings=wired))
     assert (response.json()["data"]["successful"]["count"], call_of(response).attempts) == (1, 2)
 
@@ -357,7 +357,7 @@ def test_a_reset_connection_is_retried(rig: Rig, server: Wire, wired: Settings) 
 
 
 def test_a_refusal_whose_body_breaks_off_is_still_a_refusal(rig: Rig, server: Wire, wired: Settings) -> None:
-    server.script = [Reply(status=401, body=b'{"error": "Bad Api', claim=500, reset=True)]
+    server.script = [Reply(status=401, body=b'{"error": "Bad Api', claim=500)]
     with pytest.raises(rig.flavour.module.TransportError) as raised:
         upsert(rig.flavour, server, rig.wrap(settings=wired))
     assert call_of(raised.value).verdict.category is Category.AUTHENTICATION
@@ -378,7 +378,7 @@ def test_a_large_download_streams_through_and_the_call_covers_it(rig: Rig, serve
 
 
 def test_a_large_download_that_breaks_off_fails_the_call(rig: Rig, server: Wire, wired: Settings) -> None:
-    server.script = [Reply(body=b"[" + b"1," * 400_000, claim=5_000_000, reset=True)]
+    server.script = [Reply(body=b"[" + b"1," * 400_000, claim=5_000_000)]
     with pytest.raises(rig.flavour.module.TransportError):
         upsert(rig.flavour, server, rig.wrap(settings=wired))
     (call,) = rig.spans.calls()

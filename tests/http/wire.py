@@ -32,8 +32,8 @@ class Reply:
         status: HTTP status.
         body: Body.
         headers: More headers.
-        claim: Content-Length to claim, if not the true one.
-        reset: Reset the connection instead of answering, or after ``body`` if that is cut short by ``claim``.
+        claim: Content-Length to claim, if not the true one; the connection closes after ``body``.
+        reset: Reset the connection instead of answering.
         stall: Answer nothing, until the client goes away.
         wait_for: Wait for this event before answering.
     """
@@ -108,14 +108,13 @@ class Wire:
         if reply.stall:
             connection.recv(1)
             return False
-        if not reply.reset or reply.claim is not None:
-            length = str(len(reply.body) if reply.claim is None else reply.claim)
-            headers = {"content-type": "application/json", "content-length": length, **reply.headers}
-            head = f"HTTP/1.1 {reply.status} Status\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
-            connection.sendall(head.encode() + reply.body)
         if reply.reset:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
+        length = str(len(reply.body) if reply.claim is None else reply.claim)
+        headers = {"content-type": "application/json", "content-length": length, **reply.headers}
+        head = f"HTTP/1.1 {reply.status} Status\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
+        connection.sendall(head.encode() + reply.body)
         if reply.claim is not None:
             return False
         protocol.send(h11.Response(status_code=reply.status, headers=[("content-length", str(len(reply.body)))]))
