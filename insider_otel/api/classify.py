@@ -9,7 +9,7 @@ from . import envelope, matching, rate_hints, success
 from .body import Body, is_object, parse
 from .envelope import Envelope
 from .responses import Meaning, of_exception, of_status, table
-from .safe_text import safe_code, safe_field, safe_text
+from .safe_text import safe_code, safe_field, safe_text, vocabulary
 from .verdict import Category, RateLimit, Retry, Verdict
 
 _OK = range(200, 300)
@@ -73,8 +73,8 @@ def _of_success(status: int, content: Body, fields: Mapping[str, str], now: floa
     elif content.is_markup and _is_page(content.text):
         return _verdict(_named("html_page"), envelope.read(content), fields, now)
     message = success.message(content)
-    if not message and not fields:
-        return _silent_success(status, counts.accepted if counts else None, counts.failed if counts else None)
+    if not fields and (not message or matching.is_documented(message) or message.lower() in vocabulary()):
+        return _usual_success(status, message, counts.accepted if counts else None, counts.failed if counts else None)
     said = Envelope(messages=[message] if message else ())
     return _verdict(_meaning_of_success(status, said, content.text), said, fields, now, counts)
 
@@ -99,11 +99,10 @@ def _meaning_of_success(status: int, said: Envelope, sample: str) -> Meaning:
 
 
 @functools.lru_cache(maxsize=1024)
-def _silent_success(status: int, accepted: int | None, failed: int | None) -> Verdict:
-    """The verdict on the usual reply, which says nothing but perhaps how many records were taken."""
-    nothing = Envelope()
-    counts = success.Counts(accepted, failed)
-    return _verdict(_meaning_of_success(status, nothing, ""), nothing, {}, None, counts)
+def _usual_success(status: int, message: str, accepted: int | None, failed: int | None) -> Verdict:
+    """The verdict on a reply that says one harmless word at most, and how many records were taken."""
+    said = Envelope(messages=[message] if message else ())
+    return _verdict(_meaning_of_success(status, said, ""), said, {}, None, success.Counts(accepted, failed))
 
 
 def _said_of_lost_records(counts: success.Counts) -> Envelope:
@@ -162,7 +161,7 @@ def _when(
 
 def _code(said: Envelope) -> str | None:
     for code in said.codes[:_CODES_TRIED]:
-        if code.lower() in _NO_CODES:
+        if code.lower() in _NO_CODES or not any(map(str.isalnum, code)):
             continue
         safe = code if matching.is_documented(code) else safe_code(code, _numeric_codes())
         if safe is not None:

@@ -13,7 +13,7 @@ from .envelope import Envelope
 from .responses import ANY, Row, class_of, table
 from .verdict import Category
 
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _NUMBER = re.compile(r"0+(?: 0+)*")
 _SIGNS = "“”„‘–—…"  # noqa: RUF001
 _PLAIN: dict[int, str | None] = {
@@ -37,14 +37,14 @@ def words(lines: Iterable[str]) -> str:
     """
     plain: list[str] = []
     for line in lines:
-        if " " not in line:
-            line = _HUMP.sub(" ", line)  # noqa: PLW2901
-        line = line.translate(_PLAIN).lower()  # noqa: PLW2901
-        if "0" in line:
-            line = _NUMBER.sub("0", line)  # noqa: PLW2901
-        line = " ".join(line.split())  # noqa: PLW2901
-        if line:
-            plain.append(line)
+        text = " ".join(line.split())
+        if " " not in text:
+            text = _HUMP.sub(" ", text)
+        text = " ".join(text.translate(_PLAIN).lower().split())
+        if "0" in text:
+            text = _NUMBER.sub("0", text)
+        if text:
+            plain.append(text)
     return "\n".join(plain)
 
 

@@ -1,0 +1,299 @@
+"""classify: what is known of Insider's replies beyond the documented samples, and what nobody knows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insider_otel import Category, Fault, Retry, classify
+from insider_otel.api.responses import answer_is_ambiguous, may_have_arrived
+
+
+def body_of(said: Any) -> str:
+    return said if isinstance(said, str) else json.dumps(said)
+
+
+def error(message: str, **more: Any) -> dict[str, Any]:
+    return {"errors": [{"message": message, **more}]}
+
+
+UNSEEN: list[tuple[int, Any, str]] = [
+    # Too much at once: the title may speak of throttling, but waiting does not help.
+    (400, {"error": "request body is larger than maximum allowed size 10,000,000 bytes"}, "payload_limit"),
+    (400, {"message": "Maximum allowed size is 250."}, "payload_limit"),
+    (413, {"message": "The request is denied. More than 500 users were sent."}, "payload_limit"),
+    (429, {"message": "Throttling Exception: More than 20000 records were sent."}, "payload_limit"),
+    (
+        400,
+        {"error": "invalid_notifications", "message": "'notifications' can't have more than 50 objects"},
+        "payload_limit",
+    ),
+    (400, {"error": "'users' cannot contain more than 1000 items"}, "payload_limit"),
+    (400, {"message": "Maximum 50 messages are allowed"}, "payload_limit"),
+    (400, {"message": "Record size exceeds 512 KB"}, "payload_limit"),
+    (500, {"message": "Maximum allowed record count is exceeded"}, "payload_limit"),
+    (413, "Request Entity Too Large", "payload_limit"),
+    # A shopper and a one-time code: never a wrong key, never a limit of ours.
+    (401, error("Invalid Code"), "verification"),
+    (422, error("invalid verification code", field="code"), "verification"),
+    (401, {"error": "The code is invalid"}, "verification"),
+    (400, error("code expired"), "verification"),
+    (429, error("max attempts reached"), "verification"),
+    (429, error("Maximum number of attempts exceeded."), "verification"),
+    (429, error("too many attempts", field="code"), "verification"),
+    # Slow down, whatever the status.
+    (403, {"error": {"message": "Too many attempts, please slow down. 100 Requests/hour is allowed."}}, "rate_limit"),
+    (503, {"error": "rejected: too many requests"}, "rate_limit"),
+    (400, {"message": "API rate limit exceeded"}, "rate_limit"),
+    (429, {"success": False, "message": "Rate exceeded.", "data": []}, "rate_limit"),
+    (403, "Request limit exceeded", "rate_limit"),
+    (403, {"message": "Quota exceeded for requests per minute"}, "rate_limit"),
+    (403, {"error": {"code": "RATE_LIMIT_EXCEEDED"}}, "rate_limit"),
+    (429, "Rate limited", "rate_limit"),
+    (429, "error code: 1015", "rate_limit"),
+    (429, "", "rate_limit"),
+    # Who are you?
+    (401, {"error": "Unauthorised"}, "authentication"),
+    (403, {"errors": ["Unauthorized"]}, "authentication"),
+    (400, {"error": "invalid_api_key"}, "authentication"),
+    (401, {"message": "The provided token is invalid or expired"}, "authentication"),
+    (401, {"status": False, "message": "Partner token authentication is unsuccessful."}, "authentication"),
+    (400, {"message": "X-Api-Key header missing"}, "authentication"),
+    (401, {"error": "Missing X-REQUEST-TOKEN header"}, "authentication"),
+    (400, "Api key can not be empty.", "authentication"),
+    (401, {"error": "X-PARTNER-NAME is required"}, "authentication"),
+    # You may not.
+    (403, {"success": False, "message": "IP is not allowed."}, "permission"),
+    (400, {"message": "Your IP address is not whitelisted"}, "permission"),
+    (403, {"message": "Origin validation failed"}, "permission"),
+    (403, {"message": "Forbidden"}, "permission"),
+    (400, {"errorCode": "20031"}, "permission"),
+    # Somebody has to set something up.
+    (400, {"message": "No CRM Unifier found in Panel."}, "configuration"),
+    (400, {"message": "Configuration is invalid"}, "configuration"),
+    (401, {"message": "Sender domain is not verified"}, "configuration"),
+    (422, {"response": "No push certificate is provided."}, "configuration"),
+    (403, {"error": "LIVE_ACTIVITY_DISABLED"}, "configuration"),
+    (400, {"error": {"code": "2020", "message": "webhook URL is invalid"}}, "configuration"),
+    (407, "<html><title>407 Proxy Authentication Required</title></html>", "configuration"),
+    (400, "<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>", "configuration"),
+    # It conflicts with what is there.
+    (500, error("template already exists"), "conflict"),
+    (400, error("Channel already exists"), "conflict"),
+    (500, {"error": "segment name already in use"}, "conflict"),
+    (409, {"error": {"code": "ALREADY_STARTED"}}, "conflict"),
+    (412, {"error": {"code": "PUSH_TOKEN_NOT_SYNCED", "message": "token not synced"}}, "conflict"),
+    (400, {"status": "BusinessException", "error": {"code": "NOT_FOUND", "message": "Product not found"}}, "conflict"),
+    # There is no such thing.
+    (404, {"error": "campaign not found"}, "not_found"),
+    (400, {"error": "no such contact for these identifiers: no data"}, "not_found"),
+    (424, {"message": "SERVICE:-Segment not found"}, "not_found"),
+    (422, {"code": "NO_ELIGIBLE_DEVICE"}, "not_found"),
+    # The request itself is wrong.
+    (400, {"errors": ["Missing 'phone' on 'recipients' parameter"]}, "validation"),
+    (422, {"status_code": 422, "errors": {"code": ["The code field is required."]}}, "validation"),
+    (400, {"error": "date range must not exceed 30 days"}, "validation"),
+    (400, {"message": "Callback URL value is not valid"}, "validation"),
+    (422, {"message": "missing dynamic filter parameter"}, "validation"),
+    (400, {"error": "sms content exceeds 670 characters"}, "validation"),
+    (400, {"message": "Invalid device token"}, "validation"),
+    (400, {"status": "Invalid", "validations": [{"type": "REQUIRED", "message": "query is required"}]}, "validation"),
+    (400, {"error": {"code": "2001"}}, "validation"),
+    (400, "Bad Payload.", "validation"),
+    # Something behind Insider's API.
+    (424, {"message": "SERVICE:-"}, "dependency"),
+    (500, {"message": "service:-"}, "dependency"),
+    (424, {"message": "SERVICE:-Timeout"}, "dependency"),
+    (400, {"message": "Could not get CRM Events List."}, "dependency"),
+    (502, {"error": {"code": "UPSTREAM_UNAVAILABLE"}}, "dependency"),
+    (400, {"error": {"code": "2003"}}, "dependency"),
+    # Insider itself.
+    (400, {"errorCode": "2020", "message": "maintenance mode is active"}, "unavailable"),
+    (503, "no healthy upstream", "unavailable"),
+    (502, "<html><head><title>502 Bad Gateway</title></head><h1>502 Bad Gateway</h1></html>", "unavailable"),
+    (504, "upstream request timeout", "timeout"),
+    (500, {"status": "Error", "error": {"code": "500 INTERNAL_SERVER_ERROR", "message": "Boom"}}, "server_error"),
+    (400, {"message": "Processing has failed because of an unknown error."}, "server_error"),
+    (522, "error code: 522", "network"),
+]
+
+
+@pytest.mark.parametrize(("status", "said", "category"), UNSEEN, ids=lambda value: str(value)[:60])
+def test_a_reply_that_is_not_documented_is_matched_by_meaning(status: int, said: Any, category: str) -> None:
+    """Other numbers, other nouns, other envelopes, other statuses."""
+    assert classify(status, body_of(said)).category == category
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "failed: upstream service not found",
+        "failed: upstream timeout",
+        "error: unauthorized call to internal service",
+        "invalid token in response of upstream",
+        "could not parse JSON of upstream",
+        "duplicate key value violates unique constraint",
+        "recommendation engine: field 'score' is required",
+        "access denied for user 'app' at the database",
+    ],
+)
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_word_in_a_servers_excuse_does_not_blame_the_caller(status: int, said: str) -> None:
+    """The server failed and may do better next time, whatever its excuse reminds of."""
+    verdict = classify(status, json.dumps({"message": said}))
+    assert verdict.fault is Fault.INSIDER
+    assert verdict.retry is Retry.BACKOFF
+
+
+def test_the_code_2020_means_two_things() -> None:
+    """At the settings of WhatsApp it is the webhook URL; elsewhere it is maintenance."""
+    body = json.dumps({"error": {"code": "2020"}})
+    settings = classify(400, body, url="https://gw.useinsider.com/api/wa/v2/transactional/settings")
+    sending = classify(400, body, url="https://gw.useinsider.com/api/wa/v2/transactional/messages/send")
+    assert (settings.category, settings.retry) == (Category.CONFIGURATION, Retry.NEVER)
+    assert (sending.category, sending.retry) == (Category.UNAVAILABLE, Retry.BACKOFF)
+    assert sending.code == "2020"
+
+
+def test_cloudflares_block_is_told_from_insiders_own_refusal() -> None:
+    """An empty 403 is Insider's word on the key; a web page is Cloudflare's on the machine."""
+    page = "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head><body></body></html>"
+    assert classify(403, page).rule == "meaning.cloudflare_block"
+    assert classify(403, "error code: 1020").rule == "meaning.cloudflare_block"
+    assert classify(403).rule == "authentication_failed_no_body"
+
+
+STATUSES = [
+    (101, "unexpected", "never", "network", "status.1xx"),
+    (301, "unexpected", "never", "caller", "status.3xx"),
+    (400, "validation", "never", "caller", "status.400"),
+    (402, "permission", "never", "caller", "status.402"),
+    (404, "not_found", "never", "caller", "status.404"),
+    (405, "validation", "never", "caller", "status.405"),
+    (408, "timeout", "backoff", "network", "status.408"),
+    (409, "conflict", "never", "caller", "status.409"),
+    (413, "payload_limit", "never", "caller", "status.413"),
+    (415, "validation", "never", "caller", "status.415"),
+    (418, "validation", "never", "caller", "status.4xx"),
+    (424, "dependency", "backoff", "insider", "status.424"),
+    (425, "rate_limit", "after_window", "caller", "status.425"),
+    (429, "rate_limit", "after_window", "caller", "status.429"),
+    (500, "server_error", "backoff", "insider", "status.500"),
+    (501, "server_error", "never", "insider", "status.501"),
+    (502, "unavailable", "backoff", "insider", "status.502"),
+    (505, "server_error", "never", "insider", "status.505"),
+    (521, "network", "backoff", "network", "status.521"),
+    (524, "timeout", "backoff", "insider", "status.524"),
+    (530, "network", "backoff", "network", "status.530"),
+    (555, "server_error", "backoff", "insider", "status.5xx"),
+    (0, "unexpected", "never", "network", "status.other"),
+    (999, "unexpected", "never", "network", "status.other"),
+    (-1, "unexpected", "never", "network", "status.other"),
+    (None, "unexpected", "never", "network", "status.other"),
+]
+
+
+@pytest.mark.parametrize(("status", "category", "retry", "fault", "rule"), STATUSES)
+def test_a_status_speaks_where_nothing_else_does(
+    status: int | None, category: str, retry: str, fault: str, rule: str
+) -> None:
+    """Its own row first, then its class."""
+    verdict = classify(status)
+    assert (verdict.category, verdict.retry, verdict.fault, verdict.rule) == (category, retry, fault, rule)
+    assert verdict.advice
+
+
+@given(status=st.integers(400, 599), said=st.text(alphabet="qxz ", min_size=1))
+def test_what_no_row_knows_falls_back_to_the_status(status: int, said: str) -> None:
+    """A message without meaning changes nothing, except that an empty reply may be documented."""
+    verdict = classify(status, json.dumps({"message": f"qx {said}"}))
+    assert verdict.rule in (f"status.{status}", f"status.{status // 100}xx")
+
+
+def test_only_a_gateway_that_speaks_for_another_is_ambiguous() -> None:
+    """Insider documents 500, 503, 504 and 520 as not processed."""
+    assert [status for status in range(100, 600) if answer_is_ambiguous(status)] == [502, 524]
+
+
+EXCEPTIONS = [
+    ("ConnectTimeout", "timeout", "backoff", "network", False),
+    ("ReadTimeout", "timeout", "backoff", "insider", True),
+    ("WriteTimeout", "timeout", "backoff", "network", True),
+    ("PoolTimeout", "timeout", "backoff", "caller", False),
+    ("ConnectError", "network", "backoff", "network", False),
+    ("ReadError", "network", "backoff", "network", True),
+    ("WriteError", "network", "backoff", "network", True),
+    ("CloseError", "network", "backoff", "network", True),
+    ("RemoteProtocolError", "network", "backoff", "network", True),
+    ("ProxyError", "network", "backoff", "network", False),
+    ("LocalProtocolError", "validation", "never", "caller", False),
+    ("UnsupportedProtocol", "configuration", "never", "caller", False),
+    ("DecodingError", "unexpected", "never", "network", True),
+    ("TooManyRedirects", "unexpected", "never", "caller", True),
+]
+
+
+@pytest.mark.parametrize("module", ["httpx", "httpx2"])
+@pytest.mark.parametrize(("name", "category", "retry", "fault", "arrived"), EXCEPTIONS)
+def test_an_exception_means_the_same_in_httpx_and_httpx2(
+    module: str, name: str, category: str, retry: str, fault: str, arrived: bool
+) -> None:
+    """Their classes differ but have the same names."""
+    exception = getattr(pytest.importorskip(module), name)("https://mail.useinsider.com/?email=jane@example.com")
+    verdict = classify(None, exception=exception)
+    assert (verdict.category, verdict.retry, verdict.fault) == (category, retry, fault)
+    assert verdict.rule == f"exception.{name}"
+    assert verdict.message == ""
+    assert may_have_arrived(exception) is arrived
+
+
+def test_an_exception_of_a_class_nobody_knows_is_read_by_its_bases() -> None:
+    """A transport may raise its own kinds of errors."""
+
+    class OddResetError(ConnectionResetError):
+        pass
+
+    class OddError(Exception):
+        pass
+
+    assert classify(None, exception=OddResetError()).rule == "exception.ConnectionResetError"
+    assert classify(None, exception=OddError()).rule == "exception.BaseException"
+    assert may_have_arrived(OddError())
+
+
+def test_a_certificate_that_is_not_trusted_is_found_behind_the_clients_error() -> None:
+    """The client says only that it could not connect, and another try cannot help."""
+    import ssl
+
+    import httpx
+
+    refused = httpx.ConnectError("certificate verify failed")
+    refused.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
+    verdict = classify(None, exception=refused)
+    assert (verdict.rule, verdict.retry) == ("exception.SSLCertVerificationError", Retry.NEVER)
+    assert not may_have_arrived(refused)
+
+
+def test_a_chain_of_exceptions_that_goes_round_in_circles_ends() -> None:
+    """Nothing forbids an exception to be its own cause's cause."""
+    one, two = OSError(), ValueError()
+    one.__cause__, two.__cause__ = two, one
+    assert classify(None, exception=one).category is Category.NETWORK
+
+
+def test_cancelling_is_nobodys_fault() -> None:
+    """The app gave up the call; nobody is to be paged."""
+    import asyncio
+
+    assert classify(None, exception=asyncio.CancelledError()).fault is Fault.NONE
+
+
+def test_an_error_status_stays_true_when_its_body_breaks_off() -> None:
+    """A 503 is one without its body, too; a 200 leaves open what it would have said."""
+    broken = ConnectionResetError()
+    assert classify(503, b'{"err', exception=broken, truncated=True).category is Category.UNAVAILABLE
+    assert classify(200, b'{"da', exception=broken, truncated=True).rule == "exception.ConnectionResetError"
