@@ -56,8 +56,8 @@ class Environment:
         versions: dict[str, str] = {}
         names: dict[str, set[str]] = {}
         for distribution in distributions():
-            if "Name" not in distribution.metadata:
-                # What an interrupted installation leaves behind.
+            if not distribution.metadata:
+                # What an interrupted installation leaves behind: no metadata, or empty ones.
                 continue
             # The first one found is the one that is imported.
             versions.setdefault(normalized(distribution.name), distribution.version)
