@@ -115,6 +115,8 @@ Step = Admit | Send | Wait | Refuse | Done
 
 _ADMIT = Admit()
 
+_NO_JUDGEMENT = frozenset({Category.NETWORK, Category.TIMEOUT, Category.UNEXPECTED})
+
 
 @dataclass(frozen=True, slots=True)
 class CallPlan:
@@ -244,8 +246,9 @@ class CallMachine:
             ambiguous: Whether Insider may have processed the request without our knowing.
         """
         if verdict.retry is Retry.NEVER:
-            # Insider judged the request, so it works: even a refusal counts as a sign of health.
-            self._budget.succeeded()
+            if verdict.category not in _NO_JUDGEMENT:
+                # Insider judged the request, so it works: even a refusal is a sign of health.
+                self._budget.succeeded()
             return Done()
         if not self._plan.enforce:
             return Done()

@@ -23,6 +23,8 @@ _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "P
 _OTHER = "_OTHER"
 _FIRST_ERROR = 400
 
+AttributeValue = str | int | list[str]
+
 
 class AttemptTrace:
     """The CLIENT span of one attempt.
@@ -36,7 +38,7 @@ class AttemptTrace:
         now: The present moment, on the clock of the caller.
     """
 
-    __slots__ = ("_labels", "_started", "_telemetry", "context", "span")
+    __slots__ = ("_attributes", "_labels", "_started", "_telemetry", "context", "span")
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class AttemptTrace:
         url = request.url
         method = request.method if request.method in _METHODS else _OTHER
         port = url.port or _DEFAULT_PORTS.get(url.scheme)
-        # The attributes that samplers see, and that the metric shares with the span.
+        # What samplers see, and what the metric shares with the span.
         self._labels: dict[str, str | int] = {names.HTTP_REQUEST_METHOD: method, names.SERVER_ADDRESS: url.host}
         if port is not None:
             self._labels[names.SERVER_PORT] = port
@@ -67,8 +69,10 @@ class AttemptTrace:
             attributes=self._labels,
         )
         self.context = set_span_in_context(self.span, parent)
+        # Collected, and set at once when the span ends: each setting costs the SDK a lock.
+        self._attributes: dict[str, AttributeValue] | None = None
         if self.span.is_recording():
-            self._describe(operation, request, resend_count)
+            self._attributes = self._described(operation, request, resend_count)
         if telemetry.propagates:
             propagator = get_global_textmap()
             for field in propagator.fields:
@@ -76,13 +80,13 @@ class AttemptTrace:
                 request.headers.pop(field, None)
             propagator.inject(request.headers, self.context)
 
-    def _describe(self, operation: Operation, request: httpx.Request, resend_count: int) -> None:
+    def _described(self, operation: Operation, request: httpx.Request, resend_count: int) -> dict[str, AttributeValue]:
         url = request.url
         authority = url.netloc.decode("ascii", "replace")
         userinfo = "REDACTED:REDACTED@" if url.userinfo else ""
         path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
         query = redacted_query(query)
-        described: dict[str, str | int | list[str]] = {
+        described: dict[str, AttributeValue] = {
             names.URL_FULL: f"{url.scheme}://{userinfo}{authority}{redacted_path(path, operation.path)}"
             + (f"?{query}" if query else ""),
             # As the stock instrumentation has it until a connection tells the real peer.
@@ -96,8 +100,9 @@ class AttemptTrace:
             described[names.HTTP_REQUEST_RESEND_COUNT] = resend_count
         if request.method not in _METHODS:
             described[names.HTTP_REQUEST_METHOD_ORIGINAL] = request.method
-        self.span.set_attributes(described)
-        self.span.set_attributes(self._telemetry.headers.of_request(request.headers.multi_items()))
+        if self._telemetry.headers.request is not None:
+            described.update(self._telemetry.headers.of_request(request.headers.multi_items()))
+        return described
 
     def connected(self, response: httpx.Response) -> None:
         """The head of a response is here: its connection tells the peer, as long as it is open.
@@ -106,7 +111,7 @@ class AttemptTrace:
             response: The response, its body not yet read.
         """
         stream = response.extensions.get("network_stream")
-        if stream is None or not self.span.is_recording():
+        if stream is None or self._attributes is None:
             return
         try:
             peer = stream.get_extra_info("server_addr")
@@ -114,8 +119,7 @@ class AttemptTrace:
             # Reset since. The span has the host's name, and what the reset means is told elsewhere.
             return
         if isinstance(peer, tuple):
-            self.span.set_attribute(names.NETWORK_PEER_ADDRESS, peer[0])
-            self.span.set_attribute(names.NETWORK_PEER_PORT, peer[1])
+            self._attributes[names.NETWORK_PEER_ADDRESS], self._attributes[names.NETWORK_PEER_PORT] = peer[:2]
 
     def answered(self, response: httpx.Response, verdict: Verdict, broken: BaseException | None, now: float) -> None:
         """Insider answered; the span ends.
@@ -137,12 +141,13 @@ class AttemptTrace:
         elif status >= _FIRST_ERROR and not verdict.ok:
             # A duplicate that comes as an error status is good news: the conventions let those who know better say so.
             error_type = str(status)
-        if self.span.is_recording():
-            self.span.set_attributes(verdict_attributes(verdict))
-            self.span.set_attributes(self._telemetry.headers.of_response(response.headers.multi_items()))
+        if self._attributes is not None:
+            self._attributes.update(verdict_attributes(verdict))
+            if self._telemetry.headers.response is not None:
+                self._attributes.update(self._telemetry.headers.of_response(response.headers.multi_items()))
             ray = response.headers.get("cf-ray")
             if ray:
-                self.span.set_attribute(names.HTTP_RESPONSE_CF_RAY, [ray])
+                self._attributes[names.HTTP_RESPONSE_CF_RAY] = [ray]
         self._end(error_type, now)
 
     def unanswered(self, exception: BaseException, verdict: Verdict, now: float) -> None:
@@ -153,8 +158,8 @@ class AttemptTrace:
             verdict: What it means.
             now: The present moment, on the caller's clock.
         """
-        if self.span.is_recording():
-            self.span.set_attributes(verdict_attributes(verdict))
+        if self._attributes is not None:
+            self._attributes.update(verdict_attributes(verdict))
         self._end(_name_of(exception), now)
 
     def cancelled(self, now: float) -> None:
@@ -164,8 +169,9 @@ class AttemptTrace:
     def _end(self, error_type: str | None, now: float) -> None:
         if error_type is not None:
             self._labels[names.ERROR_TYPE] = error_type
-        if self.span.is_recording():
-            self.span.set_attributes(self._labels)
+        if self._attributes is not None:
+            self._attributes.update(self._labels)
+            self.span.set_attributes(self._attributes)
             if error_type is not None:
                 self.span.set_status(_ERROR)
         self.span.end()

@@ -138,18 +138,21 @@ class CallTrace:
             labels[names.STATUS_CATEGORY] = verdict.category.value
             labels[names.STATUS_FAULT] = verdict.fault.value
         if self.span.is_recording():
-            self.span.set_attributes(
-                {names.OUTCOME: outcome, names.ATTEMPTS: attempts, names.WAIT_MS: milliseconds(waited)}
-            )
+            attributes: dict[str, AttributeValue] = {
+                names.OUTCOME: outcome,
+                names.ATTEMPTS: attempts,
+                names.WAIT_MS: milliseconds(waited),
+            }
             if verdict is not None:
-                self.span.set_attributes(verdict_attributes(verdict))
-                self.span.set_attributes(_records(verdict))
+                attributes.update(verdict_attributes(verdict))
+                attributes.update(_records(verdict))
             if stopped is not None:
-                self.span.set_attribute(names.RETRY_STOPPED, stopped)
+                attributes[names.RETRY_STOPPED] = stopped
                 self._event(names.EVENT_RETRY_STOPPED, {names.RETRY_STOPPED: stopped})
             if failed and verdict is not None:
-                self.span.set_attribute(names.ERROR_TYPE, verdict.category.value)
+                attributes[names.ERROR_TYPE] = verdict.category.value
                 self.span.set_status(_ERROR)
+            self.span.set_attributes(attributes)
         self.span.end()
         instruments = self._telemetry.instruments
         instruments.call_duration.record(max(now - self._started, 0.0), labels, self.context)

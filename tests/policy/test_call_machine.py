@@ -183,6 +183,12 @@ def test_an_answer_that_is_no_outage_earns_budget_even_if_it_refuses() -> None:
     assert budget.tokens == pytest.approx(5.1)
 
 
+def test_a_failure_on_the_way_earns_no_budget() -> None:
+    budget = _spent_budget()
+    drive(PLAN, [verdict(Category.UNEXPECTED, Retry.NEVER)], budget=budget)
+    assert budget.tokens == 5
+
+
 def test_too_many_requests_costs_no_budget() -> None:
     budget = RetryBudget()
     drive(PLAN, [TOO_MANY, OK], budget=budget)
