@@ -92,11 +92,10 @@ class Envelope:
 
     def message(self) -> str:
         """What to show of it: the single errors if there are any, else the best message."""
-        if len(self.details) == 1:
-            return self.details[0]
-        if self.details:
+        if len(self.details) > 1:
             return "; ".join(dict.fromkeys(detail[:_MAX_LINE] for detail in self.details[:_MAX_LINES]))
-        return self.messages[0] if self.messages else ""
+        said = self.details or self.messages
+        return said[0][:_MAX_LINE] if said else ""
 
     def named_field(self) -> str | None:
         """The field the reply names, in its envelope or else in its message."""

@@ -26,7 +26,7 @@ def close(text: str) -> Iterator[str]:
     """
     open_brackets: list[str] = []
     whole = 0
-    cut_string = -1
+    last_string = ""
     for token in islice(_TOKEN.finditer(text), _MAX_TOKENS):
         first = text[token.start()]
         if first in "{[":
@@ -43,11 +43,11 @@ def close(text: str) -> Iterator[str]:
                 break
         elif first == ",":
             whole = token.start()
-        elif token.end() == len(text) and not _is_closed(token.group()):
-            cut_string = token.start()
+        elif token.end() == len(text):
+            last_string = token.group()
     closing = "".join(reversed(open_brackets))
-    if cut_string >= 0:
-        yield _CUT_ESCAPE.sub("", text) + '"' + closing
+    if last_string:
+        yield (text if _is_closed(last_string) else _CUT_ESCAPE.sub("", text) + '"') + closing
     if whole:
         yield text[:whole] + closing
 

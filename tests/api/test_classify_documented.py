@@ -137,7 +137,13 @@ def test_case_white_space_numbers_keys_and_their_order_do_not_matter(data: st.Da
     text = re.sub(" ", lambda _: data.draw(SPACES), text)
     envelope = ENVELOPES[data.draw(st.sampled_from(sorted(ENVELOPES)))](text)
     if isinstance(envelope, dict):
-        extra = {"requestId": 7, "data": None, "timestamp": 1_700_000_000, "links": [], "partnerResources": None}
+        extra: dict[str, Any] = {
+            "requestId": 7,
+            "data": None,
+            "timestamp": 1_700_000_000,
+            "links": [],
+            "partnerResources": None,
+        }
         envelope = dict(data.draw(st.permutations([*{**extra, **envelope}.items()])))
     body = json.dumps(envelope, indent=data.draw(st.sampled_from([None, 0, 2])))
     assert outcome(classify(row.status, body)) == outcome(row)
