@@ -43,7 +43,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # The instrumentor's base class is half of all there is to import; those who wrap a transport have no need of it.
     if name == "InsiderInstrumentor":
-        from insider_otel.http.instrumentor import InsiderInstrumentor
+        from insider_otel.http.instrumentor import InsiderInstrumentor  # noqa: PLC0415
 
         return InsiderInstrumentor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

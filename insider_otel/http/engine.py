@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, get_value
-
 from insider_otel.api.operations import Operation, find, hosts
 from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.call import CallMachine, plan_call
 from insider_otel.policy.settings import Events, Mode, Settings
 from insider_otel.state.memory import PROCESS_STATE, MemoryState
+from insider_otel.telemetry.suppression import is_suppressed
 from insider_otel.telemetry.telemetry import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
-
-_SUPPRESSING = (_SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
 
 
 class Engine:
@@ -79,7 +76,7 @@ class Engine:
 
     def telemetry_for(self, request: httpx.Request) -> Telemetry:
         """Where the call's telemetry goes: nowhere if the app suppresses instrumentation or excludes the URL."""
-        if any(get_value(key) for key in _SUPPRESSING):
+        if is_suppressed():
             return NO_TELEMETRY
         if self.telemetry.excluded is not None and self.telemetry.excluded.search(str(request.url)):
             return NO_TELEMETRY

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY, attach, detach, set_value
+from opentelemetry.context import attach, detach
 
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Operation
@@ -25,6 +25,7 @@ from insider_otel.policy import testing_mode
 from insider_otel.policy.call import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
 from insider_otel.state.credential import fingerprint
 from insider_otel.telemetry.call import CallTrace
+from insider_otel.telemetry.suppression import suppressing
 
 if TYPE_CHECKING:
     import httpx
@@ -133,7 +134,7 @@ class Exchange:
         request = self._fresh_request()
         trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
         # One CLIENT span for one attempt: what would make another, below us, is told not to.
-        token = attach(set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, trace.context))
+        token = attach(suppressing(trace.context))
         try:
             response = yield Transmit(request)
             trace.connected(response)

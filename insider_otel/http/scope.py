@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -34,7 +34,7 @@ class RequestScope:
         self._ends = None if deadline is None else clock() + deadline
         self._closed = False
         self._lock = threading.Lock()
-        self._summary = dict.fromkeys(
+        self._summary: dict[str, int] = dict.fromkeys(
             (
                 names.REQUEST_CALLS,
                 names.REQUEST_FAILED_CALLS,
@@ -103,7 +103,7 @@ def current_scope() -> RequestScope | None:
 @contextmanager
 def request_scope(
     deadline: float | None = None, *, clock: Callable[[], float] = time.monotonic
-) -> Iterator[RequestScope]:
+) -> Generator[RequestScope]:
     """Bound the Insider calls made in the block, and sum them up. The web adapters open one for each request.
 
     A scope within a scope cannot outlast it, and its calls count in both.

@@ -173,7 +173,7 @@ class InsiderTransport(EngineTransport):
 
 async def _sleep(seconds: float) -> None:
     """Sleep in whatever event loop runs: anyio, which httpx is built on, knows which."""
-    from anyio import sleep
+    from anyio import sleep  # noqa: PLC0415  (sync clients need no anyio)
 
     await sleep(seconds)
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, cast
 
 PREFIX = "INSIDER_OTEL_"
 
@@ -60,15 +60,15 @@ class Settings:
         SettingsError: A value cannot be used.
     """
 
-    mode: Mode = Mode.ENFORCE
-    hosts: Mapping[str, str] = field(default_factory=dict)
+    mode: Mode | Literal["observe", "enforce"] = Mode.ENFORCE
+    hosts: Mapping[str, str] = field(default_factory=dict[str, str])
     deadline: float | None = None
     quick_retries: int = 1
     quick_delay: float = 0.5
     spread_retries: int = 3
     retry_window: float = 300.0
     dedupe_window: float = 900.0
-    events: Events = Events.SPAN
+    events: Events | Literal["span", "log", "both"] = Events.SPAN
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -153,12 +153,13 @@ def _hosts(name: str, value: Any) -> Mapping[str, str]:
     accepts = 'a mapping of "address" or "address:port" to an Insider host or "*"'
     if not isinstance(value, Mapping):
         raise _error(name, value, accepts)
+    pairs = cast("Mapping[object, object]", value)
     checked: dict[str, str] = {}
-    for address, host in value.items():
+    for address, host in pairs.items():
         if not isinstance(address, str) or not isinstance(host, str) or not address or not host:
-            raise _error(name, value, accepts)
+            raise _error(name, pairs, accepts)
         if "/" in address or "/" in host:
-            raise _error(name, value, accepts + ", without scheme and path")
+            raise _error(name, pairs, accepts + ", without scheme and path")
         checked[address.lower()] = host.lower()
     return checked
 

@@ -78,7 +78,7 @@ class AttemptTrace:
             for field in propagator.fields:
                 # The app may send a request again that carries an earlier span's headers.
                 request.headers.pop(field, None)
-            propagator.inject(request.headers, self.context)
+            propagator.inject(request.headers, self.context)  # pyright: ignore[reportArgumentType]
 
     def _described(self, operation: Operation, request: httpx.Request, resend_count: int) -> dict[str, AttributeValue]:
         url = request.url

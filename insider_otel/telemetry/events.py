@@ -30,8 +30,8 @@ def log_events(logger_provider: LoggerProvider | None = None) -> EmitEvent:
     Args:
         logger_provider: Where they go; the global provider by default.
     """
-    # Imported here because the logs API is wanted only by those who ask for log-based events.
-    from opentelemetry._logs import SeverityNumber, get_logger
+    # Only those who ask for log-based events load the logs API.
+    from opentelemetry._logs import SeverityNumber, get_logger  # noqa: PLC0415
 
     logger = get_logger("insider_otel", __version__, logger_provider)
 

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from urllib.parse import unquote
 
+from insider_otel.api.operations import operations
+
 REDACTED = "REDACTED"
 
 # Values of these query parameters say how much is asked for, never about whom.
@@ -71,6 +73,4 @@ def _redacted_parameter(parameter: str) -> str:
 
 @cache
 def _documented_words() -> frozenset[str]:
-    from insider_otel.api.operations import operations
-
     return frozenset(word for operation in operations() for word in operation.path.split("/") if "{" not in word)

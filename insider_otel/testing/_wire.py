@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
@@ -96,6 +96,10 @@ class Plan:
     delay: float = 0.0
     end: End = End.COMPLETE
     after_bytes: int = 0
+
+
+Decide = Callable[[Request], Plan]
+"""The fake's core, as its shells see it: decides what happens to a request."""
 
 
 def as_dict(value: object) -> dict[str, Any]:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
-from insider_otel.testing._wire import End, Request
-
-if TYPE_CHECKING:
-    from insider_otel.testing.fake import FakeInsider
+from insider_otel.testing._wire import Decide, End, Request
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 RESET = "insider_otel.reset"
 """The ASGI extension by which a server lets the app reset its connection; ``server.py`` has it."""
 
 
-async def run_asgi(fake: FakeInsider, scope: Scope, receive: Receive, send: Send) -> None:
+async def run_asgi(decide: Decide, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request, or the lifespan messages of a server.
 
     Args:
-        fake: The fake.
+        decide: Says what happens to a request.
         scope: The ASGI scope.
         receive: The ASGI receive function.
         send: The ASGI send function.
@@ -38,7 +36,7 @@ async def run_asgi(fake: FakeInsider, scope: Scope, receive: Receive, send: Send
     body = await _read(receive)
     if body is None:
         return
-    plan = fake.handle(_request(scope, body))
+    plan = decide(_request(scope, body))
     if plan.end is End.SILENCE:
         await _disconnected(receive)
         return

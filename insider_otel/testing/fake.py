@@ -158,7 +158,7 @@ class FakeInsider:
         """The ASGI 3 app."""
         from insider_otel.testing.asgi import run_asgi  # noqa: PLC0415  (only a served fake needs it)
 
-        await run_asgi(self, scope, receive, send)
+        await run_asgi(self.handle, scope, receive, send)
 
     def transport(self) -> Any:
         """A transport for ``Client`` and ``AsyncClient`` of httpx and httpx2: no socket, no server.
@@ -168,7 +168,7 @@ class FakeInsider:
         """
         from insider_otel.testing.transport import FakeTransport  # noqa: PLC0415  (httpx is slow to import)
 
-        return FakeTransport(self)
+        return FakeTransport(self.handle, self.clock)
 
     def serve(self, port: int = 0) -> AbstractContextManager[ServedFake]:
         """Serve on 127.0.0.1, in a thread of its own, for the length of a ``with`` block.

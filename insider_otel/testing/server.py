@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from insider_otel.api.operations import ANY_HOST
-from insider_otel.testing.asgi import RESET, Receive, Send
+from insider_otel.testing.asgi import RESET, ASGIApp, Receive, Send
 
 try:
     import uvicorn
@@ -23,7 +23,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     import asyncio
 
-    from insider_otel.testing.fake import FakeInsider
 
 _ADDRESS = "127.0.0.1"
 _PATIENCE = 10.0
@@ -52,11 +51,11 @@ class ServedFake:
 
 
 @contextmanager
-def serve(fake: FakeInsider, port: int = 0) -> Generator[ServedFake]:
-    """Serve a fake on 127.0.0.1 for the length of a ``with`` block.
+def serve(app: ASGIApp, port: int = 0) -> Generator[ServedFake]:
+    """Serve an ASGI app on 127.0.0.1 for the length of a ``with`` block.
 
     Args:
-        fake: The fake.
+        app: The app.
         port: The port; 0 for any that is free.
 
     Yields:
@@ -68,7 +67,7 @@ def serve(fake: FakeInsider, port: int = 0) -> Generator[ServedFake]:
     """
     with _listener(port) as listener:
         config = uvicorn.Config(
-            fake,
+            app,
             http=ResettableProtocol,
             ws="none",
             lifespan="off",

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import anyio
 import httpx
 
-from insider_otel.testing._wire import End, Plan, Request
+from insider_otel.testing._wire import Decide, End, Plan, Request
 from insider_otel.testing.clock import FakeClock
-
-if TYPE_CHECKING:
-    from insider_otel.testing.fake import FakeInsider
 
 
 class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -25,28 +22,30 @@ class FakeTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     the client sets no read timeout, silence is a ``ReadTimeout`` at once: a test should not hang.
 
     Args:
-        fake: The fake.
+        decide: Says what happens to a request.
+        clock: The fake's clock; a ``FakeClock`` takes the delays.
     """
 
-    def __init__(self, fake: FakeInsider) -> None:
-        self._fake = fake
+    def __init__(self, decide: Decide, clock: Callable[[], float]) -> None:
+        self._decide = decide
+        self._clock = clock
 
     def handle_request(self, request: Any) -> Any:
         """Answer a request of a sync client."""
         request.read()
-        plan = self._fake.handle(_request(request))
+        plan = self._decide(_request(request))
         seconds, timed_out = _patience(plan, request)
         if seconds:
-            _sleep(self._fake, seconds)
+            _sleep(self._clock, seconds)
         return _result(plan, request, timed_out)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Answer a request of an async client."""
         await request.aread()
-        plan = self._fake.handle(_request(request))
+        plan = self._decide(_request(request))
         seconds, timed_out = _patience(plan, request)
         if seconds:
-            await _async_sleep(self._fake, seconds)
+            await _async_sleep(self._clock, seconds)
         return _result(plan, request, timed_out)
 
 
@@ -108,15 +107,15 @@ def _cut_stream(family: Any, request: Any, part: bytes) -> Any:
     return CutStream()
 
 
-def _sleep(fake: FakeInsider, seconds: float) -> None:
-    if isinstance(fake.clock, FakeClock):
-        fake.clock.sleep(seconds)
+def _sleep(clock: Callable[[], float], seconds: float) -> None:
+    if isinstance(clock, FakeClock):
+        clock.sleep(seconds)
     else:
         time.sleep(seconds)
 
 
-async def _async_sleep(fake: FakeInsider, seconds: float) -> None:
-    if isinstance(fake.clock, FakeClock):
-        await fake.clock.async_sleep(seconds)
+async def _async_sleep(clock: Callable[[], float], seconds: float) -> None:
+    if isinstance(clock, FakeClock):
+        await clock.async_sleep(seconds)
     else:
         await anyio.sleep(seconds)

@@ -15,6 +15,7 @@ from insider_otel import (
     Outcome,
     Settings,
     Stop,
+    Verdict,
     call_of,
     classify,
     request_scope,
@@ -148,7 +149,7 @@ def test_observe_mode_changes_nothing(rig: Rig) -> None:
         response = rig.flavour.post(
             UPSERT,
             transport=rig.answers(503, OK, settings=Settings(mode="observe")),
-            json={},  # type: ignore[arg-type]
+            json={},
         )
     call = call_of(response)
     assert (response.status_code, call.attempts, call.stopped, rig.clock.sleeps) == (503, 1, None, [])
@@ -239,7 +240,7 @@ def test_a_generator_body_is_sent_once_and_the_first_failure_is_not_masked(rig: 
             yield b"[]}"
     else:
 
-        def body() -> Any:  # type: ignore[misc]
+        def body() -> Any:
             yield b'{"users": '
             yield b"[]}"
 
@@ -414,19 +415,16 @@ def test_a_decompression_bomb_is_not_unpacked_for_the_verdict(
     rig: Rig, server: Wire, wired: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    monkeypatch.setattr(
-        exchange,
-        "classify",
-        lambda status, body=b"", **more: sizes.append(len(body)) or _classify(status, body, **more),
-    )
+
+    def measuring(status: int | None, body: bytes = b"", **more: Any) -> Verdict:
+        sizes.append(len(body))
+        return classify(status, body, **more)
+
+    monkeypatch.setattr(exchange, "classify", measuring)
     server.script = [Reply(body=gzip.compress(b" " * 50_000_000), headers={"content-encoding": "gzip"})]
 
     rig.flavour.stream(server.url + "/api/user/v1/profile", read=False, transport=rig.wrap(settings=wired))
     assert sizes == [256 * 1024]
-
-
-def _classify(*args: Any, **kwargs: Any) -> Any:
-    return classify(*args, **kwargs)
 
 
 # -- in tests ----------------------------------------------------------------------------------------------------------

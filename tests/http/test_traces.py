@@ -11,7 +11,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
-from insider_otel import Settings, request_scope
+from insider_otel import Events, Settings, request_scope
 
 from .conftest import Rig, event_names
 from .test_calls import ACCEPTED, DUPLICATE, MAIL, OK, SLOW_DOWN, SMS, UPSERT
@@ -359,14 +359,14 @@ def test_headers_are_captured_by_the_stock_variables(rig: Rig, monkeypatch: pyte
 
 
 def test_events_can_be_log_records(rig: Rig) -> None:
-    exporter = InMemoryLogRecordExporter()
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
     provider = LoggerProvider()
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
 
-    def events(choice: str) -> tuple[list[str], list[str | None]]:
+    def events(choice: Events) -> tuple[list[str], list[str | None]]:
         exporter.clear()
         rig.spans.clear()
-        settings = Settings(events=choice)  # type: ignore[arg-type]
+        settings = Settings(events=choice)
         inner = rig.answers(DUPLICATE)
         rig.flavour.post(
             MAIL, transport=rig.wrap(inner._transport, settings=settings, logger_provider=provider), json={}
@@ -378,9 +378,9 @@ def test_events_can_be_log_records(rig: Rig) -> None:
         return event_names(call), [record.log_record.event_name for record in exporter.get_finished_logs()]
 
     name = "insider.dedupe.server_duplicate"
-    assert events("span") == ([name], [])
-    assert events("log") == ([], [name])
-    assert events("both") == ([name], [name])
+    assert events(Events.SPAN) == ([name], [])
+    assert events(Events.LOG) == ([], [name])
+    assert events(Events.BOTH) == ([name], [name])
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------

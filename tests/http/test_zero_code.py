@@ -36,9 +36,8 @@ def test_zero_code_observes_unless_told_to_enforce(server: Wire, tmp_path: Path,
         "OTEL_LOGS_EXPORTER": "none",
         **({"INSIDER_OTEL_MODE": mode} if mode else {}),
     }
-    ran = subprocess.run(
-        [command, sys.executable, script, server.url], env=environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    arguments = [str(command), sys.executable, str(script), server.url]
+    ran = subprocess.run(arguments, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert line in ran.stdout, ran.stderr
     assert "OTHER 200" in ran.stdout
     names = [text.split('"')[3] for text in ran.stdout.splitlines() if text.startswith('    "name": ')]

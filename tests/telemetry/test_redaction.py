@@ -65,7 +65,8 @@ CAPTURING = {
 
 def test_headers_are_captured_by_the_stock_variables() -> None:
     capture = HeaderCapture.from_env(CAPTURING)
-    assert capture.of_request([("Content-Type", "application/json"), ("Accept", "*/*"), ("X-A", "1"), ("X-A", "2")]) == {
+    pairs = [("Content-Type", "application/json"), ("Accept", "*/*"), ("X-A", "1"), ("X-A", "2")]
+    assert capture.of_request(pairs) == {
         "http.request.header.content_type": ["application/json"],
         "http.request.header.x_a": ["1", "2"],
     }

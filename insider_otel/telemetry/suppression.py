@@ -1,0 +1,24 @@
+"""The switch by which HTTP instrumentations keep out of each other's way."""
+
+from __future__ import annotations
+
+# The names that opentelemetry.instrumentation.utils uses itself; that module would bring wrapt and much else along.
+from opentelemetry.context import (
+    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage]
+    _SUPPRESS_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage]
+    Context,
+    get_value,
+    set_value,
+)
+
+_KEYS = (_SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
+
+
+def is_suppressed() -> bool:
+    """Whether the app, or an instrumentation above us, wants no spans for HTTP requests."""
+    return any(get_value(key) for key in _KEYS)
+
+
+def suppressing(context: Context) -> Context:
+    """``context``, in which the HTTP instrumentations below us make no spans and send no trace headers."""
+    return set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, context)
