@@ -76,9 +76,9 @@ class Exchange:
         "_rate_limited",
         "_record",
         "_request",
-        "_rest",
         "_scope",
         "_trace",
+        "_unread",
         "_waited",
     )
 
@@ -93,7 +93,7 @@ class Exchange:
         self._machine = engine.machine(operation, replayable=family.is_replayable(request), deadline=self._deadline)
         self._trace = CallTrace(engine.telemetry_for(request), operation, now)
         self._last: _Answer | None = None
-        self._rest: Any = None
+        self._unread = False
         self._record: Call | None = None
         self._waited = 0.0
         self._rate_limited = 0
@@ -130,7 +130,7 @@ class Exchange:
             if not isinstance(self._last.result, Exception):
                 # Nobody will read the last answer any more, and its connection is needed.
                 yield Close(self._last.result.stream)
-        self._rest = None
+        self._unread = False
         request = self._fresh_request()
         trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
         # One CLIENT span for one attempt: what would make another, below us, is told not to.
@@ -206,8 +206,9 @@ class Exchange:
             yield Close(stream)
             response.stream = self._family.module.ByteStream(raw)
         else:
-            self._rest = self._family.RestOfBody(chunks, iterator, stream, self._body_is_over)
-            response.stream = self._rest
+            # The call lasts until the app has the rest. Only a flag is kept: the stream itself would make a cycle.
+            response.stream = self._family.RestOfBody(chunks, iterator, stream, self._body_is_over)  # type: ignore[assignment]
+            self._unread = True
         if broken is not None and status < _FIRST_ERROR:
             # A success that broke off leaves open what it would have said; a refusal is one without its body too.
             return _Answer(classify(None, exception=broken), broken, ambiguous=True)
@@ -249,7 +250,7 @@ class Exchange:
         """Give the app what the last attempt brought."""
         last = self._last or self._nothing_sent()
         attach_record(last.result, self._close_record(last.verdict, stopped))
-        if self._rest is None:
+        if not self._unread:
             self._finish()
         if isinstance(last.result, Exception):
             raise last.result
