@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import json
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple, TypeGuard
 
 from .partial_json import close
@@ -65,17 +67,27 @@ def parse(body: bytes | str, *, truncated: bool = False) -> Body:
     Returns:
         What it holds. JSON that was cut, or that has curly quotes, is read as far as it makes sense.
     """
-    if not body:
-        return EMPTY
-    text = _text(body)
+    text = _text(body) if body else ""
     if not text:
         return EMPTY
-    if text[0] in '{["' or text in _BARE:
+    if text[0] not in '{["' and text not in _BARE:
+        return Body(text, is_markup=text[0] == "<")
+    if truncated or len(body) > PREFIX:
+        return _mended(text, close(text))
+    try:
+        return Body(text, json.loads(text), is_json=True)
+    except (ValueError, RecursionError):
+        return _mended(text, chain([text.translate(_STRAIGHT_QUOTES)], close(text)))
+
+
+def _mended(text: str, candidates: Iterable[str]) -> Body:
+    """The JSON that text can be made into; plain text if it can be made into none."""
+    for candidate in candidates:
         try:
-            return Body(text, _loads(text, cut=truncated or len(body) > PREFIX), is_json=True)
+            return Body(text, _LENIENT.decode(candidate), is_json=True)
         except (ValueError, RecursionError):
-            return Body(text)
-    return Body(text, is_markup=text[0] == "<")
+            continue
+    return Body(text)
 
 
 def _text(body: bytes | str) -> str:
@@ -93,26 +105,6 @@ def _text(body: bytes | str) -> str:
     if start[0] == 0 and start[1:2] != b"\0":
         return start.decode("utf-16-be", "ignore").strip()
     return start.decode("utf-8", "replace").strip()
-
-
-def _loads(text: str, *, cut: bool) -> Any:
-    if not cut:
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            straight = text.translate(_STRAIGHT_QUOTES)
-            if straight != text:
-                try:
-                    return _LENIENT.decode(straight)
-                except (ValueError, RecursionError):
-                    text = straight
-    error: Exception | None = None
-    for closed in close(text):
-        try:
-            return _LENIENT.decode(closed)
-        except (ValueError, RecursionError) as failure:
-            error = failure
-    raise error or ValueError("no JSON")
 
 
 def _integer(digits: str) -> int:

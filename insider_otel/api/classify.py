@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 from . import envelope, matching, rate_hints, success
 from .body import Body, is_object, parse
@@ -80,14 +81,21 @@ def _of_success(status: int, content: Body, fields: Mapping[str, str], now: floa
 
 
 def _of_refusal(
-    status: int, content: Body, reply: Mapping[str, object], fields: Mapping[str, str], now: float | None
+    status: int, content: Body, reply: Mapping[str, Any], fields: Mapping[str, str], now: float | None
 ) -> Verdict:
     said = envelope.read(content)
     inner = success.failed_status(reply)
     row = matching.find(inner or status, said, content.text, "")
     if row is not None:
         return _verdict(row.meaning, said, fields, now)
-    return _verdict(of_status(inner) if inner else _named("hidden_refusal"), said, fields, now)
+    if inner is not None:
+        return _verdict(of_status(inner), said, fields, now)
+    if success.lists_errors(reply):
+        counts = success.Counts(failed=len(reply["errors"]), partial=True)
+        return _verdict(_named("hidden_partial_failure"), said, fields, now, counts)
+    return _verdict(
+        _named("search_fallback" if success.is_failed_search(reply) else "hidden_refusal"), said, fields, now
+    )
 
 
 def _meaning_of_success(status: int, said: Envelope, sample: str) -> Meaning:

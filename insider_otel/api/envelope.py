@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -102,8 +103,8 @@ class Envelope:
         if self.field is not None:
             return self.field
         text = (self.details or self.messages or [""])[0][:_MAX_LINE]
-        for pattern in _FIELD_IN_TEXT:
-            found = re.search(pattern, text)
+        for search in _searches_for_fields():
+            found = search(text)
             if found and found[1].lower() not in _NO_FIELDS:
                 return found[1]
         return None
@@ -137,6 +138,11 @@ def read_errors(errors: object) -> Envelope:
     envelope = Envelope()
     _read_errors(errors, envelope, 0)
     return envelope
+
+
+@functools.cache
+def _searches_for_fields() -> tuple[Callable[[str], re.Match[str] | None], ...]:
+    return tuple(re.compile(pattern).search for pattern in _FIELD_IN_TEXT)
 
 
 def _read_cloudflare_code(text: str, envelope: Envelope) -> None:
@@ -199,8 +205,7 @@ def _read_error(error: object, envelope: Envelope, into: list[str], depth: int, 
 
 def _read_code(name: str, code: object, envelope: Envelope) -> None:
     if isinstance(code, str):
-        if code:
-            envelope.codes.append(code[:_MAX_LINE])
+        envelope.codes.append(code[:_MAX_LINE])
     elif name != "status" and type(code) is int:
         envelope.codes.append(str(code))
 

@@ -126,6 +126,8 @@ def _exact(status: int | None, text: str, sample: str, *, bound: bool = True) ->
     if rows is None:
         return None
     may = [row for row in rows if _may_speak_exactly(row, status) and (bound or not row.on or ANY in row.on)]
+    if len(may) == 1:
+        return may[0]
     return _alike([row for row in may if row.status == status] or may, sample)
 
 

@@ -94,23 +94,29 @@ def refuses(reply: Mapping[str, Any]) -> bool:
     status = reply.get("status")
     if _is_false(reply.get("success")) or _is_false(status) or failed_status(reply) is not None:
         return True
-    if isinstance(status, str) and status.lower() != "success":
-        word = re.sub("[^a-z]", "", status[:_LONGEST_WORD].lower())
-        if word in _FAILED_WORDS or not _SEARCH_KEYS.isdisjoint(reply):
-            return True
-    return _is_error(reply.get("error")) or _lists_errors(reply.get("errors"))
+    if isinstance(status, str) and re.sub("[^a-z]", "", status[:_LONGEST_WORD].lower()) in _FAILED_WORDS:
+        return True
+    return _is_error(reply.get("error")) or lists_errors(reply) or is_failed_search(reply)
 
 
-def _is_false(value: object) -> bool:
-    return value is False or (isinstance(value, str) and value.lower() == "false")
+def is_failed_search(reply: Mapping[str, Any]) -> bool:
+    """Whether it is the reply of a search with another status than "Success"."""
+    status = reply.get("status")
+    return isinstance(status, str) and status.lower() != "success" and not _SEARCH_KEYS.isdisjoint(reply)
 
 
-def _lists_errors(errors: object) -> bool:
+def lists_errors(reply: Mapping[str, Any]) -> bool:
+    """Whether a reply has a list of errors at its root, or errors by field."""
+    errors = reply.get("errors")
     if is_array(errors):
         return any(map(_is_error, errors))
     if is_object(errors):
         return any(any(map(_is_error, value)) if is_array(value) else _is_error(value) for value in errors.values())
     return False
+
+
+def _is_false(value: object) -> bool:
+    return value is False or (isinstance(value, str) and value.lower() == "false")
 
 
 def _is_error(error: object) -> bool:
@@ -209,7 +215,7 @@ def _by_reason(listed: object) -> dict[str, int]:
 
 
 def _number(value: object) -> int | None:
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value < 10**_MOST_DIGITS:
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
         return int(value)
@@ -222,5 +228,5 @@ def _size(value: object) -> int:
     if number is not None:
         return number
     if isinstance(value, str):
-        return 1 if value else 0
+        return 1
     return len(value) if is_array(value) or is_object(value) else 0

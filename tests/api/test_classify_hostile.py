@@ -85,10 +85,12 @@ def test_other_kinds_of_bytes_give_a_verdict(body: Any) -> None:
         b'{"error": "Invalid api key\x00\x01", "x": "\t"}',
         b'{"error": "Invalid api key"}{"error": 2}',
         b'{"error": "Invalid api key"}\n<html>',
+        '{"error": "Invalid api key", “x',
+        '{"error": "Invalid api key", "x": [1, 2}}',
         b'{"error": "Invalid api key"',
         b"\n\n  " + KEY.encode() + b"\n" * 1000,
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_the_message_is_found_in_every_encoding_and_in_damaged_json(body: bytes | str) -> None:
     """As far as the bytes make sense."""

@@ -105,6 +105,8 @@ LOST = [
     ),
     ({"partial": True, "unprocessed_insider_id_count": 40}, None, 40, "", None, None),
     ({"partial": True}, None, None, "", None, None),
+    ({"successes": [PUSHED], "errors": [{"message": "invalid token"}]}, 1, 1, "invalid token", None, None),
+    ({"errors": [{"message": "limit"}, {"message": "limit"}]}, None, 2, "limit", None, None),
     ({"skipped_not_synced": 2}, None, 2, "", None, None),
 ]
 
@@ -154,7 +156,7 @@ REFUSED = [
         "partial_failure",
         "never",
     ),
-    ({"status": "Weird", "data": None, "appliedSearchStrategy": None}, "unexpected", "never"),
+    ({"status": "Weird", "data": None, "appliedSearchStrategy": None}, "partial_failure", "never"),
     ({"success": False}, "unexpected", "never"),
     ({"success": False, "message": "qx"}, "unexpected", "never"),
     ({"success": False, "message": "Accepted"}, "unexpected", "never"),
@@ -219,6 +221,8 @@ HONEST: list[Any] = [
     {"errors": [{"code": "30003", "count": 4}]},
     {"skipped": {}, "partial": False, "skipped_not_synced": 0, "unprocessed_insider_id_count": 0},
     {"keys": {"a": 1}},
+    {"successes": 3, "errors": 1},
+    {"messageIds": 3},
     {"message": {"text": "x"}},
     {"channel": "sms", "dateCreated": "2026-01-01", "locale": "en", "maxAttempts": 3, "ttl": 60},
     [{"error": "unauthorized"}],
