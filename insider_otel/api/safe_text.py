@@ -29,17 +29,17 @@ _SIGNS = frozenset("-–—|/&=+#≥≤→•")  # noqa: RUF001
 _COMPOUND = re.compile(r"[A-Za-z0-9_.\[\]:*/'<>,()=&+|-]{1,120}")
 _JOINTS = re.compile(r"[^A-Za-z0-9]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_DIGITS = re.compile(r"[0-9]+(?:[.,][0-9]+)*%?")
+_DIGITS = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*(?:%|[kmg]b|ms|[smhdxk])?", re.IGNORECASE)
 _COUNT = r"[0-9]{4,7}|[0-9]{1,3}(?:,[0-9]{3}){1,2}"
-_MEASURE = r"(?i)[0-9]{1,3}(?:kb|mb|gb|ms|s|m|h|d|x|k)"
+_PATH = r"[\w.\[\]*-]+"
 _PATH_PARTS = r"([.\[\]]+)"
 _BARE_PARTS = ("", "*")
 
-# A longer number passes only in front of what it counts.
+# A longer number passes only right in front of what it counts, which is in the plural: "code 482913: user not found".
 _COUNTED = (
-    r"(?i)(?:kilo|mega)?bytes?|[kmg]b|milliseconds?|ms|seconds?|minutes?|hours?|days?|characters?|chars|records?|requests?"
-    r"|calls?|users?|profiles?|objects?|items?|elements?|entries|products?|events?|messages?|notifications?|recipients?"
-    r"|addresses|devices?|identifiers?|rows?|units?"
+    r"(?i)(?:kilo|mega)?bytes|[kmg]b|milliseconds|ms|seconds|minutes|hours|days|characters|chars|records|requests|calls"
+    r"|users|profiles|objects|items|elements|entries|products|events|messages|notifications|recipients|addresses|devices"
+    r"|identifiers|rows|units"
 )
 
 
@@ -84,6 +84,8 @@ def safe_field(text: str) -> str | None:
     text = text.strip()[:_LONGEST_NAME].strip("'\"<>")
     if text.lower() in vocabulary():
         return text
+    if not re.fullmatch(_PATH, text):
+        return None
     parts = re.split(_PATH_PARTS, text)
     shown = [
         part if at % 2 or part in _BARE_PARTS or _is_harmless_compound(part) else REDACTED
@@ -125,9 +127,9 @@ def _kind(token: str) -> str:
         return _SIGN
     if core.lower() in words:
         return _WORD if len(token) - len(core) <= 2 * _LONGEST_SIGN else _UNSAFE
-    if not any(character.isalpha() for character in core):
+    if _DIGITS.fullmatch(core) or not any(map(str.isalpha, core)):
         # Anything of digits and signs counts as a number, so that the groups of a phone number are seen as neighbours.
-        return _NUMBER if any(character.isdigit() for character in core) else _UNSAFE
+        return _NUMBER if any(map(str.isdigit, core)) else _UNSAFE
     return _WORD if _is_harmless_compound(core) else _UNSAFE
 
 
@@ -138,10 +140,10 @@ def _is_harmless_number(tokens: list[str], kinds: list[str], at: int) -> bool:
     if before is _NUMBER or after is _NUMBER:
         return False
     core = tokens[at].strip(_EDGES)
-    if sum(character.isdigit() for character in core) <= _SHORT_NUMBER:
-        return bool(_DIGITS.fullmatch(core.lstrip("-")))
-    following = tokens[at + 1].strip(_EDGES).partition("/")[0] if at + 1 < len(tokens) else ""
-    return bool(re.fullmatch(_COUNT, core) and re.fullmatch(_COUNTED, following))
+    if sum(map(str.isdigit, core)) <= _SHORT_NUMBER:
+        return _DIGITS.fullmatch(core) is not None
+    following = tokens[at + 1].rstrip(_EDGES).partition("/")[0] if at + 1 < len(tokens) else ""
+    return tokens[at].endswith(core) and bool(re.fullmatch(_COUNT, core) and re.fullmatch(_COUNTED, following))
 
 
 def _is_harmless_compound(text: str) -> bool:
@@ -161,11 +163,11 @@ def _are_indices(parts: list[str]) -> bool:
 
 
 def _is_harmless_part(part: str) -> bool:
-    """Whether a run of ASCII letters and digits is a word, words in camel case, a short number or a measure."""
+    """Whether a run of ASCII letters and digits is a word, words in camel case or a short number."""
     words = vocabulary()
     if part.lower() in words:
         return True
     if not part.isalpha():
-        return bool(part.isdigit() and len(part) <= _SHORT_NUMBER) or bool(re.fullmatch(_MEASURE, part))
+        return part.isdigit() and len(part) <= _SHORT_NUMBER
     humps = _HUMP.split(part)
     return len(humps) > 1 and all(len(hump) > 1 and hump.lower() in words for hump in humps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,9 @@ from insider_otel.api.safe_text import LONGEST, safe_code, safe_field, safe_text
         ("user Jane Doe of Example Ltd not found", "user […] of […] not found"),
         ("code 482913 is invalid", "code […] is invalid"),
         ("code 4829 is invalid", "code […] is invalid"),
+        ("code 482913; user not found", "code […] user not found"),
+        ("code 482913: users not found", "code […] users not found"),
+        ("code 482913 (users) not found", "code […] (users) not found"),
         ("call +90 (555) 000-00-01 now", "call […] now"),
         ("call 555 000 00 01 now", "call […] now"),
         ("call 555 - 000 - 00 - 01 now", "call […] - […] - […] - […] now"),
@@ -197,7 +201,7 @@ def test_no_secret_and_nothing_personal_gets_into_a_verdict(data: st.DataObject,
     assert secret not in told
     for part in secret.replace("-", " ").replace(".", " ").split():
         if len(part) > 3 and part.lower() not in vocabulary():
-            assert part not in told
+            assert not re.search(rf"\b{re.escape(part)}\b", told)
 
 
 @given(st.text())
