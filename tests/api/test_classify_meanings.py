@@ -46,6 +46,8 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (429, error("Maximum number of attempts exceeded."), "verification"),
     (429, error("too many attempts", field="code"), "verification"),
     # Slow down, whatever the status.
+    (403, {"error": "You have exceeded your request limit"}, "rate_limit"),
+    (403, "Only 60 requests per minute are allowed", "rate_limit"),
     (403, {"error": {"message": "Too many attempts, please slow down. 100 Requests/hour is allowed."}}, "rate_limit"),
     (503, {"error": "rejected: too many requests"}, "rate_limit"),
     (400, {"message": "API rate limit exceeded"}, "rate_limit"),
@@ -57,6 +59,10 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (429, "error code: 1015", "rate_limit"),
     (429, "", "rate_limit"),
     # Who are you?
+    (400, {"response": "No Customer Found With Api Key."}, "authentication"),
+    (403, {"error": "The API key you provided is not valid"}, "authentication"),
+    (400, {"error": "Api key expired"}, "authentication"),
+    (404, {"message": "Partner not found"}, "authentication"),
     (401, {"error": "Unauthorised"}, "authentication"),
     (403, {"errors": ["Unauthorized"]}, "authentication"),
     (400, {"error": "invalid_api_key"}, "authentication"),
@@ -67,12 +73,14 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (400, "Api key can not be empty.", "authentication"),
     (401, {"error": "X-PARTNER-NAME is required"}, "authentication"),
     # You may not.
+    (400, {"message": "You don't have permission to perform this action"}, "permission"),
     (403, {"success": False, "message": "IP is not allowed."}, "permission"),
     (400, {"message": "Your IP address is not whitelisted"}, "permission"),
     (403, {"message": "Origin validation failed"}, "permission"),
     (403, {"message": "Forbidden"}, "permission"),
     (400, {"errorCode": "20031"}, "permission"),
     # Somebody has to set something up.
+    (400, {"message": "No CDP Unifier found in InOne."}, "configuration"),
     (400, {"message": "No CRM Unifier found in Panel."}, "configuration"),
     (400, {"message": "Configuration is invalid"}, "configuration"),
     (401, {"message": "Sender domain is not verified"}, "configuration"),
@@ -82,6 +90,9 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (407, "<html><title>407 Proxy Authentication Required</title></html>", "configuration"),
     (400, "<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>", "configuration"),
     # It conflicts with what is there.
+    (500, error("Channel name is already in use"), "conflict"),
+    (400, {"error": "new identifier already has a contact assigned to it: bad request"}, "conflict"),
+    (400, {"error": "you cannot delete the last identifier specified for a contact"}, "conflict"),
     (500, error("template already exists"), "conflict"),
     (400, error("Channel already exists"), "conflict"),
     (500, {"error": "segment name already in use"}, "conflict"),
@@ -105,6 +116,8 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (400, {"error": {"code": "2001"}}, "validation"),
     (400, "Bad Payload.", "validation"),
     # Something behind Insider's API.
+    (400, {"message": "Connection error"}, "dependency"),
+    (424, {"message": "SERVICE:-unknown"}, "dependency"),
     (424, {"message": "SERVICE:-"}, "dependency"),
     (500, {"message": "service:-"}, "dependency"),
     (424, {"message": "SERVICE:-Timeout"}, "dependency"),
@@ -139,6 +152,8 @@ def test_a_reply_that_is_not_documented_is_matched_by_meaning(status: int, said:
         "duplicate key value violates unique constraint",
         "recommendation engine: field 'score' is required",
         "access denied for user 'app' at the database",
+        "bind: address already in use",
+        "upstream certificate expired",
     ],
 )
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
