@@ -107,6 +107,7 @@ LOST = [
     ({"partial": True}, None, None, "", None, None),
     ({"successes": [PUSHED], "errors": [{"message": "invalid token"}]}, 1, 1, "invalid token", None, None),
     ({"errors": [{"message": "limit"}, {"message": "limit"}]}, None, 2, "limit", None, None),
+    ({"skipped": {"no_token": "u1"}}, None, 1, "no_token (1)", None, "no_token"),
     ({"skipped_not_synced": 2}, None, 2, "", None, None),
 ]
 
