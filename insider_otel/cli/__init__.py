@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from insider_otel._version import __version__
-from insider_otel.cli import doctor, explain, fake, operations, responses
+from insider_otel.cli import demo, doctor, explain, fake, operations, responses
 from insider_otel.cli.output import UsageError
 
-_COMMANDS = (explain, responses, operations, fake, doctor)
+_COMMANDS = (demo, explain, responses, operations, fake, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

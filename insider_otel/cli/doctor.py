@@ -11,7 +11,7 @@ from typing import Any
 
 from insider_otel.cli.checks import examine
 from insider_otel.cli.checks.environment import Environment, Finding, Level
-from insider_otel.cli.output import print_json, wants_colour
+from insider_otel.cli.output import painted, print_json, wants_colour
 
 _COLOURS = {Level.OK: "32", Level.NOTE: "36", Level.WARNING: "33", Level.ERROR: "31"}
 _LEVEL_WIDTH = max(len(level) for level in Level)
@@ -46,7 +46,7 @@ def _report(findings: Sequence[Finding], *, colour: bool) -> list[str]:
     for finding in findings:
         level = f"{finding.level:{_LEVEL_WIDTH}}"
         if colour:
-            level = f"\x1b[{_COLOURS[finding.level]}m{level}\x1b[0m"
+            level = painted(level, _COLOURS[finding.level])
         lines.append(f"{level}  {finding.what}")
         lines += [f"{'':{_LEVEL_WIDTH}}  {text}" for text in (finding.why, finding.remedy) if text]
     counts = Counter(finding.level for finding in findings)

@@ -18,12 +18,14 @@ from insider_otel.cli.output import UsageError, print_json
 
 _NO_REPLY = "none"
 
-_FAULTS = {
+FAULTS = {
     Fault.NONE: "nobody has to act",
     Fault.CALLER: "your side has to act",
     Fault.INSIDER: "Insider has to act",
     Fault.NETWORK: "look at what lies between you and Insider",
 }
+"""Who has to act, in words."""
+
 _RETRIES = {
     Retry.NEVER: "the same request would get the same answer",
     Retry.BACKOFF: "try again at a random moment of the next five minutes, as Insider asks",
@@ -114,7 +116,7 @@ def _lines(verdict: Verdict) -> list[str]:
     facts = {
         "category": verdict.category,
         "rule": verdict.rule,
-        "fault": f"{verdict.fault}: {_FAULTS[verdict.fault]}",
+        "fault": f"{verdict.fault}: {FAULTS[verdict.fault]}",
         "retry": f"{verdict.retry}: {_retry_words(verdict)}",
         "message": verdict.message,
         "code": verdict.code,

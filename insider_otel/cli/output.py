@@ -26,6 +26,16 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def painted(text: str, code: str) -> str:
+    """A text in a colour; an empty one stays empty.
+
+    Args:
+        text: The text.
+        code: The colour's ANSI code, such as ``31``.
+    """
+    return f"\x1b[{code}m{text}\x1b[0m" if text else ""
+
+
 def print_table(header: Sequence[str], rows: Sequence[Row]) -> None:
     """Print a table: with rich on a terminal if it is installed, else in plain aligned columns.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from insider_otel.api.verdict import Category
+from insider_otel.cli.output import painted
 from insider_otel.telemetry import attributes as names
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class _Glyphs:
 _BOXES = _Glyphs("█", "◆", "├─ ", "└─ ", "│  ", "…")
 _ASCII = _Glyphs("=", "*", "|- ", "`- ", "|  ", "~")
 
-_RED, _GREEN, _YELLOW, _MAGENTA, _CYAN, _FAINT = "31", "32", "33", "35", "36", "2"
+_RED, _GREEN, _YELLOW, _MAGENTA, _CYAN, _BOLD, _FAINT = "31", "32", "33", "35", "36", "1", "2"
 _COLOURS: dict[str, str] = {
     Category.SUCCESS: _GREEN,
     Category.ACCEPTED: _GREEN,
@@ -113,7 +114,24 @@ _COLOURS: dict[str, str] = {
     Category.NETWORK: _RED,
     Category.UNEXPECTED: _RED,
 }
-"""Green: Insider has it. Red: it is not yours to mend. All others are the caller's, and yellow."""
+
+LEGEND = (
+    ("Insider has it", _GREEN),
+    ("yours to mend", _YELLOW),
+    ("too fast", _MAGENTA),
+    ("a shopper's slip", _CYAN),
+    ("Insider's or the network's", _RED),
+)
+"""What the colours mean: words and ANSI code."""
+
+
+def colour_of(category: str) -> str:
+    """The ANSI code of a category's colour: it tells whose turn it is.
+
+    Args:
+        category: The category.
+    """
+    return _COLOURS.get(category, _YELLOW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +257,7 @@ def _moment_row(moment: Moment, branch: str, glyphs: _Glyphs, start_ns: int) -> 
         moment.time_ns,
         f"+{duration_text(moment.time_ns - start_ns)}",
         str(category or ""),
-        _COLOURS.get(str(category), _YELLOW) if category else _FAINT,
+        colour_of(str(category)) if category else _FAINT,
         moment=True,
     )
 
@@ -271,14 +289,16 @@ def _label(segment: Segment) -> str:
     if names.OUTCOME in found:
         outcome = found[names.OUTCOME]
         parts.append(outcome)
-        if segment.failed and category:
+        lost = found.get(names.RECORDS_FAILED)
+        if lost:
+            parts.append(f"{lost} {'record' if lost == 1 else 'records'} lost")
+        elif segment.failed and category:
             parts.append(category)
-        if found.get(names.RECORDS_FAILED):
-            parts.append(f"{found[names.RECORDS_FAILED]} records lost")
         if found.get(names.RETRY_STOPPED):
             parts.append(f"stopped: {found[names.RETRY_STOPPED]}")
     elif names.WAIT_REASON in found:
-        parts += [found[names.WAIT_REASON], found.get(names.WAIT_SOURCE)]
+        source = found.get(names.WAIT_SOURCE)
+        parts += [found[names.WAIT_REASON], source and f"({source})"]
     else:
         parts += [found.get(names.HTTP_RESPONSE_STATUS_CODE), category or found.get(names.ERROR_TYPE)]
         if not any(parts) and segment.failed:
@@ -291,10 +311,11 @@ def _label(segment: Segment) -> str:
 def _colour(segment: Segment) -> str | None:
     category = segment.attributes.get(names.STATUS_CATEGORY)
     if category:
-        return _COLOURS.get(category, _YELLOW)
+        return colour_of(category)
     if names.WAIT_REASON in segment.attributes:
         return _FAINT
-    return _RED if segment.failed else None
+    # Not Insider's span, so no colour says whose turn it is.
+    return _BOLD if segment.failed else None
 
 
 def _scale(segments: Sequence[Segment], bar_width: int) -> Callable[[int], int]:
@@ -317,7 +338,7 @@ def _line(row: _Row, glyphs: _Glyphs, scale: Callable[[int], int], columns: _Col
     name = _cut(row.name, columns.name - len(tree), glyphs.ellipsis)
     label = _cut(row.label, columns.label, glyphs.ellipsis)
     if colour and row.colour:
-        bar, label = (f"\x1b[{row.colour}m{text}\x1b[0m" if text else "" for text in (bar, label))
+        bar, label = painted(bar, row.colour), painted(label, row.colour)
     left = f"{tree}{name}".ljust(columns.name)
     right = " " * (columns.bar - first - length)
     return f"{left} {' ' * first}{bar}{right} {row.duration:>{columns.duration}} {label}".rstrip()

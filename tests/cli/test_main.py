@@ -23,10 +23,12 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert [name for name in ("explain", "responses", "operations", "fake", "doctor") if name not in printed] == []
+    assert [
+        name for name in ("demo", "explain", "responses", "operations", "fake", "doctor") if name not in printed
+    ] == []
 
 
-@pytest.mark.parametrize("command", ["explain", "responses", "operations", "fake", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "explain", "responses", "operations", "fake", "doctor"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -54,7 +54,7 @@ def test_a_healed_call_reads_as_a_story() -> None:
         "insider user.upsert         ████████████████████████ 1.25 s succeeded",
         "├─ POST /api/user/v1/upsert █                         50 ms 503 unavailable",
         "├─ ◆ retry.scheduled         ◆                       +52 ms unavailable",
-        "├─ insider wait              ████████████            647 ms retry jitter",
+        "├─ insider wait              ████████████            647 ms retry (jitter)",
         "└─ POST /api/user/v1/upsert              ███████████ 550 ms 200 success resend 1",
     ]
 
@@ -113,8 +113,8 @@ def test_the_colour_tells_whose_turn_it_is(category: str, code: str) -> None:
                 "insider.status.category": "partial_failure",
                 "insider.records.failed": 1,
             },
-            False,
-            "partly_failed 1 records lost",
+            True,
+            "partly_failed 1 record lost",
         ),
         (
             {

@@ -1,0 +1,199 @@
+"""Scenarios played for real: a fake Insider on a socket, an instrumented client, and the spans it leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import httpx
+from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id
+
+from insider_otel.api.verdict import Category
+from insider_otel.cli.demo.scenarios import CREDENTIALS, Scenario
+from insider_otel.cli.output import UsageError
+from insider_otel.http.record import Call, call_of
+from insider_otel.http.scope import request_scope
+from insider_otel.http.transport import InsiderTransport
+from insider_otel.policy.call import Outcome
+from insider_otel.policy.settings import Settings
+from insider_otel.telemetry import attributes as names
+from insider_otel.testing.fake import FakeInsider
+from insider_otel.testing.samples import SampleRequest, sample_request
+from insider_otel.testing.server import ServedFake
+
+_SERVICE = "insider-otel-demo"
+# Jitter without chance: a quick retry comes after 0.6 x 0.5 s, so that its wait can be seen and every run looks alike.
+_CHANCE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A scenario that was played.
+
+    Attributes:
+        scenario: The scenario.
+        call: How its call ended.
+        trace_id: Its trace id, as Jaeger and Tempo write it.
+        spans: Its trace, in the order in which the spans ended.
+    """
+
+    scenario: Scenario
+    call: Call
+    trace_id: str
+    spans: tuple[ReadableSpan, ...]
+
+    @property
+    def attempts(self) -> list[ReadableSpan]:
+        """The spans of its HTTP requests, the first one first: the only one that a client alone would have made."""
+        return [span for span in self.spans if span.kind is SpanKind.CLIENT]
+
+
+class Recorder:
+    """Spans and metrics of the demo, in memory; no global provider is touched.
+
+    The resource is of the service ``insider-otel-demo``, unless the environment names another. Every span is recorded,
+    whatever sampler the environment names.
+    """
+
+    def __init__(self) -> None:
+        resource = Resource.create({SERVICE_NAME: _SERVICE}).merge(OTELResourceDetector().detect())
+        self.service = str(resource.attributes[SERVICE_NAME])
+        self._spans = InMemorySpanExporter()
+        self._metrics = InMemoryMetricReader()
+        self.tracer_provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
+        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        self.meter_provider = MeterProvider([self._metrics], resource=resource, shutdown_on_exit=False)
+
+    def take_spans(self) -> tuple[ReadableSpan, ...]:
+        """The spans that ended since the last time."""
+        spans = self._spans.get_finished_spans()
+        self._spans.clear()
+        return spans
+
+    def metrics(self) -> MetricsData | None:
+        """The metrics so far; None if there are none."""
+        return self._metrics.get_metrics_data()
+
+
+class Stage:
+    """A fake Insider on a socket, and a shop with an instrumented client.
+
+    Args:
+        served: Where the fake is served.
+        fake: The fake.
+        client: The shop's client.
+        passer_by: A client without insider-otel, for what happened before.
+        recorder: What records the client's telemetry.
+    """
+
+    def __init__(
+        self, served: ServedFake, fake: FakeInsider, client: httpx.Client, passer_by: httpx.Client, recorder: Recorder
+    ) -> None:
+        self.url = served.url
+        self._fake = fake
+        self._client = client
+        self._passer_by = passer_by
+        self._recorder = recorder
+        self._tracer = recorder.tracer_provider.get_tracer("insider_otel.cli.demo")
+
+    def play(self, scenarios: Iterable[Scenario]) -> Iterator[Played]:
+        """Play scenarios, each on a fake that has forgotten the one before.
+
+        Args:
+            scenarios: The scenarios.
+
+        Yields:
+            Each, when it is over.
+
+        Raises:
+            UsageError: The environment keeps the calls from being traced.
+        """
+        for scenario in scenarios:
+            self._fake.reset()
+            for operation in scenario.before:
+                self._send(self._passer_by, sample_request(operation, base_url=self.url), scenario.timeout)
+            self._fake.script(scenario.operation, *scenario.script)
+            call, trace_id = self._serve_page(scenario)
+            played = Played(scenario, call, trace_id, self._recorder.take_spans())
+            if not played.attempts:
+                raise UsageError(
+                    "OTEL_PYTHON_HTTPX_EXCLUDED_URLS or OTEL_PYTHON_EXCLUDED_URLS leaves the demo's calls out of the "
+                    "traces; unset it for the demo"
+                )
+            yield played
+
+    def _serve_page(self, scenario: Scenario) -> tuple[Call, str]:
+        """What the shop does when somebody opens the page: a SERVER span, a scope, and the call to Insider."""
+        method, path = scenario.route.split()
+        page = {names.HTTP_REQUEST_METHOD: method, "http.route": path, "url.path": path, "url.scheme": "https"}
+        sample = sample_request(scenario.operation, scenario.body, base_url=self.url)
+        with (
+            self._tracer.start_as_current_span(scenario.route, Context(), SpanKind.SERVER, page) as span,
+            request_scope(scenario.deadline) as scope,
+        ):
+            try:
+                call = call_of(self._send(self._client, sample, scenario.timeout))
+            except httpx.TransportError as error:
+                call = call_of(error)
+            status = _status_of_page(call)
+            span.set_attribute(names.HTTP_RESPONSE_STATUS_CODE, status)
+            span.set_attributes(scope.summary())
+            if status >= 500:
+                span.set_status(Status(StatusCode.ERROR))
+        return call, format_trace_id(span.get_span_context().trace_id)
+
+    def _send(self, client: httpx.Client, sample: SampleRequest, timeout: float) -> httpx.Response:
+        return client.request(
+            sample.method, sample.url, headers=sample.headers, content=sample.content, timeout=timeout
+        )
+
+
+_PAGES = {Category.VERIFICATION: 422, Category.CONFLICT: 409}
+
+
+def _status_of_page(call: Call) -> int:
+    """What the shop answers its own visitor: it goes by the verdict, so that a typo is no error page."""
+    return _PAGES.get(call.verdict.category, 502) if call.outcome is Outcome.FAILED else 200
+
+
+@contextmanager
+def stage(recorder: Recorder) -> Generator[Stage]:
+    """Set the stage for the length of a ``with`` block.
+
+    Args:
+        recorder: What records the telemetry of the shop's client.
+
+    Yields:
+        The stage.
+
+    Raises:
+        OSError: The fake cannot be served.
+    """
+    fake = FakeInsider(credentials=CREDENTIALS)
+    with ExitStack() as stack:
+        served = stack.enter_context(fake.serve())
+        transport = InsiderTransport(
+            httpx.HTTPTransport(),
+            # In full, so that no variable of the environment changes the play.
+            settings=Settings(hosts=served.hosts),
+            tracer_provider=recorder.tracer_provider,
+            meter_provider=recorder.meter_provider,
+            # With a clock of its own it shares no retry budget with others in the process.
+            clock=time.monotonic,
+            random=lambda: _CHANCE,
+        )
+        client, passer_by = (
+            stack.enter_context(httpx.Client(transport=each, trust_env=False))
+            for each in (transport, httpx.HTTPTransport())
+        )
+        yield Stage(served, fake, client, passer_by, recorder)
