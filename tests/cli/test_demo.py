@@ -25,8 +25,10 @@ from opentelemetry.trace import SpanKind
 from insider_otel import Category, Outcome
 from insider_otel.cli import main
 from insider_otel.cli.demo.running import Played, Recorder, stage
-from insider_otel.cli.demo.scenarios import SCENARIOS
+from insider_otel.cli.demo.scenarios import SCENARIOS, Scenario
+from insider_otel.cli.demo.showing import Paper, scene
 from insider_otel.cli.output import UsageError
+from insider_otel.testing import timeout
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 SECRETS = ("fake-key", "last-years-key", "jane", "+905550000001", "l234")
@@ -345,6 +347,16 @@ def test_the_page_carries_the_summary_of_its_calls(played: dict[str, Played]) ->
     assert summary("hidden-rate-limit") == {"calls": 1, "retries": 1, "rate_limited": 1, "wait_ms": 1300}
     assert summary("duplicate-window") == {"calls": 1, "retries": 1, "duplicates": 1, "wait_ms": 300}
     assert summary("lost-records") == {"calls": 1, "failed_calls": 1}
+
+
+def test_a_scenario_may_end_in_an_exception() -> None:
+    """A text message is not sent again after silence; then the shop has an exception in hand, and the trace tells why."""
+    silent = Scenario("silence", "Silence", "POST /orders", "sms.send", "Why?", script=(timeout(),), timeout=0.2)
+    with stage(Recorder()) as set_stage:
+        (each,) = set_stage.play([silent])
+    assert (each.call.outcome, each.call.verdict.category) == (Outcome.FAILED, Category.TIMEOUT)
+    text = " ".join(" ".join(scene(each, 1, 1, Paper())).split())
+    assert "outcome failed, and not sent again: a repeat might do harm. Category timeout: Insider has to act." in text
 
 
 def test_calls_that_are_not_traced_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
