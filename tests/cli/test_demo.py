@@ -350,7 +350,7 @@ def test_the_page_carries_the_summary_of_its_calls(played: dict[str, Played]) ->
 
 
 def test_a_scenario_may_end_in_an_exception() -> None:
-    """A text message is not sent again after silence; then the shop has an exception in hand, and the trace tells why."""
+    """A text message is not sent again after silence; the shop has an exception in hand, and the trace tells why."""
     silent = Scenario("silence", "Silence", "POST /orders", "sms.send", "Why?", script=(timeout(),), timeout=0.2)
     with stage(Recorder()) as set_stage:
         (each,) = set_stage.play([silent])
