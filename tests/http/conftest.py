@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import SpanProcessor
 
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings
 from insider_otel.testing import FakeClock
@@ -41,6 +42,41 @@ class Flavour:
     def answering(self, handler: Callable[[Any], Any]) -> Any:
         """A transport in process that answers with ``handler(request)``."""
         return self.module.MockTransport(handler)
+
+    def body(self, *chunks: bytes, then: Callable[[], Any] = lambda: None) -> Any:
+        """A body as it comes from the wire: not read before, and it counts how often it is closed.
+
+        ``then`` is called after the last chunk, and awaited if it is async.
+        """
+
+        class Body(self.module.SyncByteStream, self.module.AsyncByteStream):  # type: ignore[misc, name-defined]
+            closed = 0
+            ended = False
+
+            def __iter__(self) -> Iterator[bytes]:
+                try:
+                    yield from chunks
+                    then()
+                finally:
+                    self.ended = True
+
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                try:
+                    for chunk in chunks:
+                        yield chunk
+                    awaitable = then()
+                    if awaitable is not None:
+                        await awaitable
+                finally:
+                    self.ended = True
+
+            def close(self) -> None:
+                self.closed += 1
+
+            async def aclose(self) -> None:
+                self.closed += 1
+
+        return Body()
 
     def using(self, use: Callable[[Any], Any], **options: Any) -> Any:
         """Open a client, let ``use`` make a request with it, close it; returns the response."""
@@ -99,9 +135,14 @@ class Rig:
         return transport_class(
             inner,
             settings=settings or Settings(),
-            tracer_provider=self.spans.tracer_provider,
-            meter_provider=self.meter_provider,
-            **{"clock": self.clock, "sleep": sleep, "random": self.random, **options},
+            **{
+                "tracer_provider": self.spans.tracer_provider,
+                "meter_provider": self.meter_provider,
+                "clock": self.clock,
+                "sleep": sleep,
+                "random": self.random,
+                **options,
+            },
         )
 
     def answers(self, *replies: Any, settings: Settings | None = None) -> Any:
@@ -133,6 +174,22 @@ class Rig:
         ]
 
 
+class OpenSpans(SpanProcessor):
+    """The names of the spans that were started and have not ended."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, str] = {}
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self._open[span.context.span_id] = span.name
+
+    def on_end(self, span: Any) -> None:
+        del self._open[span.context.span_id]
+
+    def names(self) -> list[str]:
+        return list(self._open.values())
+
+
 def event_names(span: Any) -> list[str]:
     """The names of a span's events, in their order."""
     return [event.name for event in span.events]
@@ -148,6 +205,13 @@ def event_names(span: Any) -> list[str]:
 )
 def flavour(request: pytest.FixtureRequest) -> Flavour:
     return Flavour(*request.param)
+
+
+@pytest.fixture
+def open_spans(insider_spans: Any) -> OpenSpans:
+    spans = OpenSpans()
+    insider_spans.tracer_provider.add_span_processor(spans)
+    return spans
 
 
 @pytest.fixture

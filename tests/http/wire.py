@@ -36,6 +36,7 @@ class Reply:
         reset: Reset the connection instead of answering.
         stall: Answer nothing, until the client goes away.
         wait_for: Wait for this event before answering.
+        arrived: Set once the request is here.
     """
 
     status: int = 200
@@ -45,6 +46,7 @@ class Reply:
     reset: bool = False
     stall: bool = False
     wait_for: threading.Event | None = None
+    arrived: threading.Event | None = None
 
 
 class Wire:
@@ -103,6 +105,8 @@ class Wire:
         return self._answer(connection, protocol, self.script.pop(0) if self.script else Reply())
 
     def _answer(self, connection: socket.socket, protocol: h11.Connection, reply: Reply) -> bool:
+        if reply.arrived is not None:
+            reply.arrived.set()
         if reply.wait_for is not None:
             reply.wait_for.wait(10)
         if reply.stall:
