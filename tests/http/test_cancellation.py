@@ -280,3 +280,25 @@ def test_a_long_answer_that_is_closed_unread_leaves_no_iterator_behind(rig: Rig)
 
     assert rig.flavour.using(use_async if rig.flavour.is_async else use, transport=transport)
     assert body.closed == 1
+
+
+@pytest.mark.parametrize("body", [b"{}", LONG], ids=["short", "long"])
+def test_an_answer_that_cannot_be_closed_ends_its_call_all_the_same(
+    rig: Rig, open_spans: OpenSpans, body: bytes
+) -> None:
+    answer = rig.flavour.body(body)
+
+    def fail() -> None:
+        raise rig.flavour.module.CloseError("broken")
+
+    async def fail_async() -> None:
+        fail()
+
+    answer.close, answer.aclose = fail, fail_async
+    transport = rig.wrap(
+        rig.flavour.answering(lambda request: rig.flavour.module.Response(403, stream=answer)),
+    )
+    with request_scope() as scope, pytest.raises(rig.flavour.module.CloseError):
+        rig.flavour.post(UPSERT, transport=transport, json={})
+    assert open_spans.names() == []
+    assert scope.summary()["insider.request.calls"] == 1
