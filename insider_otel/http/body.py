@@ -1,9 +1,12 @@
-"""Reading enough of a response's body for a verdict, and leaving the rest to the app."""
+"""Reading enough of a response's body for a verdict, and leaving all of it to the app."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from insider_otel.http.effects import Close, Effects, Iterate, NextChunk
 
 if TYPE_CHECKING:
     import httpx
@@ -12,16 +15,92 @@ PREFIX_LIMIT = 256 * 1024
 """Bytes of a body that are read for the verdict."""
 
 _PIECE = 1024
+_SWITCHING_PROTOCOLS = 101
 # Insider answers in JSON, text and, from its edge, HTML. What is none of these is not worth holding back from the app.
 _OPAQUE = ("application/octet-stream", "application/zip", "text/csv", "text/event-stream", "image/", "video/", "audio/")
 
+Over = Callable[[BaseException | None], None]
+"""Told when the app is done with a long body, with the error it ended in, if any."""
 
-def is_opaque(response: httpx.Response) -> bool:
+
+class Prefix(NamedTuple):
+    """What was read of a body.
+
+    Attributes:
+        content: Its first bytes, without content coding.
+        truncated: Whether there may be more of it.
+        unread: Whether the rest is still to come, through the response.
+        broken: The error in which it ended, if it did.
+    """
+
+    content: bytes
+    truncated: bool = False
+    unread: bool = False
+    broken: Exception | None = None
+
+
+def read_prefix(module: Any, response: httpx.Response, over: Over) -> Effects[Prefix]:
+    """Read as much of a body as a verdict needs. The app finds the response as if nobody had.
+
+    Args:
+        module: The response's own module.
+        response: The response; its stream is replaced by one that begins with what was read.
+        over: Called once the app is done with a body that is longer than the prefix.
+    """
+    if response.status_code == _SWITCHING_PROTOCOLS:
+        return Prefix(b"")
+    if response.is_closed:
+        return _already_read(module, response)
+    stream: Any = response.stream
+    iterator = yield Iterate(stream)
+    chunks: list[bytes] = []
+    wanted = 0 if _is_opaque(response) else PREFIX_LIMIT
+    broken: Exception | None = None
+    try:
+        while wanted > 0:
+            chunk = yield NextChunk(iterator)
+            if chunk is None:
+                break
+            chunks.append(chunk)
+            wanted -= len(chunk)
+    except Exception as exc:
+        broken = exc
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield Close(stream)
+        raise
+    raw = b"".join(chunks)
+    unread = wanted <= 0
+    if unread:
+        response.stream = rest_of_body(module)(chunks, iterator, stream, over)
+    else:
+        yield Close(stream)
+        response.stream = module.ByteStream(raw)
+    content = _decoded(module, response, raw)
+    try:
+        truncated = unread or broken is not None or len(content) >= PREFIX_LIMIT
+        return Prefix(content, truncated, unread, broken)
+    finally:
+        # The error's traceback holds this frame.
+        del broken
+
+
+def _already_read(module: Any, response: httpx.Response) -> Prefix:
+    """The body of a response that a cache or a mock below us read itself, or closed."""
+    try:
+        content = response.content
+    except module.ResponseNotRead:
+        return Prefix(b"", truncated=True)
+    return Prefix(content[:PREFIX_LIMIT], truncated=len(content) > PREFIX_LIMIT)
+
+
+def _is_opaque(response: httpx.Response) -> bool:
     """Whether a successful response's body is a download or a stream of events, which says nothing of its success."""
     return response.is_success and response.headers.get("content-type", "").lower().startswith(_OPAQUE)
 
 
-def decoded_prefix(module: Any, response: httpx.Response, raw: bytes) -> bytes:
+def _decoded(module: Any, response: httpx.Response, raw: bytes) -> bytes:
     """The first bytes of a body without its content coding.
 
     Args:
@@ -50,10 +129,14 @@ def decoded_prefix(module: Any, response: httpx.Response, raw: bytes) -> bytes:
     return bytes(decoded[:PREFIX_LIMIT])
 
 
+def _nobody(error: BaseException | None) -> None:
+    """Wants to know no more."""
+
+
 class RestOfBody:
     """A body of which a prefix has been read: replays it, goes on with the rest, and says when it is over."""
 
-    def __init__(self, prefix: list[bytes], rest: Any, stream: Any, over: Callable[[Exception | None], None]) -> None:
+    def __init__(self, prefix: list[bytes], rest: Any, stream: Any, over: Over) -> None:
         self._prefix = prefix
         self._rest = rest
         self._stream = stream
@@ -63,8 +146,10 @@ class RestOfBody:
         try:
             yield from self._prefix
             yield from self._rest
-        except Exception as exc:
-            self._over(exc)
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            self._end(exc)
             raise
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -73,27 +158,39 @@ class RestOfBody:
                 yield chunk
             async for chunk in self._rest:
                 yield chunk
-        except Exception as exc:
-            self._over(exc)
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            self._end(exc)
             raise
 
     def close(self) -> None:
         try:
+            if hasattr(self._rest, "close"):
+                self._rest.close()
             self._stream.close()
         finally:
-            self._over(None)
+            self._end(None)
 
     async def aclose(self) -> None:
         try:
+            if hasattr(self._rest, "aclose"):
+                await self._rest.aclose()
             await self._stream.aclose()
         finally:
-            self._over(None)
+            self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        # Told once, and then let go: clients of httpx keep a stream and its response in a cycle.
+        over, self._over = self._over, _nobody
+        over(error)
 
     def __del__(self) -> None:
         # Dropped without being closed: the call is over all the same.
-        self._over(None)
+        self._end(None)
 
 
-def rest_of_body(module: Any) -> type[RestOfBody]:
+@cache
+def rest_of_body(module: Any) -> Any:
     """``RestOfBody`` as a stream class of ``module``, whose clients insist on their own."""
     return type("RestOfBody", (RestOfBody, module.SyncByteStream, module.AsyncByteStream), {})

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from insider_otel.api.classify import classify
 from insider_otel.api.operations import Operation, find, hosts
 from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
@@ -59,6 +60,8 @@ class Engine:
         self.random = random or random_module.random
         # Moments of another clock mean nothing to the rest of the process.
         self.state = PROCESS_STATE if clock is None else MemoryState()
+        # Read the tables now, and not while the first request waits.
+        classify(200)
         self._addresses = {**{host: host for host in hosts()}, **self.settings.hosts}
 
     def insider_host(self, url: httpx.URL) -> str | None:

@@ -15,8 +15,8 @@ from insider_otel.api.operations import Operation
 from insider_otel.api.responses import answer_is_ambiguous, may_have_arrived
 from insider_otel.api.verdict import Category, Verdict
 from insider_otel.http import local
-from insider_otel.http.body import PREFIX_LIMIT, decoded_prefix, is_opaque
-from insider_otel.http.effects import Close, Effects, Iterate, NextChunk, Sleep, Transmit
+from insider_otel.http.body import Prefix, read_prefix
+from insider_otel.http.effects import Close, Effects, Sleep, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
 from insider_otel.http.record import Call, attach_record
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 ATTEMPT = "insider_otel.attempt"
 """Extension of a request that is an attempt already: a second transport of ours under the first lets it through."""
 
-_SWITCHING_PROTOCOLS = 101
 _FIRST_ERROR = 400
 
 
@@ -44,11 +43,13 @@ class _Answer(NamedTuple):
         verdict: What it means.
         result: What the app gets if the call ends here: a response, or the exception that came instead of one.
         ambiguous: Whether Insider may have processed the request without our knowing.
+        unread: Whether the response has a long body, whose rest the app has yet to read.
     """
 
     verdict: Verdict
     result: httpx.Response | Exception
     ambiguous: bool = False
+    unread: bool = False
 
 
 def _sleeps() -> bool:
@@ -78,7 +79,6 @@ class Exchange:
         "_request",
         "_scope",
         "_trace",
-        "_unread",
         "_waited",
     )
 
@@ -93,13 +93,15 @@ class Exchange:
         self._machine = engine.machine(operation, replayable=family.is_replayable(request), deadline=self._deadline)
         self._trace = CallTrace(engine.telemetry_for(request), operation, now)
         self._last: _Answer | None = None
-        self._unread = False
         self._record: Call | None = None
         self._waited = 0.0
         self._rate_limited = 0
 
-    def run(self) -> Effects[httpx.Response]:
-        """The course of the call, from the first step to the response or exception that the app gets."""
+    def run(self) -> Effects[httpx.Response | Exception]:
+        """The course of the call, from the first step to the response, or the exception, that the app gets.
+
+        An exception is returned and not raised: a generator cannot raise every one of them.
+        """
         token = attach(self._trace.context)
         try:
             step = self._machine.start()
@@ -117,7 +119,11 @@ class Exchange:
                     case Done():
                         return self._conclude(step.stopped)
         except BaseException as exc:
-            self._abandon(exc)
+            try:
+                if not isinstance(exc, GeneratorExit):
+                    yield from self._drop_answer()
+            finally:
+                self._abandon(exc)
             raise
         finally:
             detach(token)
@@ -127,10 +133,7 @@ class Exchange:
     def _attempt(self, step: Send) -> Effects[Step]:
         if self._last is not None:
             self._trace.retried(self._last.verdict)
-            if not isinstance(self._last.result, Exception):
-                # Nobody will read the last answer any more, and its connection is needed.
-                yield Close(self._last.result.stream)
-        self._unread = False
+        yield from self._drop_answer()
         request = self._fresh_request()
         trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
         # One CLIENT span for one attempt: what would make another, below us, is told not to.
@@ -138,7 +141,7 @@ class Exchange:
         try:
             response = yield Transmit(request)
             trace.connected(response)
-            answer = yield from self._read(response)
+            prefix = yield from read_prefix(self._family.module, response, self._body_is_over)
         except Exception as exc:
             answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
             trace.unanswered(exc, answer.verdict, self._engine.clock())
@@ -146,11 +149,29 @@ class Exchange:
             trace.cancelled(self._engine.clock())
             raise
         else:
-            broken = answer.result if isinstance(answer.result, Exception) else None
-            trace.answered(response, answer.verdict, broken, self._engine.clock())
+            answer = self._understand(response, prefix)
+            trace.answered(response, answer.verdict, prefix.broken, self._engine.clock())
         finally:
             detach(token)
-        return self._judge(answer)
+        try:
+            return self._judge(answer)
+        finally:
+            # An exception's traceback holds this frame.
+            del answer
+
+    def _understand(self, response: httpx.Response, prefix: Prefix) -> _Answer:
+        status = response.status_code
+        if prefix.broken is not None and status < _FIRST_ERROR:
+            # A success that broke off leaves open what it would have said; a refusal is one without its body too.
+            return _Answer(classify(None, exception=prefix.broken), prefix.broken, ambiguous=True)
+        url = str(self._request.url) if status >= _FIRST_ERROR else None
+        verdict = classify(status, prefix.content, headers=response.headers, url=url, truncated=prefix.truncated)
+        return _Answer(verdict, prefix.broken or response, answer_is_ambiguous(status), prefix.unread)
+
+    def _drop_answer(self) -> Effects[None]:
+        """Close the last answer, which nobody will read: its connection is needed."""
+        if self._last is not None and not isinstance(self._last.result, Exception):
+            yield Close(self._last.result.stream)
 
     def _judge(self, answer: _Answer) -> Step:
         now = self._engine.clock()
@@ -182,42 +203,6 @@ class Exchange:
         )
         return request
 
-    def _read(self, response: httpx.Response) -> Effects[_Answer]:
-        """Read as much of the body as a verdict needs, and leave all of it for the app."""
-        status = response.status_code
-        if status == _SWITCHING_PROTOCOLS:
-            return _Answer(classify(status, headers=response.headers), response)
-        stream: Any = response.stream
-        iterator = yield Iterate(stream)
-        chunks: list[bytes] = []
-        wanted = 0 if is_opaque(response) else PREFIX_LIMIT
-        broken: Exception | None = None
-        try:
-            while wanted > 0:
-                chunk = yield NextChunk(iterator)
-                if chunk is None:
-                    break
-                chunks.append(chunk)
-                wanted -= len(chunk)
-        except Exception as exc:
-            broken = exc
-        raw = b"".join(chunks)
-        if wanted > 0:
-            yield Close(stream)
-            response.stream = self._family.module.ByteStream(raw)
-        else:
-            # The call lasts until the app has the rest. Only a flag is kept: the stream itself would make a cycle.
-            response.stream = self._family.RestOfBody(chunks, iterator, stream, self._body_is_over)  # type: ignore[assignment]
-            self._unread = True
-        if broken is not None and status < _FIRST_ERROR:
-            # A success that broke off leaves open what it would have said; a refusal is one without its body too.
-            return _Answer(classify(None, exception=broken), broken, ambiguous=True)
-        body = decoded_prefix(self._family.module, response, raw)
-        truncated = broken is not None or wanted <= 0 or len(body) >= PREFIX_LIMIT
-        url = str(self._request.url) if status >= _FIRST_ERROR else None
-        verdict = classify(status, body, headers=response.headers, url=url, truncated=truncated)
-        return _Answer(verdict, broken or response, answer_is_ambiguous(status))
-
     def _wait(self, step: Wait) -> Effects[None]:
         cause = None if self._last is None else self._last.verdict
         span = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause)
@@ -246,14 +231,12 @@ class Exchange:
         self._finish()
         return response
 
-    def _conclude(self, stopped: Stop | None) -> httpx.Response:
+    def _conclude(self, stopped: Stop | None) -> httpx.Response | Exception:
         """Give the app what the last attempt brought."""
         last = self._last or self._nothing_sent()
         attach_record(last.result, self._close_record(last.verdict, stopped))
-        if not self._unread:
+        if not last.unread:
             self._finish()
-        if isinstance(last.result, Exception):
-            raise last.result
         return last.result
 
     def _nothing_sent(self) -> _Answer:
@@ -271,18 +254,18 @@ class Exchange:
         )
         return self._record
 
-    def _body_is_over(self, error: Exception | None) -> None:
-        """The app has read, closed or dropped the rest of a long body."""
+    def _body_is_over(self, error: BaseException | None) -> None:
+        """The app has read, closed or dropped the rest of a long body, or given up in the middle of it."""
         if self._record is None or self._trace.ended:
             return
-        if error is not None:
-            self._close_record(classify(None, exception=error), None)
+        if isinstance(error, Exception):
+            attach_record(error, self._close_record(classify(None, exception=error), None))
+        elif error is not None:
+            self._record = None
         self._finish()
 
     def _abandon(self, exc: BaseException) -> None:
-        """The course was left by an exception: the one the app gets anyway, a cancellation, or a sleep that failed."""
-        if self._trace.ended:
-            return
+        """The course was left by an exception: a cancellation, or a sleep that failed."""
         if isinstance(exc, Exception):
             self._close_record(classify(None, exception=exc), None)
         self._finish()

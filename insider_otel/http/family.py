@@ -6,8 +6,6 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from insider_otel.http.body import RestOfBody, rest_of_body
-
 if TYPE_CHECKING:
     import httpx
 
@@ -21,11 +19,10 @@ class Family:
         module: The module ``httpx`` or ``httpx2``.
     """
 
-    __slots__ = ("RestOfBody", "module")
+    __slots__ = ("module",)
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.RestOfBody: type[RestOfBody] = rest_of_body(module)
 
     def is_replayable(self, request: httpx.Request) -> bool:
         """Whether the request's body can be sent a second time: bytes can, a generator or a file cannot."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import threading
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ class _Installed:
 
     engines: ClassVar[dict[type, Engine]] = {}
     active: ClassVar[Engine | None] = None
+    lock: ClassVar[threading.RLock] = threading.RLock()
 
     @classmethod
     def choose(cls) -> None:
@@ -82,6 +84,16 @@ class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     def instrumentation_dependencies(self) -> Collection[str]:
         """The range of httpx that is supported."""
         return ("httpx >= 0.27, < 1",)
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Turn it on; see the class for the keywords. Turned on already, it stays as it is and logs a warning."""
+        with _Installed.lock:
+            super().instrument(**kwargs)
+
+    def uninstrument(self, **kwargs: Any) -> None:
+        """Turn it off: the clients are as they were."""
+        with _Installed.lock:
+            super().uninstrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
         settings = kwargs.get("settings")

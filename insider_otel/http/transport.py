@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 else:
     _BaseTransport = httpx.BaseTransport
     _AsyncBaseTransport = httpx.AsyncBaseTransport
-
-T = TypeVar("T")
 
 _logger = logging.getLogger("insider_otel")
 
@@ -84,7 +82,8 @@ class EngineTransport(_BaseTransport):
             return self._transport.handle_request(request)
         return self._drive(effects)
 
-    def _drive(self, effects: Effects[T]) -> T:
+    def _drive(self, effects: Effects[Any]) -> Any:
+        result: Any = None
         try:
             effect = next(effects)
             while True:
@@ -95,7 +94,14 @@ class EngineTransport(_BaseTransport):
                 else:
                     effect = effects.send(brought)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            result = done.value
+        if not isinstance(result, Exception):
+            return result
+        try:
+            raise result
+        finally:
+            # The exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            del result
 
     def _carry_out(self, effect: Effect) -> Any:
         match effect:
@@ -199,7 +205,8 @@ class AsyncEngineTransport(_AsyncBaseTransport):
             return await self._transport.handle_async_request(request)
         return await self._drive(effects)
 
-    async def _drive(self, effects: Effects[T]) -> T:
+    async def _drive(self, effects: Effects[Any]) -> Any:
+        result: Any = None
         try:
             effect = next(effects)
             while True:
@@ -210,7 +217,14 @@ class AsyncEngineTransport(_AsyncBaseTransport):
                 else:
                     effect = effects.send(brought)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            result = done.value
+        if not isinstance(result, Exception):
+            return result
+        try:
+            raise result
+        finally:
+            # The exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            del result
 
     async def _carry_out(self, effect: Effect) -> Any:
         match effect:

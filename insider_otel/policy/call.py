@@ -194,6 +194,7 @@ class CallMachine:
     __slots__ = (
         "_ambiguous_since",
         "_budget",
+        "_held",
         "_plan",
         "_quick_left",
         "_random",
@@ -210,6 +211,7 @@ class CallMachine:
         self._spread_left = plan.spread_retries
         self._sent_at = 0.0
         self._ambiguous_since: float | None = None
+        self._held = 0.0
         self.attempts = 0
         """Attempts made so far."""
 
@@ -227,7 +229,9 @@ class CallMachine:
             return self._send(now)
         wait = blocked_until - now
         seconds = wait + self._window_jitter(wait)
-        if self._fits(seconds, hint=wait, now=now):
+        # Others may close the pool again just before this call's turn, and again: it does not wait for ever.
+        if self._held + seconds <= self._plan.retry_window and self._fits(seconds, hint=wait, now=now):
+            self._held += seconds
             return Wait(seconds, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
         if self.attempts:
             return Done(Stop.DEADLINE)

@@ -408,3 +408,13 @@ def test_the_jitter_is_uniform() -> None:
         assert isinstance(step, Wait)
         bins[int(step.seconds // 30)] += 1
     assert all(800 <= count <= 1200 for count in bins)
+
+
+def test_a_pool_that_closes_again_and_again_holds_a_call_no_longer_than_the_retry_window() -> None:
+    machine = CallMachine(PLAN, RetryBudget(), lambda: 0.0)
+    now = 0.0
+    for _ in range(5):
+        step = machine.admit(now + 60.0, now)
+        assert step == Wait(60.0, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
+        now += 60.0
+    assert machine.admit(now + 60.0, now) == Refuse(60.0)
