@@ -101,15 +101,22 @@ SYNC_WAYS = [pytest.param(Way(module), id=f"{module.__name__}-by_ctrl_c") for mo
 
 @dataclass
 class Place:
-    """What Insider answers, and where the app gives up: ``sending``, in the ``body``, or in a ``sleep``."""
+    """Where the app gives up (``sending``, ``body``, ``sleep`` or ``sending again``), and what it got before."""
 
     where: str
     status: int = 200
     chunk: bytes = b"{}"
 
+    @property
+    def errors(self) -> list[str | None]:
+        """The ``error.type`` of each attempt: to give up is none; a 503 that came before is one."""
+        before: list[str | None] = ["503"] if self.status == 503 else []
+        return before if self.where == "sleep" else [*before, None]
+
 
 PLACES = [
     pytest.param(Place("sending"), id="sending"),
+    pytest.param(Place("sending again", status=503, chunk=LONG), id="sending again after a long answer"),
     pytest.param(Place("body", chunk=b'{"data": '), id="reading the answer"),
     pytest.param(Place("body", chunk=LONG), id="reading the rest of a long answer"),
     pytest.param(Place("sleep", status=503), id="waiting"),
@@ -122,22 +129,23 @@ def transport_of(way: Way, place: Place, stage: Stage, rig: Rig) -> tuple[Any, l
     flavour, bodies = way.flavour, list[Any]()
     stop = stage.hang if flavour.is_async else stage.interrupt
 
+    def hangs() -> bool:
+        return place.where == "sending" or (place.where == "sending again" and bool(bodies))
+
     def answer(request: Any) -> Any:
+        if hangs() and not flavour.is_async:
+            stage.interrupt()
         body = flavour.body(place.chunk, **({"then": stop} if place.where == "body" else {}))
         bodies.append(body)
         return way.module.Response(place.status, stream=body)
 
-    async def never(request: Any) -> None:
-        await stage.hang()
+    async def answer_async(request: Any) -> Any:
+        if hangs():
+            await stage.hang()
+        return answer(request)
 
-    if place.where != "sending":
-        handler: Any = answer
-    elif flavour.is_async:
-        handler = never
-    else:
-        handler = stage.interrupt
     more: dict[str, Any] = {"sleep": stop} if place.where == "sleep" else {}
-    return rig.wrap(flavour.answering(handler), **more), bodies
+    return rig.wrap(flavour.answering(answer_async if flavour.is_async else answer), **more), bodies
 
 
 def give_up(way: Way, place: Place, rig: Rig) -> list[Any]:
@@ -182,24 +190,22 @@ def test_a_call_that_is_given_up_is_cancelled_and_nothing_of_it_stays_open(
         bodies = give_up(way, place, rig)
 
     assert open_spans.names() == []
-    (call,), (attempt,) = rig.spans.calls(), rig.spans.attempts()
-    assert (call.attributes["insider.outcome"], call.attributes["insider.attempts"]) == ("cancelled", 1)
+    (call,), attempts = rig.spans.calls(), rig.spans.attempts()
+    assert (call.attributes["insider.outcome"], call.attributes["insider.attempts"]) == ("cancelled", len(place.errors))
     assert "error.type" not in call.attributes
     assert call.status.status_code is StatusCode.UNSET
-    # To give up is no error of an attempt's either; a 503 that came before is one.
-    error = None if place.status == 200 else "503"
-    assert attempt.attributes.get("error.type") == error
-    assert attempt.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
+    assert [attempt.attributes.get("error.type") for attempt in attempts] == place.errors
+    for attempt, error in zip(attempts, place.errors, strict=True):
+        assert attempt.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
 
     assert [body.closed for body in bodies] == ([] if place.where == "sending" else [1])
 
     summary = scope.summary()
     assert (summary["insider.request.calls"], summary["insider.request.failed_calls"]) == (1, 0)
-    (duration,), (request,) = (
-        rig.points(name) for name in ("insider.client.call.duration", "http.client.request.duration")
-    )
+    (duration,) = rig.points("insider.client.call.duration")
     assert (duration.count, duration.attributes["insider.outcome"]) == (1, "cancelled")
-    assert (request.count, request.attributes.get("error.type")) == (1, error)
+    requests = rig.points("http.client.request.duration")
+    assert {point.attributes.get("error.type"): point.count for point in requests} == dict.fromkeys(place.errors, 1)
 
 
 # -- on a real socket --------------------------------------------------------------------------------------------------

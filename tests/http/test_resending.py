@@ -157,6 +157,20 @@ def test_a_pool_that_is_closed_again_and_again_does_not_hold_a_call_for_ever(mod
     assert sum(rig.clock.sleeps) <= 2 * Settings().retry_window
 
 
+def test_others_wait_for_a_closed_pool_as_long_as_the_call_that_was_told(rig: Rig) -> None:
+    """The jitter that spreads those who wait together is no part of what they were told."""
+    module, replies = rig.flavour.module, iter([429, 200, 429, 200])
+    transport = rig.wrap(
+        rig.flavour.answering(lambda request: module.Response(next(replies), headers={"Retry-After": "290"}))
+    )
+    told = rig.flavour.post(UPSERT, transport=transport, json={})
+    with request_scope(deadline=1.0, clock=rig.clock):
+        rig.flavour.post(UPSERT, transport=transport, json={})
+    other = rig.flavour.post(UPSERT, transport=transport, json={})
+    assert (told.status_code, other.status_code) == (200, 200)
+    assert rig.clock.sleeps == [304.5, 304.5]
+
+
 # -- taking turns ------------------------------------------------------------------------------------------------------
 
 
