@@ -294,14 +294,14 @@ def test_the_type_of_an_error_is_its_full_name(rig: Rig) -> None:
 def test_names_stay_few_whatever_is_in_the_path(rig: Rig) -> None:
     """A span name with an id in it is a name for each id; a bare method is one for everything."""
     transport = rig.answers((200, {}))
-    for campaign in ("4711", "jane@example.com"):
-        url = f"https://mobile.useinsider.com/api/v1/single/{campaign}"
-        requesting(rig.flavour, "GET", url, transport)
+    for campaign in ("4711", "4712", "jane@example.com"):
+        url = f"https://web-push.api.useinsider.com/v1/single/{campaign}"
+        requesting(rig.flavour, "POST", url, transport)
     requesting(rig.flavour, "GET", UNLISTED + "/jane@example.com", transport)
-    templates = {span.attributes.get("url.template") for span in rig.spans.attempts()}
-    assert {span.name for span in rig.spans.attempts()} == {
-        f"GET {template}" if template else "GET" for template in templates
-    }
+    assert [(span.name, span.attributes.get("url.template")) for span in rig.spans.attempts()] == [
+        *[("POST /v1/single/{campaign_id}", "/v1/single/{campaign_id}")] * 3,
+        ("GET", None),
+    ]
     rig.spans.assert_no_secrets("jane@example.com")
 
 
