@@ -43,7 +43,6 @@ from .wire import Reply, Wire
 
 PATH = "/api/user/v1/upsert"
 TOO_MANY = (429, {"error": "rejected: too many requests"})
-ARCHITECT = "https://architect.useinsider.com/v1/transactional/send"
 UNLISTED = "https://unification.useinsider.com/api/user/v9/new"
 
 
