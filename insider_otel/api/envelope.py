@@ -44,6 +44,8 @@ _SINGLE_ERROR = frozenset({"message", "errormessage", "msg", "reason", "error", 
 _PART_OF_PATH = (str, int)
 # Compiled at their first use, which most processes never come to.
 _MARKUP_TEXT = r"(?i)<(title|h1|message|code)\b[^>]{0,200}>([^<]{1,500})"
+# What a page without any of these says stands between its tags, outside of scripts and styles.
+_MARKUP = r"(?i)<(?:script|style)\b[^<>]{0,500}>[^<]*|<[^<>]{0,500}>"
 # Cloudflare's own codes: "error code: 1020" in plain text, "Error 1015" in a page.
 _CLOUDFLARE_CODE = r"(?i)\berror(?: code)?:? (1\d{3})\b"
 _FIELD_IN_TEXT = (
@@ -124,7 +126,8 @@ def read(body: Body) -> Envelope:
         _read(body.value, envelope, envelope.messages, 0)
     elif body.is_markup:
         start = body.text[: 16 * _MAX_LINE]
-        envelope.messages += [html.unescape(text).strip() for _, text in re.findall(_MARKUP_TEXT, start)]
+        texts = [text for _, text in re.findall(_MARKUP_TEXT, start)] or [re.sub(_MARKUP, " ", start)[:_MAX_LINE]]
+        envelope.messages += filter(None, (html.unescape(text).strip() for text in texts))
         _read_cloudflare_code(start, envelope)
     elif body.text:
         text = body.text[:_MAX_LINE]

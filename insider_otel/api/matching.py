@@ -63,7 +63,7 @@ def find(status: int | None, said: Envelope, sample: str, url: str) -> Row | Non
     lines = said.lines()
     text = words(lines)
     if not text:
-        return None if status is None or class_of(status) == "2xx" else _alike(_index().silent.get(status, ()), sample)
+        return None if status is None or class_of(status) == "2xx" else _silent(status, sample)
     exact = _exact(status, text, sample)
     if exact is None and "\n" in text:
         exact = _exact(status, text.partition("\n")[0], sample, bound=False)
@@ -81,7 +81,7 @@ def find_good_news(status: int, said: Envelope, sample: str) -> Row | None:
     """
     text = words(said.lines())
     if not text:
-        return _alike(_index().silent.get(status, ()), sample)
+        return _silent(status, sample)
     return _exact(status, text, sample) or _speaking(_bearers_of_good_news(), text, said.codes, "")
 
 
@@ -135,6 +135,11 @@ def _may_speak_exactly(row: Row, status: int | None) -> bool:
     if row.on:
         return _is_on(row, status)
     return row.status == status if row.meaning.category in _SUCCESS else True
+
+
+def _silent(status: int, sample: str) -> Row | None:
+    """The documented row of a status whose sample says nothing; a page is never Insider's silence."""
+    return None if sample.startswith("<") else _alike(_index().silent.get(status, ()), sample)
 
 
 def _alike(rows: Iterable[Row], sample: str) -> Row | None:

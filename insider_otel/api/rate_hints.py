@@ -66,7 +66,16 @@ _UNITS = {
     "d": 86_400.0,
 }
 _UNIT = r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)\b"
-_COME_BACK = rf"(?i)\b(?:after|in|wait|for)(?: about| at least)? ([0-9]{{1,9}}(?:\.[0-9]{{1,3}})?) ?{_UNIT}"
+# "timed out after 900 seconds" names no moment: only what tells the caller to come back does.
+_COME_BACK = (
+    r"(?i)(?:(?<!after )(?<!on )\bretry(?:ing)?(?: again| your request| the request)?|\b(?:try|come|send)(?: \w+)? (?:again|back|later)"
+    r"|(?:^|[.,;:!(] ?|\b(?:please|must|should|need to|have to|and|or) )wait"
+    r"|\bavailable again|\b(?:will be|becomes?|be back) available"
+    r"|\b(?:resets|(?:limit|quota|window|counter|will|be) reset)"
+    r"|\b(?:you|ip|address|account|client|key)(?: (?:are|is|was|were|has|have|will|be|been|temporarily)){1,3} blocked)"
+    r"(?: (?:in|after|for|within))?(?: about| at least| the next| another)?"
+    rf" ([0-9]{{1,9}}(?:\.[0-9]{{1,3}})?) ?{_UNIT}"
+)
 _LIMIT_IN_TEXT = (
     r"(?i)\b([0-9][0-9,]{0,14}) ?(?:[a-z]{1,12} ){0,2}(?:[a-z]{1,12} ?)?(?:/|\b(?:per|in|every|each|a|an|within)\b)"
     rf" ?(?:([0-9]{{1,6}}) ?)?{_UNIT}"
@@ -235,10 +244,9 @@ def from_text(text: str) -> RateLimit | None:
     Returns:
         The limit and its window, and the seconds to wait where a moment is named; None if the message names neither.
     """
-    limit = re.search(_LIMIT_IN_TEXT, text)
-    # "in 60 seconds" within "10 requests in 60 seconds" is no moment to come back at.
-    inside = range(limit.start(), limit.end()) if limit else ()
-    come_back = next((found for found in re.finditer(_COME_BACK, text) if found.start() not in inside), None)
+    come_back = re.search(_COME_BACK, text)
+    # "429, try again in 5 seconds" is no limit of 429.
+    limit = re.search(_LIMIT_IN_TEXT, text.replace(come_back[0], ";") if come_back else text)
     found = RateLimit() if limit or come_back else None
     if found and limit:
         window = float(limit[2] or 1) * _unit(limit[3])

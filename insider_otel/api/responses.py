@@ -153,12 +153,13 @@ def _name(exception: BaseException) -> str:
 
 
 def _chain(exception: BaseException) -> Iterator[BaseException]:
+    # The clients raise "from" what they translate. A context may be what the app was handling when it made the call.
     error: BaseException | None = exception
     for _ in range(8):
         if error is None:
             return
         yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        error = error.__cause__
 
 
 def _table(source: Mapping[str, Any]) -> Table:
