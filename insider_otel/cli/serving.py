@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from insider_otel.cli.output import UsageError
 from insider_otel.policy.settings import variable_of
-from insider_otel.testing import FakeInsider, Step, delay, reply, reset, timeout, truncate
+from insider_otel.testing import FakeInsider
 from insider_otel.testing._wire import Plan, Request
-from insider_otel.testing.faults import step_of
 from insider_otel.testing.server import ServedFake
-
-_PLAIN: dict[str, Callable[[], Step]] = {"reset": reset, "timeout": timeout}
-_NUMBERED: dict[str, Callable[[str, Step], Step]] = {
-    "delay": lambda seconds, then: delay(float(seconds), then),
-    "truncate": lambda after_bytes, of: truncate(int(after_bytes), of),
-}
 
 
 def serve(port: int, scripts: Sequence[str], *, repeat: bool = False) -> None:
@@ -32,7 +25,8 @@ def serve(port: int, scripts: Sequence[str], *, repeat: bool = False) -> None:
     Raises:
         UsageError: A script cannot be read, or the port is taken.
     """
-    fake = TalkingFake()
+    # What it was asked is printed at once: only the last request is looked at, and it may run for weeks.
+    fake = TalkingFake(keep=1)
     for script in scripts:
         try:
             operation, steps = read_script(script)
@@ -49,44 +43,19 @@ def serve(port: int, scripts: Sequence[str], *, repeat: bool = False) -> None:
         raise UsageError(f"cannot listen on port {port}: {error.strerror}; choose another with --port") from error
 
 
-def read_script(text: str) -> tuple[str, list[Step]]:
+def read_script(text: str) -> tuple[str, list[str]]:
     """An operation and its steps from their spelling on the command line.
 
     Args:
         text: ``OPERATION=STEP,STEP``.
 
     Raises:
-        ValueError: It is not of that form, or a step cannot be read.
+        ValueError: It is not of that form.
     """
     operation, equals, steps = text.partition("=")
     if not equals:
         raise ValueError("it accepts OPERATION=STEP,STEP")
-    return operation.strip(), [read_step(step) for step in steps.split(",")]
-
-
-def read_step(text: str) -> Step:
-    """A step of a script from its spelling on the command line.
-
-    Args:
-        text: ``ok``, an HTTP status, the id of a documented response, ``reset``, ``timeout``, ``delay:SECONDS`` or
-            ``truncate:BYTES``; the last two may go on with ``:STEP``.
-
-    Raises:
-        ValueError: It is none of them.
-    """
-    name, _, rest = text.strip().partition(":")
-    if name in _NUMBERED:
-        number, _, then = rest.partition(":")
-        return _NUMBERED[name](number, read_step(then or "ok"))
-    if rest:
-        raise ValueError(f"step {text.strip()!r}: only delay and truncate take a number")
-    if name in _PLAIN:
-        return _PLAIN[name]()
-    if name.isascii() and name.isdigit():
-        if not 200 <= int(name) <= 599:
-            raise ValueError(f"step {name!r}: a status is a number from 200 to 599")
-        return reply(int(name))
-    return step_of(name)
+    return operation.strip(), steps.split(",")
 
 
 class TalkingFake(FakeInsider):

@@ -62,12 +62,13 @@ class FakeInsider:
         limits: Limits by pool, in place of the documented ones: ``{"user.upsert": "5/60s"}``, None to lift one.
         retry_after: Whether a reply to one request too many says when to come back. Insider mostly does not.
         duplicate_status: Status of the reply to a duplicate; it is not documented.
+        keep: How many of the latest requests to remember; None for all of them. For a fake that is served for days.
 
     Attributes:
-        requests: Every request so far, in the order of arrival.
+        requests: Every request so far, or the latest of them, in the order of arrival.
 
     Raises:
-        ValueError: A limit cannot be read, or its pool does not exist.
+        ValueError: A limit cannot be read, its pool does not exist, or ``keep`` is below 1.
     """
 
     def __init__(
@@ -78,11 +79,15 @@ class FakeInsider:
         limits: Mapping[str, str | Limit | None] | None = None,
         retry_after: bool = False,
         duplicate_status: int = UNKNOWN_STATUS,
+        keep: int | None = None,
     ) -> None:
+        if keep is not None and keep < 1:
+            raise ValueError(f"keep is {keep!r}; it is 1 or more, or None to remember every request")
         self.clock = clock
         self.requests: list[RecordedRequest] = []
         self._insider = Insider(clock, credentials or {}, limits or {}, retry_after, duplicate_status)
         self._scripts: dict[str, _Script] = {}
+        self._keep = keep
         self._rays = 0
         self._lock = threading.Lock()
 
@@ -95,13 +100,15 @@ class FakeInsider:
 
         Args:
             operation: Name of the operation, or ``*`` for whichever comes next and has no script of its own.
-            *steps: One for each request: ``ok``, the id of a documented response, or what ``delay``, ``reset``,
-                ``timeout``, ``truncate``, ``documented`` and ``reply`` make. A bare id means that the request was not
-                processed.
+            *steps: One for each request, in text: ``ok``, an HTTP status (``503``), the id of a documented response,
+                ``reset``, ``timeout``, ``delay:SECONDS`` or ``truncate:BYTES``, the last two with another step after
+                them if need be (``delay:2:503``); or what ``delay``, ``reset``, ``timeout``, ``truncate``,
+                ``documented`` and ``reply`` make. A status, an id and a broken connection in text mean that the
+                request was not processed.
             repeat: Whether to begin again after the last step.
 
         Raises:
-            ValueError: There is no such operation or documented response.
+            ValueError: There is no such operation, or a step cannot be read.
         """
         if operation != EVERY:
             known(operations_by_name(), operation, "operation", "`insider-otel operations` lists them")
@@ -203,6 +210,8 @@ class FakeInsider:
             reply = self._marked(reply or Reply(200))
             silent = step.end in {End.RESET, End.SILENCE}
             self.requests.append(record(operation, request, accepted=taken, status=None if silent else reply.status))
+            if self._keep is not None:
+                del self.requests[: -self._keep]
             return Plan(reply, delay=step.delay, end=step.end, after_bytes=step.after_bytes)
 
     def _step(self, operation: Operation) -> Step:

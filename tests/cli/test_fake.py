@@ -15,8 +15,6 @@ import httpx
 import pytest
 
 from insider_otel.cli import main
-from insider_otel.cli.serving import read_step
-from insider_otel.testing import Step, delay, documented, reply, reset, timeout, truncate
 
 UPSERT = "/api/user/v1/upsert"
 HEADERS = {"X-PARTNER-NAME": "shop", "X-REQUEST-TOKEN": "invented-token"}
@@ -91,9 +89,11 @@ def test_it_does_not_listen_to_other_machines(host: str, capsys: pytest.CaptureF
         (["--script", "user.upsert=service_unavailble"], "did you mean 'service_unavailable'?"),
         (["--script", "user.upsert=700"], "a status is a number from 200 to 599"),
         (["--script", "user.upsert=ok:1"], "only delay and truncate take a number"),
-        (["--script", "user.upsert=delay:soon"], "soon"),
+        (["--script", "user.upsert=delay:soon"], "after delay comes a number of seconds, as in delay:2"),
         (["--script", "user.upsert=delay:-1"], "a delay is 0 or more"),
+        (["--script", "user.upsert=delay:nan"], "a delay is 0 or more and 3600 at most"),
         (["--script", "user.upsert=truncate"], "--script is 'user.upsert=truncate'"),
+        (["--script", "user.upsert="], "a step is empty; for the usual answer write ok"),
     ],
 )
 def test_what_it_cannot_do_is_refused_by_name(
@@ -118,21 +118,3 @@ def test_without_uvicorn_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["fake"]) == 2
     assert "pip install 'insider-otel[cli]'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "step"),
-    [
-        ("ok", Step()),
-        (" reset ", reset()),
-        ("timeout", timeout()),
-        ("503", reply(503)),
-        ("service_unavailable", documented("service_unavailable")),
-        ("delay:0.5", delay(0.5)),
-        ("delay:2:503", delay(2, reply(503))),
-        ("truncate:10", truncate(10)),
-        ("delay:1:truncate:4:ok", delay(1, truncate(4))),
-    ],
-)
-def test_steps_are_spelt_as_their_functions_are_called(text: str, step: Step) -> None:
-    assert read_step(text) == step

@@ -15,7 +15,6 @@ from insider_otel.api.responses import responses
 from insider_otel.testing import (
     FakeClock,
     FakeInsider,
-    Step,
     delay,
     documented,
     reply,
@@ -25,7 +24,7 @@ from insider_otel.testing import (
     truncate,
 )
 
-from .conftest import Ask
+from .conftest import Ask, asking
 from .test_fake_answers import is_documented
 
 Send = Callable[..., Any]
@@ -211,12 +210,6 @@ def test_a_step_of_another_kind_is_an_error(fake: FakeInsider) -> None:
         fake.script("mail.send", 503)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("make", [lambda: delay(-1), lambda: truncate(-1)])
-def test_a_negative_amount_is_an_error(make: Callable[[], Step]) -> None:
-    with pytest.raises(ValueError, match="-1"):
-        make()
-
-
 def test_asking_for_an_operation_that_does_not_exist_is_an_error(fake: FakeInsider) -> None:
     with pytest.raises(ValueError, match=r"did you mean 'sms\.send'"):
         fake.accepted("sms.sendd")
@@ -236,6 +229,19 @@ def test_reset_forgets_everything(fake: FakeInsider, ask: Ask) -> None:
     assert ask("sms.send").status_code == 202
     assert ask("whatsapp.send").status_code == 200
     assert ask("mail.send").json()["status_message"] == "accepted"
+
+
+def test_a_fake_can_be_told_to_remember_the_latest_requests_only(clock: FakeClock) -> None:
+    fake = FakeInsider(clock=clock, keep=2)
+    ask = asking(fake)
+    for name in ("mail.send", "sms.send", "user.upsert"):
+        ask(name)
+    assert [request.operation for request in fake.requests] == ["sms.send", "user.upsert"]
+
+
+def test_remembering_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="keep is 0; it is 1 or more, or None"):
+        FakeInsider(keep=0)
 
 
 def test_two_fakes_give_the_same_ids_and_codes() -> None:
