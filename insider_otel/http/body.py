@@ -39,13 +39,15 @@ class Prefix(NamedTuple):
     broken: Exception | None = None
 
 
-def read_prefix(module: Any, response: httpx.Response, over: Over) -> Effects[Prefix]:
+def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Callable[[], bool]) -> Effects[Prefix]:
     """Read as much of a body as a verdict needs. The app finds the response as if nobody had.
 
     Args:
         module: The response's own module.
         response: The response; its stream is replaced by one that begins with what was read.
         over: Called once the app is done with a body that is longer than the prefix.
+        is_late: Whether the deadline has passed. A timeout bounds each read; a server that sends a byte now and then
+            would go on for ever.
     """
     if response.status_code == _SWITCHING_PROTOCOLS:
         return Prefix(b"")
@@ -58,6 +60,9 @@ def read_prefix(module: Any, response: httpx.Response, over: Over) -> Effects[Pr
     broken: Exception | None = None
     try:
         while wanted > 0:
+            if is_late():
+                broken = module.ReadTimeout("the deadline passed while the body was read")
+                break
             chunk = yield NextChunk(iterator)
             if chunk is None:
                 break

@@ -12,7 +12,7 @@ from insider_otel.api.operations import Operation, find, hosts
 from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.call import CallMachine, plan_call
-from insider_otel.policy.settings import Events, Mode, Settings
+from insider_otel.policy.settings import Events, Mode, Settings, split_address
 from insider_otel.state.memory import PROCESS_STATE, MemoryState
 from insider_otel.telemetry.suppression import is_suppressed
 from insider_otel.telemetry.telemetry import NO_TELEMETRY, Telemetry
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
 class Engine:
     """Settings, telemetry, shared state, clock and chance of all calls through one transport or instrumentor.
 
@@ -32,11 +35,11 @@ class Engine:
         tracer_provider: Where spans go; the global provider by default.
         meter_provider: Where metrics go; the global provider by default.
         logger_provider: Where log-based events go; the global provider by default.
-        clock: Returns seconds; only differences matter.
+        clock: Returns seconds; only differences matter, but where a limit ends with the UTC day.
         random: Returns a float from 0 up to, but not including, 1.
     """
 
-    __slots__ = ("_addresses", "clock", "random", "settings", "state", "telemetry")
+    __slots__ = ("_addresses", "_wall_clock", "clock", "random", "settings", "state", "telemetry")
 
     def __init__(
         self,
@@ -60,17 +63,20 @@ class Engine:
         self.random = random or random_module.random
         # Moments of another clock mean nothing to the rest of the process.
         self.state = PROCESS_STATE if clock is None else MemoryState()
+        self._wall_clock = clock or time.time
         # Read the tables now, and not while the first request waits.
         classify(200)
-        self._addresses = {**{host: host for host in hosts()}, **self.settings.hosts}
+        self._addresses: dict[str, dict[int | None, str]] = {host: {None: host} for host in hosts()}
+        for address, target in self.settings.hosts.items():
+            host, port = split_address(address)
+            self._addresses.setdefault(host, {})[port] = target
 
     def insider_host(self, url: httpx.URL) -> str | None:
         """The Insider host that ``url`` leads to, ``*`` for any of them, or None if it leads elsewhere."""
-        host = url.host
-        target = self._addresses.get(host)
-        if target is None and self.settings.hosts and url.port is not None:
-            target = self._addresses.get(f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}")
-        return target
+        ports = self._addresses.get(url.host.removesuffix("."))
+        if ports is None:
+            return None
+        return ports.get(url.port or _DEFAULT_PORTS.get(url.scheme)) or ports.get(None)
 
     def operation_of(self, request: httpx.Request) -> Operation | None:
         """The operation that ``request`` calls, or None if it does not go to Insider."""
@@ -99,6 +105,7 @@ class Engine:
             operation,
             replayable=replayable,
             deadline=deadline,
+            wall_time=self._wall_clock(),
             max_attempts=None if testing is None else testing.attempts,
         )
         return CallMachine(plan, self.state.budget(operation.host), self.random)

@@ -24,6 +24,7 @@ from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.call import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
 from insider_otel.state.credential import fingerprint
+from insider_otel.state.memory import PoolKey
 from insider_otel.telemetry.call import CallTrace
 from insider_otel.telemetry.suppression import suppressing
 
@@ -34,6 +35,7 @@ ATTEMPT = "insider_otel.attempt"
 """Extension of a request that is an attempt already: a second transport of ours under the first lets it through."""
 
 _FIRST_ERROR = 400
+_SHORTEST_TIMEOUT = 0.001
 
 
 class _Answer(NamedTuple):
@@ -50,6 +52,11 @@ class _Answer(NamedTuple):
     result: httpx.Response | Exception
     ambiguous: bool = False
     unread: bool = False
+
+    @property
+    def error(self) -> Exception | None:
+        """The exception, if it is one."""
+        return self.result if isinstance(self.result, Exception) else None
 
 
 def _sleeps() -> bool:
@@ -68,6 +75,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_body",
         "_deadline",
         "_engine",
         "_family",
@@ -90,7 +98,8 @@ class Exchange:
         self._operation = operation
         self._scope = current_scope()
         self._deadline = engine.deadline(self._scope, now)
-        self._machine = engine.machine(operation, replayable=family.is_replayable(request), deadline=self._deadline)
+        self._body = family.body_of(request)
+        self._machine = engine.machine(operation, replayable=self._body is not None, deadline=self._deadline)
         self._trace = CallTrace(engine.telemetry_for(request), operation, now)
         self._last: _Answer | None = None
         self._record: Call | None = None
@@ -141,7 +150,8 @@ class Exchange:
         try:
             response = yield Transmit(request)
             trace.connected(response)
-            prefix = yield from read_prefix(self._family.module, response, self._body_is_over)
+            reading = read_prefix(self._family.module, response, self._body_is_over, self._is_late)
+            answer = self._understand(response, (yield from reading))
         except Exception as exc:
             answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
             trace.unanswered(exc, answer.verdict, self._engine.clock())
@@ -149,15 +159,17 @@ class Exchange:
             trace.cancelled(self._engine.clock())
             raise
         else:
-            answer = self._understand(response, prefix)
-            trace.answered(response, answer.verdict, prefix.broken, self._engine.clock())
+            trace.answered(response, answer.verdict, answer.error, self._engine.clock())
         finally:
             detach(token)
         try:
             return self._judge(answer)
         finally:
-            # An exception's traceback holds this frame.
+            # An exception's traceback holds this frame, or one that does.
             del answer
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and self._engine.clock() >= self._deadline
 
     def _understand(self, response: httpx.Response, prefix: Prefix) -> _Answer:
         status = response.status_code
@@ -170,8 +182,9 @@ class Exchange:
 
     def _drop_answer(self) -> Effects[None]:
         """Close the last answer, which nobody will read: its connection is needed."""
-        if self._last is not None and not isinstance(self._last.result, Exception):
-            yield Close(self._last.result.stream)
+        last, self._last = self._last, None
+        if last is not None and not isinstance(last.result, Exception):
+            yield Close(last.result.stream)
 
     def _judge(self, answer: _Answer) -> Step:
         now = self._engine.clock()
@@ -180,9 +193,9 @@ class Exchange:
         if verdict.category is Category.RATE_LIMIT:
             self._rate_limited += 1
             self._trace.rate_limited(verdict)
-            seconds = self._machine.block(verdict)
-            if seconds is not None:
-                self._engine.state.block(self._pool_key(), now + seconds, now)
+            seconds, key = self._machine.block(verdict), self._pool_key()
+            if seconds is not None and key is not None:
+                self._engine.state.block(key, now + seconds, now)
         elif verdict.category is Category.DUPLICATE:
             self._trace.duplicate(verdict)
         return self._machine.answered(verdict, now, ambiguous=answer.ambiguous)
@@ -192,7 +205,7 @@ class Exchange:
         app = self._request
         extensions: dict[str, Any] = {**app.extensions, ATTEMPT: True}
         if self._deadline is not None:
-            left = self._deadline - self._engine.clock()
+            left = max(self._deadline - self._engine.clock(), _SHORTEST_TIMEOUT)
             timeouts = app.extensions.get("timeout", {})
             extensions["timeout"] = {
                 phase: left if timeouts.get(phase) is None else min(timeouts[phase], left)
@@ -201,25 +214,34 @@ class Exchange:
         request: httpx.Request = self._family.module.Request(
             app.method, app.url, headers=app.headers, stream=app.stream, extensions=extensions
         )
+        if self._body is not None:
+            # Transports below us that sign or log a request may ask for its content, as they can of the app's.
+            request.read()
         return request
 
     def _wait(self, step: Wait) -> Effects[None]:
         cause = None if self._last is None else self._last.verdict
         span = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause)
+        started = self._engine.clock()
         try:
             if _sleeps():
                 yield Sleep(step.seconds)
+        except BaseException:
+            self._waited += self._engine.clock() - started
+            raise
         finally:
             span.end()
         self._waited += step.seconds
 
     def _blocked_until(self) -> float | None:
-        state = self._engine.state
         # Where nobody sleeps no time passes, and a closed pool would stay closed.
-        return state.blocked_until(self._pool_key()) if state.has_blocks and _sleeps() else None
+        key = self._pool_key() if self._engine.state.has_blocks and _sleeps() else None
+        return None if key is None else self._engine.state.blocked_until(key)
 
-    def _pool_key(self) -> tuple[str, bytes]:
-        return self._operation.pool, fingerprint(self._operation, self._request.headers)
+    def _pool_key(self) -> PoolKey | None:
+        """The pool this call counts in, and whose; None if that is not to be known."""
+        owner = fingerprint(self._operation, self._request.headers, self._body)
+        return None if owner is None else (self._operation.pool, owner)
 
     def _refuse(self, step: Refuse) -> httpx.Response:
         """Answer in Insider's place: its limit is closed until after the deadline."""

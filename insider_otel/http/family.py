@@ -24,9 +24,10 @@ class Family:
     def __init__(self, module: Any) -> None:
         self.module = module
 
-    def is_replayable(self, request: httpx.Request) -> bool:
-        """Whether the request's body can be sent a second time: bytes can, a generator or a file cannot."""
-        return isinstance(request.stream, self.module.ByteStream)
+    def body_of(self, request: httpx.Request) -> bytes | None:
+        """The request's body if it can be sent a second time: bytes can, a generator or a file cannot."""
+        stream: Any = request.stream
+        return b"".join(stream) if isinstance(stream, self.module.ByteStream) else None
 
 
 def family_of(request: httpx.Request) -> Family:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -100,6 +101,10 @@ def current_scope() -> RequestScope | None:
     return _current.get()
 
 
+def _is_length_of_time(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
+
+
 @contextmanager
 def request_scope(
     deadline: float | None = None, *, clock: Callable[[], float] = time.monotonic
@@ -118,7 +123,7 @@ def request_scope(
     Raises:
         ValueError: ``deadline`` is not a number of seconds.
     """
-    if deadline is not None and not deadline >= 0:
+    if deadline is not None and not _is_length_of_time(deadline):
         raise ValueError(f"deadline is {deadline!r}; it accepts seconds from 0 up, or None for no bound")
     outer = _current.get()
     left = outer.remaining if outer is not None else None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from insider_otel.api.operations import Operation, Resend
+from insider_otel.api.operations import Limit, Operation, Resend
 from insider_otel.api.verdict import Category, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.settings import Mode, Settings
@@ -155,6 +155,7 @@ def plan_call(
     *,
     replayable: bool,
     deadline: float | None,
+    wall_time: float,
     max_attempts: int | None = None,
 ) -> CallPlan:
     """What a call of ``operation`` may do under ``settings``.
@@ -164,6 +165,7 @@ def plan_call(
         operation: The operation called.
         replayable: Whether the request's body can be sent a second time.
         deadline: Moment at which the call must be over, on the driver's clock.
+        wall_time: Seconds since 1970: limits of a UTC day end with it.
         max_attempts: A lower bound on the attempts than the settings give, in tests.
     """
     attempts = 1 + settings.quick_retries + settings.spread_retries
@@ -177,9 +179,17 @@ def plan_call(
         deadline=deadline,
         resend=operation.resend,
         duplicate_window=min(operation.duplicate_window or 0.0, settings.dedupe_window),
-        rate_window=operation.limit.window if operation.limit else UNDOCUMENTED_WINDOW,
+        rate_window=_rate_window(operation.limit, wall_time),
         replayable=replayable,
     )
+
+
+def _rate_window(limit: Limit | None, wall_time: float) -> float:
+    """Seconds after which a documented limit certainly allows a request again."""
+    if limit is None:
+        return UNDOCUMENTED_WINDOW
+    # Of a rolling window only the oldest request's age could tell the rest; this one is sure.
+    return limit.window - wall_time % limit.window if limit.calendar else limit.window
 
 
 class CallMachine:
@@ -230,8 +240,8 @@ class CallMachine:
         wait = blocked_until - now
         seconds = wait + self._window_jitter(wait)
         # Others may close the pool again just before this call's turn, and again: it does not wait for ever.
-        if self._held + seconds <= self._plan.retry_window and self._fits(seconds, hint=wait, now=now):
-            self._held += seconds
+        if self._fits(seconds, hint=self._held + wait, now=now):
+            self._held += wait
             return Wait(seconds, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
         if self.attempts:
             return Done(Stop.DEADLINE)

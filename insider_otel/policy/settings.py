@@ -8,7 +8,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from insider_otel.api.operations import ANY_HOST, hosts
 
 PREFIX = "INSIDER_OTEL_"
 
@@ -61,7 +65,7 @@ class Settings:
     """
 
     mode: Mode | Literal["observe", "enforce"] = Mode.ENFORCE
-    hosts: Mapping[str, str] = field(default_factory=dict[str, str])
+    hosts: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     deadline: float | None = None
     quick_retries: int = 1
     quick_delay: float = 0.5
@@ -149,19 +153,37 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
+def split_address(address: str) -> tuple[str, int | None]:
+    """The host and the port of ``host``, ``host:port``, ``[::1]`` or ``[::1]:port``.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    parts = urlsplit(f"//{address}")
+    if parts.netloc != address or not parts.hostname or parts.username is not None:
+        raise ValueError(address)
+    return parts.hostname, parts.port
+
+
 def _hosts(name: str, value: Any) -> Mapping[str, str]:
-    accepts = 'a mapping of "address" or "address:port" to an Insider host or "*"'
+    accepts = 'a mapping of "address" or "address:port", without scheme and path, to an Insider host or "*"'
     if not isinstance(value, Mapping):
         raise _error(name, value, accepts)
     pairs = cast("Mapping[object, object]", value)
     checked: dict[str, str] = {}
     for address, host in pairs.items():
-        if not isinstance(address, str) or not isinstance(host, str) or not address or not host:
+        if not isinstance(address, str) or not isinstance(host, str):
             raise _error(name, pairs, accepts)
-        if "/" in address or "/" in host:
-            raise _error(name, pairs, accepts + ", without scheme and path")
+        try:
+            split_address(address)
+        except ValueError:
+            raise _error(name, pairs, accepts) from None
+        if host != ANY_HOST and host.lower() not in hosts():
+            raise _error(
+                name, pairs, f"{accepts}; {host!r} is no documented host (`insider-otel operations` lists them)"
+            )
         checked[address.lower()] = host.lower()
-    return checked
+    return MappingProxyType(checked)
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {

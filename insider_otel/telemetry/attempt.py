@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
@@ -16,6 +17,8 @@ from insider_otel.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
     import httpx
+
+_logger = logging.getLogger("insider_otel")
 
 _ERROR = Status(StatusCode.ERROR)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -74,11 +77,18 @@ class AttemptTrace:
         if self.span.is_recording():
             self._attributes = self._described(operation, request, resend_count)
         if telemetry.propagates:
+            self._propagate(request)
+
+    def _propagate(self, request: httpx.Request) -> None:
+        try:
             propagator = get_global_textmap()
             for field in propagator.fields:
                 # The app may send a request again that carries an earlier span's headers.
                 request.headers.pop(field, None)
             propagator.inject(request.headers, self.context)  # pyright: ignore[reportArgumentType]
+        except Exception as exc:
+            # A propagator of somebody's own; the call goes out without its headers rather than not at all.
+            _logger.warning("trace headers could not be set: the propagator raised %s", type(exc).__name__)
 
     def _described(self, operation: Operation, request: httpx.Request, resend_count: int) -> dict[str, AttributeValue]:
         url = request.url
@@ -115,11 +125,17 @@ class AttemptTrace:
             return
         try:
             peer = stream.get_extra_info("server_addr")
-        except OSError:
-            # Reset since. The span has the host's name, and what the reset means is told elsewhere.
+        except Exception as exc:
+            # Reset since, or a stream of somebody's own. The span keeps the host's name; the call must not suffer.
+            _logger.debug("the peer of a connection is not to be had: %s", type(exc).__name__)
             return
-        if isinstance(peer, tuple):
-            self._attributes[names.NETWORK_PEER_ADDRESS], self._attributes[names.NETWORK_PEER_PORT] = peer[:2]
+        match peer:
+            case (str() as address, int() as port, *_):
+                self._attributes[names.NETWORK_PEER_ADDRESS] = address
+                self._attributes[names.NETWORK_PEER_PORT] = port
+            case _:
+                # A Unix domain socket has a path, if anything, and a path may tell too much.
+                pass
 
     def answered(self, response: httpx.Response, verdict: Verdict, broken: BaseException | None, now: float) -> None:
         """Insider answered; the span ends.

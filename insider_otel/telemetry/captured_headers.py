@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from insider_otel.telemetry.redaction import CREDENTIAL_HEADERS
+from insider_otel.telemetry.redaction import is_secret_header
 
 _CAPTURE_REQUEST = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST"
 _CAPTURE_RESPONSE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE"
@@ -57,7 +57,7 @@ class HeaderCapture:
         for name, value in headers:
             lower = name.lower()
             if captured.fullmatch(lower):
-                secret = lower in CREDENTIAL_HEADERS or (self.sanitize is not None and self.sanitize.search(lower))
+                secret = is_secret_header(lower) or (self.sanitize is not None and self.sanitize.search(lower))
                 key = prefix + lower.replace("-", "_")
                 attributes.setdefault(key, []).append(_SANITIZED if secret else value)
         return attributes

@@ -10,27 +10,37 @@ from insider_otel.api.operations import operations
 
 REDACTED = "REDACTED"
 
-# Values of these query parameters say how much is asked for, never about whom.
-_PLAIN_PARAMETERS = frozenset({"page", "limit", "offset", "size", "sort", "order", "locale", "currency", "interval"})
-_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_.-]{1,20}")
-_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\[\]-]{0,39}")
+# These parameters say how much is asked for and in which form, never about whom; each with the values it may have.
+_NUMBER = re.compile(r"[0-9]{1,6}")
+_WORD = re.compile(r"asc|desc|hour|day|week|month|year", re.IGNORECASE)
+_PLAIN_PARAMETERS = {
+    "page": _NUMBER,
+    "limit": _NUMBER,
+    "offset": _NUMBER,
+    "size": _NUMBER,
+    "order": _WORD,
+    "interval": _WORD,
+    "locale": re.compile(r"[a-z]{2}([_-][A-Za-z]{2})?"),
+    "currency": re.compile(r"[A-Z]{3}"),
+}
+_PLAIN_NAME = re.compile(r"[A-Za-z_]([A-Za-z_.\[\]-]|[0-9](?![0-9]{3})){0,39}")
 # A campaign number or the name of an algorithm; shorter than any phone number, and no "@".
 _PLAIN_PLACEHOLDER = re.compile(r"[A-Za-z_-]{1,40}|[0-9]{1,8}")
 _VERSION = re.compile(r"v[0-9]{1,2}")
 
-CREDENTIAL_HEADERS = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "set-cookie",
-        "x-request-token",
-        "x-ins-auth-key",
-        "x-api-key",
-        "x-insider-api-key",
-    }
+# Insider's credential headers, and what others call theirs; and headers that hold a URL with a query of its own.
+_SECRET_HEADER = re.compile(
+    r"auth|cookie|key|passw|secret|session|signature|token|^(content-)?location$|^referer$|^link$"
 )
-"""Headers whose values never leave the process, captured or not (insider_api: "Secrets and PII")."""
+
+
+def is_secret_header(name: str) -> bool:
+    """Whether a header's value never leaves the process, captured or not.
+
+    Args:
+        name: The header's name, lower case.
+    """
+    return _SECRET_HEADER.search(name) is not None
 
 
 def redacted_path(path: str, template: str) -> str:
@@ -64,11 +74,11 @@ def redacted_query(query: str) -> str:
 
 def _redacted_parameter(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
-    if not _PLAIN_NAME.fullmatch(unquote(name)):
+    # Without an equals sign there is no telling a name from a value.
+    if not equals or not _PLAIN_NAME.fullmatch(unquote(name)):
         return REDACTED
-    if not equals or (name in _PLAIN_PARAMETERS and _PLAIN_VALUE.fullmatch(value)):
-        return parameter
-    return f"{name}={REDACTED}"
+    plain = _PLAIN_PARAMETERS.get(name)
+    return parameter if plain is not None and plain.fullmatch(value) else f"{name}={REDACTED}"
 
 
 @cache

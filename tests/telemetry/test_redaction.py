@@ -38,7 +38,11 @@ def test_a_path_keeps_what_is_known_to_be_harmless(path: str, template: str, sho
         ("userId=jane&partnerName=shop", "userId=REDACTED&partnerName=REDACTED"),
         ("limit=jane@example.com", "limit=REDACTED"),
         ("a=&b=2", "a=REDACTED&b=REDACTED"),
-        ("flag", "flag"),
+        ("flag", "REDACTED"),
+        ("SECRETTOKEN1234567890abcdef", "REDACTED"),
+        ("limit=905550000001&page=jane.example.com", "limit=REDACTED&page=REDACTED"),
+        ("abc905550000001=1", "REDACTED"),
+        ("currency=TRY&interval=day&order=DESC", "currency=TRY&interval=day&order=DESC"),
         ("jane@example.com", "REDACTED"),
         ("%2B905550000001=1", "REDACTED"),
         ("a=1&&b=2", "a=REDACTED&REDACTED&b=REDACTED"),
@@ -46,6 +50,13 @@ def test_a_path_keeps_what_is_known_to_be_harmless(path: str, template: str, sho
 )
 def test_a_query_keeps_its_names_and_the_values_of_an_allow_list(query: str, shown: str) -> None:
     assert redacted_query(query) == shown
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=16, max_size=64))
+def test_no_token_survives(token: str) -> None:
+    names = ("limit", "page", "locale", "currency", "order", "interval", "userId")
+    query = "&".join([*(f"{name}={token}" for name in names), token])
+    assert token not in redacted_query(query)
 
 
 @given(st.text(alphabet=st.characters(codec="ascii", exclude_characters="/{}"), min_size=1), st.text(max_size=40))
@@ -78,7 +89,9 @@ def test_headers_are_sanitized_by_the_stock_variable() -> None:
     assert captured == {"http.request.header.x_session_id": ["[REDACTED]"]}
 
 
-@pytest.mark.parametrize("name", ["X-REQUEST-TOKEN", "X-INS-AUTH-KEY", "x-api-key", "X-INSIDER-API-KEY"])
+@pytest.mark.parametrize(
+    "name", ["X-REQUEST-TOKEN", "X-INS-AUTH-KEY", "x-api-key", "X-INSIDER-API-KEY", "x-auth-token", "X-Session"]
+)
 def test_credentials_are_never_captured_whatever_the_variables_say(name: str) -> None:
     (value,) = HeaderCapture.from_env(CAPTURING).of_request([(name, "secret")]).values()
     assert value == ["[REDACTED]"]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from insider_otel.api.operations import operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
-from insider_otel.telemetry.redaction import CREDENTIAL_HEADERS
 
+_PARTNER = "x-partner-name"  # says who, and opens nothing
+_COOKIES = {"cookie", "set-cookie"}
 _CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
 
 
 def captured_headers(environment: Environment) -> Iterator[Finding]:
     """Credentials that header capture would export."""
     sanitized = environment.words(f"{_CAPTURE}SANITIZE_FIELDS")
+    carried = {name.lower() for operation in operations() for name in operation.credentials if ":" not in name}
+    secret = sorted(carried - {_PARTNER} | _COOKIES)
     for side in ("CLIENT_REQUEST", "CLIENT_RESPONSE", "SERVER_REQUEST", "SERVER_RESPONSE"):
         name = f"{_CAPTURE}{side}"
         try:
-            captured = [header for header in sorted(CREDENTIAL_HEADERS) if _matches(environment.words(name), header)]
+            captured = [header for header in secret if _matches(environment.words(name), header)]
             exposed = [header for header in captured if not _searched(sanitized, header)]
         except re.error as error:
             yield Finding(
