@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, lru_cache
 from typing import Any, cast
@@ -51,13 +51,10 @@ class Limit:
         Raises:
             ValueError: The text is not of that form, or one of its numbers is 0.
         """
-        match = _LIMIT.fullmatch(text.strip())
+        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)s", text.strip())
         if match is None or not int(match[1]) or not float(match[2]):
             raise ValueError(f"limit {text!r} is not of the form <requests>/<seconds>s, such as 25000/60s")
         return cls(int(match[1]), float(match[2]))
-
-
-_LIMIT = re.compile(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,8 @@ class Operation:
         path: Path template, as in ``url.template``: ``/v1/journey/{id}``; ``{+rest}`` stands for several segments.
         pool: Name of the operations' pool that shares ``limit``; the name of the pool's first operation.
         limit: Documented limit of the pool; the lower one where sources disagree.
-        max_records: Records allowed in one request.
+        max_records: Records allowed in one request whose body holds a list of them; None as well if it takes one record
+            only, which ``note`` then says.
         max_bytes: Bytes allowed in one request body.
         max_record_bytes: Bytes allowed in one record.
         records: Fields of the request body that may hold its records; an empty name is the body itself.
@@ -139,8 +137,9 @@ def find(method: str, host: str, path: str) -> Operation | None:
 
     Args:
         method: HTTP method, upper case.
-        host: An Insider host in lower case, or ``*`` for any of them. Where two hosts share method and path
-            (``POST /v1/send`` is SMS and WhatsApp), ``*`` means the first of them in ``operations.toml``.
+        host: An Insider host in lower case, or ``*`` for any of them. Where two hosts share method and path, ``*``
+            means the first of them in ``operations.toml``: ``POST /v1/send``, which SMS and WhatsApp have in common, is
+            then ``sms.send``. A server that stands in for WhatsApp needs WhatsApp's own host here.
         path: Path without the query.
 
     Returns:
@@ -155,33 +154,21 @@ def find(method: str, host: str, path: str) -> Operation | None:
     return registry.search(method, host, path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Host:
-    """A row of the table ``hosts``: what its operations have in common."""
-
-    product: str = ""
-    credentials: tuple[str, ...] = ()
-    max_bytes: int | None = None
-    source: str = ""
-    alias_of: str = ""
-
-
-_SLASHES = re.compile(r"/{2,}")
-_PLACEHOLDER = re.compile(r"(\{\+?[a-z_]+\})")
-
-
-@dataclass(slots=True)
 class _Registry:
-    """The table, indexed."""
+    """The table, indexed.
 
-    operations: tuple[Operation, ...] = ()
-    hosts: dict[str, _Host] = field(default_factory=dict[str, _Host])
-    by_request: dict[tuple[str, str, str], Operation] = field(default_factory=dict[tuple[str, str, str], Operation])
-    """By host, method and path, in the documented and in lower case, for paths without placeholders."""
-    by_template: dict[str, list[tuple[re.Pattern[str], Operation]]] = field(
-        default_factory=dict[str, list[tuple[re.Pattern[str], Operation]]]
-    )
-    """By host, for the others."""
+    Attributes:
+        operations: In the order of the table.
+        hosts: By name, what the operations of a host have in common.
+        by_request: By host, method and path, in the documented and in lower case, for paths without placeholders.
+        by_template: By host, for the others.
+    """
+
+    def __init__(self) -> None:
+        self.operations: tuple[Operation, ...] = ()
+        self.hosts: dict[str, dict[str, Any]] = {}
+        self.by_request: dict[tuple[str, str, str], Operation] = {}
+        self.by_template: dict[str, list[tuple[re.Pattern[str], Operation]]] = {}
 
     def add(self, operation: Operation, host: str) -> None:
         if "{" in operation.path:
@@ -194,7 +181,8 @@ class _Registry:
     def search(self, method: str, host: str, path: str) -> Operation | None:
         if host != ANY_HOST and host not in self.hosts:
             return None
-        path = _SLASHES.sub("/", path)
+        while "//" in path:
+            path = path.replace("//", "/")
         path = path.rstrip("/") or path
         operation = self.by_request.get((host, method, path.lower()))
         if operation is not None:
@@ -207,8 +195,8 @@ class _Registry:
 
 def _template_pattern(template: str) -> re.Pattern[str]:
     parts = [
-        (".+" if part.startswith("{+") else "[^/]+") if _PLACEHOLDER.fullmatch(part) else re.escape(part)
-        for part in _PLACEHOLDER.split(template)
+        (".+" if part.startswith("{+") else "[^/]+") if part.startswith("{") else re.escape(part)
+        for part in re.split(r"(\{\+?[a-z_]+\})", template)
     ]
     return re.compile("".join(parts), re.IGNORECASE)
 
@@ -220,7 +208,7 @@ def _registry() -> _Registry:
     addresses: dict[str, list[str]] = {}
     for name, row in table["hosts"].items():
         main = row.get("alias_of", name)
-        registry.hosts[name] = _host(table["hosts"][main] | row)
+        registry.hosts[name] = table["hosts"][main]
         addresses.setdefault(main, []).append(name)
     listed: dict[str, Operation] = {}
     for row in table["operation"]:
@@ -242,21 +230,9 @@ def _read() -> dict[str, Any]:
     return tomllib.loads(data.decode("utf-8"))
 
 
-def _host(row: dict[str, Any]) -> _Host:
-    columns: dict[str, Any] = row | {"credentials": tuple(row.get("credentials", ()))}
-    return _Host(**columns)
-
-
-def _operation(row: dict[str, Any], host: _Host, listed: dict[str, Operation]) -> Operation:
+def _operation(row: dict[str, Any], host: dict[str, Any], listed: dict[str, Operation]) -> Operation:
     """A row with what its host and its pool say about it."""
-    columns: dict[str, Any] = {
-        "product": host.product,
-        "credentials": host.credentials,
-        "max_bytes": host.max_bytes,
-        "source": host.source,
-        "pool": row["name"],
-    }
-    columns |= row
+    columns: dict[str, Any] = {"pool": row["name"]} | host | row
     for name in ("methods", "credentials", "records"):
         columns[name] = tuple(columns.get(name, ()))
     if "limit" in row:
@@ -271,14 +247,14 @@ _IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELE
 
 @lru_cache(maxsize=256)
 def _unlisted(method: str, host: str) -> Operation:
-    row = _registry().hosts.get(host, _Host(product="unlisted"))
+    row = _registry().hosts.get(host, {"product": "unlisted"})
     return Operation(
         name="unlisted",
-        product=row.product,
+        product=row["product"],
         methods=(method,),
         host=host,
         path="",
         pool=f"unlisted:{host}",
         resend=Resend.IDEMPOTENT if method in _IDEMPOTENT_METHODS else Resend.ANSWERED,
-        credentials=row.credentials,
+        credentials=tuple(row.get("credentials", ())),
     )
