@@ -10,8 +10,8 @@ from insider_otel.api.verdict import Category, Fault, RateLimit, Retry, Verdict
 from insider_otel.http.record import Call, call_of
 from insider_otel.http.scope import RequestScope, request_scope
 from insider_otel.http.transport import AsyncInsiderTransport, InsiderTransport
-from insider_otel.policy.call import Outcome, Stop
 from insider_otel.policy.settings import Events, Mode, Settings, SettingsError
+from insider_otel.policy.steps import Outcome, Stop
 
 if TYPE_CHECKING:
     from insider_otel.http.instrumentor import InsiderInstrumentor

@@ -22,7 +22,7 @@ from insider_otel.http.family import Family
 from insider_otel.http.record import Call, attach_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
-from insider_otel.policy.call import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
+from insider_otel.policy.steps import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
 from insider_otel.state.credential import fingerprint
 from insider_otel.state.memory import PoolKey
 from insider_otel.telemetry.call import CallTrace

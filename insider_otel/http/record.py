@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Verdict
-from insider_otel.policy.call import Outcome, Stop
+from insider_otel.policy.steps import Outcome, Stop
 
 if TYPE_CHECKING:
     import httpx

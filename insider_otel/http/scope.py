@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 from insider_otel.api.verdict import Category
 from insider_otel.http.record import Call
-from insider_otel.policy.call import Outcome
+from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
 from insider_otel.telemetry.call import milliseconds
 

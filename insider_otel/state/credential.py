@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from typing import cast
+from urllib.parse import parse_qsl
 
 from insider_otel.api.operations import Operation
 
@@ -47,5 +48,6 @@ def _fields(body: bytes | None) -> Mapping[str, object]:
     try:
         value: object = json.loads(body)
     except (ValueError, RecursionError):
-        return {}
+        # OAuth asks for its token with a form.
+        return dict(parse_qsl(body.decode("ascii", "replace")))
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}

@@ -11,19 +11,8 @@ from hypothesis import strategies as st
 from insider_otel.api.operations import Resend
 from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
-from insider_otel.policy.call import (
-    Admit,
-    CallMachine,
-    CallPlan,
-    Done,
-    Refuse,
-    Send,
-    Step,
-    Stop,
-    Wait,
-    WaitReason,
-    WaitSource,
-)
+from insider_otel.policy.call import CallMachine, CallPlan
+from insider_otel.policy.steps import Admit, Done, Refuse, Send, Step, Stop, Wait, WaitReason, WaitSource
 
 PLAN = CallPlan(
     enforce=True,

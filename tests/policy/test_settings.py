@@ -52,6 +52,11 @@ def test_a_default_gives_way_to_the_variable() -> None:
         ("hosts", "127.0.0.1"),
         ("hosts", {"http://127.0.0.1": "mail.useinsider.com"}),
         ("hosts", {"127.0.0.1": ""}),
+        ("hosts", {"127.0.0.1": "unificaton.useinsider.com"}),
+        ("hosts", {"127.0.0.1:x": "mail.useinsider.com"}),
+        ("hosts", {"::1": "mail.useinsider.com"}),
+        ("hosts", {"jane@127.0.0.1": "mail.useinsider.com"}),
+        ("hosts", {"": "mail.useinsider.com"}),
         ("deadline", 0),
         ("deadline", float("nan")),
         ("deadline", "2"),
@@ -88,7 +93,10 @@ def test_a_bad_variable_is_refused_by_its_name(variable: str, text: str) -> None
 
 
 def test_settings_do_not_change() -> None:
-    settings = Settings()
+    settings = Settings(hosts={"127.0.0.1": "*"})
+    assert hash(settings) == hash(Settings(hosts={"127.0.0.1": "*"}))
+    with pytest.raises(TypeError):
+        settings.hosts["127.0.0.2"] = "*"  # type: ignore[index]
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.deadline = 1.0  # type: ignore[misc]
 

@@ -17,7 +17,7 @@ from insider_otel.cli.explain import FAULTS
 from insider_otel.cli.output import painted
 from insider_otel.cli.waterfall import LEGEND, colour_of, duration_text, waterfall
 from insider_otel.http.record import Call
-from insider_otel.policy.call import Outcome, Stop
+from insider_otel.policy.steps import Outcome, Stop
 from insider_otel.telemetry import attributes as names
 
 _BOLD, _FAINT = "1", "2"

@@ -1,0 +1,94 @@
+"""The words in which the machine of a call and its driver speak, and how a call ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from insider_otel.api.verdict import Category, Verdict
+
+
+class Stop(StrEnum):
+    """Why a call that failed was not tried again (``insider.retry.stopped``)."""
+
+    ATTEMPTS = "attempts"
+    DEADLINE = "deadline"
+    BUDGET = "budget"
+    NOT_REPLAYABLE = "not_replayable"
+    DUPLICATE_WINDOW = "duplicate_window"
+    UNSAFE = "unsafe"
+
+
+class Outcome(StrEnum):
+    """How a call ended (``insider.outcome``)."""
+
+    SUCCEEDED = "succeeded"
+    PARTLY_FAILED = "partly_failed"
+    FAILED = "failed"
+    DEFERRED = "deferred"
+    HELD_BACK = "held_back"
+    CANCELLED = "cancelled"
+
+
+def outcome_of(verdict: Verdict) -> Outcome:
+    """How a call ends whose last verdict is ``verdict``."""
+    if verdict.ok:
+        return Outcome.SUCCEEDED
+    return Outcome.PARTLY_FAILED if verdict.category is Category.PARTIAL_FAILURE else Outcome.FAILED
+
+
+class WaitReason(StrEnum):
+    """What a wait is for (``insider.wait.reason``)."""
+
+    RETRY = "retry"
+    RATE_LIMIT = "rate_limit"
+
+
+class WaitSource(StrEnum):
+    """What decided a wait's length (``insider.wait.source``)."""
+
+    JITTER = "jitter"
+    RETRY_AFTER = "retry_after"
+    WINDOW = "window"
+    LIMITER = "limiter"
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Ask whether the pool has room, and report with ``admit``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the request, and report with ``answered`` or ``unanswered``."""
+
+    resend_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Sleep, and report with ``resume``."""
+
+    seconds: float
+    reason: WaitReason
+    source: WaitSource
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Do not send at all: the pool is closed for ``retry_after`` seconds, which is beyond the deadline."""
+
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The call is over, with what the last attempt brought; ``stopped`` says why a retry was not made.
+
+    A call whose deadline had passed before its first attempt has nothing to show but ``stopped``.
+    """
+
+    stopped: Stop | None = None
+
+
+Step = Admit | Send | Wait | Refuse | Done

@@ -1,0 +1,192 @@
+"""What is odd around a call, and must neither break it nor be taken for something else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.propagate import get_global_textmap, set_global_textmap
+from opentelemetry.propagators.textmap import TextMapPropagator
+
+from insider_otel import Settings, Stop, call_of, request_scope
+from insider_otel.api.operations import operations
+from insider_otel.testing import sample_request
+
+from .conftest import Rig
+from .test_calls import OK, UPSERT
+
+# -- whose limit it is -------------------------------------------------------------------------------------------------
+
+CREDENTIALS = {operation.credentials: operation.name for operation in reversed(operations()) if operation.credentials}
+
+
+@pytest.mark.parametrize("name", CREDENTIALS.values())
+def test_one_tenants_rate_limit_does_not_hold_another(rig: Rig, name: str) -> None:
+    """Whatever carries the credential: a header, or a field of the body."""
+    sample = sample_request(name)
+    transport = rig.answers((429, {"error": "rejected: too many requests"}), OK)
+
+    def call(key: str) -> int:
+        headers = {field: value.replace("fake-key", key) for field, value in sample.headers.items()}
+        body = sample.content.replace(b"fake-key", key.encode())
+        status: int = rig.flavour.post(sample.url, transport=transport, content=body, headers=headers).status_code
+        return status
+
+    with request_scope(deadline=0.5, clock=rig.clock):
+        assert [call("tenant-one"), call("tenant-two"), call("tenant-one")] == [429, 200, 429]
+
+
+def test_a_key_that_cannot_be_read_holds_nobody_back(rig: Rig) -> None:
+    transport = rig.answers((429, {"error": "rejected: too many requests"}), OK)
+    url = "https://mobile.useinsider.com/api/v1/push/bulk"
+    with request_scope(deadline=0.5, clock=rig.clock):
+        statuses = [rig.flavour.post(url, transport=transport, content=b"[[").status_code for _ in range(2)]
+    assert statuses == [429, 200]
+
+
+def test_the_limit_of_a_utc_day_ends_at_midnight(rig: Rig) -> None:
+    """The fake clock starts at midnight; a minute before the next one, the wait is that minute and its jitter."""
+    rig.clock.advance(86_400 - 60)
+    transport = rig.answers((429, {"error": "rejected: too many requests"}), OK)
+    url = "https://unification.useinsider.com/api/raw/v1/export"
+    response = rig.flavour.post(url, transport=transport, json={})
+    assert (response.status_code, rig.clock.sleeps) == (200, [63.0])
+
+
+# -- the deadline ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """A server that begins an answer and then sends a byte now and then, until the client is gone."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n")
+            try:
+                while not stop.wait(0.05):
+                    connection.sendall(b" ")
+            except OSError:
+                return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{listener.getsockname()[1]}"
+    stop.set()
+    listener.close()
+    thread.join(5)
+
+
+def test_a_server_that_drips_does_not_outlast_the_deadline(rig: Rig, dripping: str) -> None:
+    """A read timeout starts anew with each byte."""
+    settings = Settings(hosts={dripping: "unification.useinsider.com"}, deadline=0.3)
+    inner = rig.flavour.transport_class(verify=False)
+    transport = rig.wrap(inner, settings=settings, clock=None)
+    with pytest.raises(rig.flavour.module.ReadTimeout) as raised:
+        rig.flavour.post(f"http://{dripping}/api/user/v1/upsert", transport=transport, json={})
+    assert (call_of(raised.value).attempts, call_of(raised.value).stopped) == (1, Stop.DEADLINE)
+
+
+@pytest.mark.parametrize("deadline", [-1, float("nan"), float("inf"), "5"])
+def test_a_scope_refuses_what_is_no_length_of_time(deadline: Any) -> None:
+    with pytest.raises(ValueError, match="deadline is"), request_scope(deadline=deadline):
+        pass
+
+
+# -- what lies below and beside ----------------------------------------------------------------------------------------
+
+
+def test_a_transport_below_can_ask_for_the_content(rig: Rig) -> None:
+    """To sign it, or to log it."""
+    base = rig.flavour.module.AsyncBaseTransport if rig.flavour.is_async else rig.flavour.module.BaseTransport
+    signed: list[bytes] = []
+
+    class Signing(base):  # type: ignore[misc, valid-type]
+        def handle_request(self, request: Any) -> Any:
+            signed.append(request.content)
+            return rig.flavour.module.Response(200, json=OK[1])
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return self.handle_request(request)
+
+    rig.flavour.post(UPSERT, transport=rig.wrap(Signing()), json={"users": []})
+    assert signed == [b'{"users":[]}']
+
+
+@pytest.mark.parametrize("peer", [RuntimeError("closed"), ("10.0.0.1",), "/run/insider.sock", None, ("10.0.0.1", 443)])
+def test_a_connection_that_does_not_tell_its_peer_breaks_no_call(rig: Rig, peer: Any) -> None:
+    class Stream:
+        def get_extra_info(self, info: str) -> Any:
+            if isinstance(peer, Exception):
+                raise peer
+            return peer
+
+    def handler(request: Any) -> Any:
+        return rig.flavour.module.Response(200, json=OK[1], extensions={"network_stream": Stream()})
+
+    response = rig.flavour.post(UPSERT, transport=rig.wrap(rig.flavour.answering(handler)), json={})
+    assert call_of(response).attempts == 1
+    (attempt,) = rig.spans.attempts()
+    told = peer == ("10.0.0.1", 443)
+    assert attempt.attributes["network.peer.address"] == ("10.0.0.1" if told else "unification.useinsider.com")
+
+
+def test_a_propagator_that_raises_breaks_no_call_and_leaves_no_span_open(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(TextMapPropagator):
+        @property
+        def fields(self) -> set[str]:
+            return {"x-trace"}
+
+        def extract(self, *arguments: Any, **more: Any) -> Any:
+            raise NotImplementedError
+
+        def inject(self, *arguments: Any, **more: Any) -> None:
+            raise RuntimeError("token-of-the-shop")
+
+    before = get_global_textmap()
+    set_global_textmap(Broken())
+    try:
+        response = rig.flavour.post(UPSERT, transport=rig.answers(OK), json={})
+    finally:
+        set_global_textmap(before)
+    assert response.status_code == 200
+    assert rig.spans.tree() == ["call user.upsert succeeded", "  POST /api/user/v1/upsert 200"]
+    assert "RuntimeError" in caplog.text
+    assert "token-of-the-shop" not in caplog.text
+
+
+# -- where Insider is --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hosts", "url", "product"),
+    [
+        ({}, "https://UNIFICATION.useinsider.com./api/user/v1/upsert", "unification"),
+        ({"proxy.test:443": "mail.useinsider.com"}, "https://proxy.test/mail/v1/send", "mail"),
+        ({"proxy.test:80": "mail.useinsider.com"}, "http://proxy.test:80/mail/v1/send", "mail"),
+        ({"proxy.test": "mail.useinsider.com"}, "http://proxy.test:8080/mail/v1/send", "mail"),
+        ({"[::1]": "mail.useinsider.com"}, "http://[::1]:8080/mail/v1/send", "mail"),
+        ({"[::1]:8080": "mail.useinsider.com"}, "http://[::1]:8080/mail/v1/send", "mail"),
+        ({"proxy.test": "*", "proxy.test:81": "sms.useinsider.com"}, "http://proxy.test:81/mail/v1/send", "sms"),
+        ({"proxy.test:81": "*"}, "http://proxy.test:81/mail/v1/send", "mail"),
+        ({"proxy.test:81": "*"}, "http://proxy.test:82/mail/v1/send", None),
+        ({"proxy.test": "*"}, "http://other.test/mail/v1/send", None),
+    ],
+)
+def test_an_address_is_insiders_by_name_and_port(
+    rig: Rig, hosts: dict[str, str], url: str, product: str | None
+) -> None:
+    response = rig.flavour.post(url, transport=rig.answers(OK, settings=Settings(hosts=hosts)), json={})
+    if product is None:
+        assert "insider_otel" not in response.extensions
+    else:
+        assert call_of(response).operation.product == product
