@@ -384,6 +384,11 @@ def test_any_host_finds_by_path_alone(method: str, host: str, path: str, name: s
     assert found is BY_NAME[shared.get(name, name)]
 
 
+def test_sending_on_any_host_is_the_sms_one_and_on_its_own_host_the_whatsapp_one() -> None:
+    assert find("POST", "*", "/v1/send") is BY_NAME["sms.send"]
+    assert find("POST", WHATSAPP, "/v1/send") is BY_NAME["whatsapp.send"]
+
+
 def test_any_host_has_unlisted_paths_too() -> None:
     found = find("POST", "*", "/nothing")
     assert found is not None
