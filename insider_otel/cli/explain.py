@@ -13,8 +13,10 @@ from typing import Any
 import httpx
 
 from insider_otel.api.classify import classify
+from insider_otel.api.operations import Operation, find
 from insider_otel.api.verdict import Fault, Retry, Verdict
 from insider_otel.cli.output import UsageError, print_json
+from insider_otel.cli.resending import Resending, resending
 
 _NO_REPLY = "none"
 
@@ -28,9 +30,11 @@ FAULTS = {
 
 _RETRIES = {
     Retry.NEVER: "the same request would get the same answer",
-    Retry.BACKOFF: "try again at a random moment of the next five minutes, as Insider asks",
+    Retry.BACKOFF: "try again at a random moment of the next five minutes",
     Retry.AFTER_WINDOW: "try again when the window of the rate limit is over",
 }
+_SPREAD_BY_INSIDER = frozenset({500, 503, 504, 520})
+"""Statuses after which Insider's documentation asks for a retry spread over five minutes."""
 _LABEL_WIDTH = 10
 
 
@@ -50,7 +54,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="a header of the reply; may be repeated"
     )
-    parser.add_argument("--url", help="the URL that was called: the same reply can mean two things on two hosts")
+    parser.add_argument(
+        "--url",
+        help="the URL that was called: the same reply can mean two things on two hosts, and not every operation may be "
+        "sent twice",
+    )
+    parser.add_argument("--method", help="the HTTP method of the call to --url (default: POST)")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.set_defaults(run=run)
 
@@ -58,15 +67,32 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     headers = _headers(arguments.header)
+    url = _url(arguments.url)
+    operation = _operation(arguments.method, url)
     body = sys.stdin.buffer.read() if arguments.body == "-" else os.fsencode(arguments.body)
     status, exception = _status(arguments.status, body)
-    verdict = classify(status, body, headers=headers, url=_url(arguments.url), exception=exception)
+    verdict = classify(status, body, headers=headers, url=None if url is None else arguments.url, exception=exception)
+    after = resending(operation, verdict, status=status, exception=exception) if operation else None
     if arguments.json:
-        print_json(asdict(verdict))
+        print_json(asdict(verdict) | _facts(operation, after))
     else:
-        for line in _lines(verdict):
+        for line in _lines(verdict, status, operation, after):
             print(line)
     return 0
+
+
+def _operation(method: str | None, url: httpx.URL | None) -> Operation | None:
+    if url is None:
+        if method is not None:
+            raise UsageError("--method says nothing without --url")
+        return None
+    return find((method or "POST").upper(), url.host.lower(), url.path)
+
+
+def _facts(operation: Operation | None, after: Resending | None) -> dict[str, Any]:
+    if operation is None or after is None:
+        return {}
+    return {"operation": operation.name, "resend": operation.resend, "resends": after.resends}
 
 
 def _status(text: str, body: bytes) -> tuple[int | None, Exception | None]:
@@ -100,7 +126,7 @@ def _headers(lines: Sequence[str]) -> dict[str, str]:
     return headers
 
 
-def _url(text: str | None) -> str | None:
+def _url(text: str | None) -> httpx.URL | None:
     if text is None:
         return None
     try:
@@ -109,15 +135,17 @@ def _url(text: str | None) -> str | None:
         raise UsageError(f"--url cannot be read: {error}") from None
     if url.scheme not in ("http", "https") or not url.host:
         raise UsageError("--url accepts a whole URL, such as https://mail.useinsider.com/mail/v1/send")
-    return text
+    return url
 
 
-def _lines(verdict: Verdict) -> list[str]:
+def _lines(verdict: Verdict, status: int | None, operation: Operation | None, after: Resending | None) -> list[str]:
     facts = {
+        "operation": operation and operation.name,
         "category": verdict.category,
         "rule": verdict.rule,
         "fault": f"{verdict.fault}: {FAULTS[verdict.fault]}",
-        "retry": f"{verdict.retry}: {_retry_words(verdict)}",
+        "retry": f"{verdict.retry}: {_retry_words(verdict, status, after)}",
+        "resend": after and after.words,
         "message": verdict.message,
         "code": verdict.code,
         "field": verdict.field,
@@ -135,10 +163,13 @@ def _lines(verdict: Verdict) -> list[str]:
     return lines
 
 
-def _retry_words(verdict: Verdict) -> str:
+def _retry_words(verdict: Verdict, status: int | None, after: Resending | None) -> str:
     if verdict.ok:
         return "no need to, Insider has it"
-    return _RETRIES[verdict.retry]
+    if after is not None and after.resends is False:
+        return "it may succeed later; whether to send it again is for you to decide"
+    words = _RETRIES[verdict.retry]
+    return f"{words}, as Insider asks" if verdict.retry is Retry.BACKOFF and status in _SPREAD_BY_INSIDER else words
 
 
 def _records(verdict: Verdict) -> str | None:

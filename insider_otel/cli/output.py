@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.util
 import json
 import os
@@ -17,8 +18,9 @@ class UsageError(Exception):
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, in the order it has."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON, in the order it has; with JSON's own escapes where standard output is not UTF-8."""
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    print(json.dumps(value, indent=2, ensure_ascii=not is_utf8))
 
 
 def wants_colour(stream: TextIO) -> bool:

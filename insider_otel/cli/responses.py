@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if arguments.json:
         print_json([_facts(row) for row in rows])
+    elif not rows:
+        print("No documented reply matches. `insider-otel explain` says what any other reply means.")
     else:
         print_table(
             ("RESPONSE", "STATUS", "CATEGORY", "FAULT", "RETRY", "TITLE"),

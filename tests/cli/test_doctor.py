@@ -103,8 +103,49 @@ def test_no_exporter_is_a_warning() -> None:
 
 def test_otlp_without_a_protocol_means_grpc_which_is_an_error_where_only_http_is_installed() -> None:
     error = only(findings({"OTEL_TRACES_EXPORTER": "otlp"}), Level.ERROR)
-    assert "means gRPC" in error.what
-    assert error.remedy == "Set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf."
+    assert "OTLP over gRPC is wanted (OTEL_TRACES_EXPORTER)," in error.what
+    assert error.remedy.startswith("Set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or ")
+
+
+DISTRO = {"opentelemetry-distro": "0.66b2"}
+EVERY_SIGNAL = {
+    f"opentelemetry_{signal}_exporter": frozenset({"console", "otlp_proto_http"})
+    for signal in ("traces", "metrics", "logs")
+}
+
+
+@pytest.mark.parametrize("protocol", ["", "grpc"])
+def test_the_distro_wants_grpc_which_is_an_error_where_only_http_is_installed(protocol: str) -> None:
+    found = findings({"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}, versions=DISTRO, entry_points=EVERY_SIGNAL)
+    error = only(found, Level.ERROR)
+    assert error.what == (
+        "OTLP over gRPC is wanted (OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER), "
+        "and only the HTTP exporter is installed"
+    )
+    assert error.why.startswith("opentelemetry-distro sets OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER")
+    assert "Requested component 'otlp_proto_grpc' not found" in error.why
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in error.remedy
+    assert "pip install opentelemetry-exporter-otlp-proto-grpc" in error.remedy
+
+
+def test_the_distro_wants_exporters_for_metrics_and_logs_too() -> None:
+    """One exporter that is not found stops all signals."""
+    found = findings({"OTEL_TRACES_EXPORTER": "otlp_proto_http"}, versions=DISTRO, entry_points=EVERY_SIGNAL)
+    error = only(found, Level.ERROR)
+    assert error.what.startswith("OTLP over gRPC is wanted (OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER)")
+
+
+@pytest.mark.parametrize(
+    ("variables", "exporters"),
+    [
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, {"otlp_proto_http"}),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, {"otlp_proto_grpc"}),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, {"otlp_proto_grpc"}),
+    ],
+)
+def test_the_distro_with_the_exporter_it_wants_is_fine(variables: dict[str, str], exporters: set[str]) -> None:
+    found = findings(variables, versions=DISTRO, entry_points={group: frozenset(exporters) for group in EVERY_SIGNAL})
+    assert {finding.level for finding in found} == {Level.OK, Level.NOTE}
 
 
 def test_otlp_over_http_is_fine() -> None:
@@ -197,7 +238,22 @@ def test_a_misspelt_setting_gets_its_right_name() -> None:
 
 
 def test_an_unknown_setting_that_looks_like_none_gets_the_list() -> None:
-    assert "INSIDER_OTEL_MODE" in only(findings({"INSIDER_OTEL_XYZZY": "1"}), Level.WARNING).remedy
+    remedy = only(findings({"INSIDER_OTEL_XYZZY": "1"}), Level.WARNING).remedy
+    assert "Did you mean" not in remedy
+    assert "INSIDER_OTEL_MODE" in remedy
+
+
+def test_every_setting_that_cannot_be_used_is_an_error() -> None:
+    found = findings(
+        {"INSIDER_OTEL_MODE": "maybe", "INSIDER_OTEL_DEADLINE": "soon", "INSIDER_OTEL_QUICK_RETRIES": "-1"}
+    )
+    errors = [finding.what for finding in found if finding.level is Level.ERROR]
+    assert len(errors) == 3
+    assert [next(name for name in ("mode", "deadline", "quick_retries") if name in what) for what in errors] == [
+        "mode",
+        "deadline",
+        "quick_retries",
+    ]
 
 
 def test_a_setting_that_cannot_be_used_is_an_error_with_what_it_accepts() -> None:
@@ -282,7 +338,8 @@ def test_a_broken_distribution_does_not_stop_the_doctor(tmp_path: Path, monkeypa
 
 
 def test_the_report_ends_with_the_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("INSIDER_OTEL_DEADLINE", "soon")
+    variables = VARIABLES | {"INSIDER_OTEL_DEADLINE": "soon"}
+    monkeypatch.setattr(Environment, "here", lambda: Environment(variables, VERSIONS, ENTRY_POINTS))
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out
     assert "error    deadline (INSIDER_OTEL_DEADLINE) is 'soon'" in printed

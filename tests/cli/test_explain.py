@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from insider_otel.api.operations import Resend, operations
 from insider_otel.cli import main
 
 TOO_FAST = '{"error": {"message": "Too many attempts, please slow down the request. 30 Requests/minute is allowed."}}'
@@ -95,6 +96,78 @@ def test_the_url_decides_where_one_code_means_two_things(capsys: pytest.CaptureF
     assert explain(capsys, *reply)["category"] != "configuration"
 
 
+@pytest.mark.parametrize("status", ["500", "503", "504", "520"])
+def test_a_spread_retry_is_insiders_wish_after_the_answers_it_documents(
+    status: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert facts(capsys, status)["retry"].endswith("of the next five minutes, as Insider asks")
+
+
+@pytest.mark.parametrize("reply", ["502", "521", "ReadTimeout", "ConnectError"])
+def test_after_anything_else_it_is_our_advice(reply: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert facts(capsys, reply)["retry"] == "backoff: try again at a random moment of the next five minutes"
+
+
+SMS = "https://sms.useinsider.com/v1/send"
+MAIL = "https://mail.useinsider.com/mail/v1/send"
+UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
+
+
+@pytest.mark.parametrize(
+    ("url", "reply", "operation", "resend"),
+    [
+        (SMS, "ReadTimeout", "sms.send", "answered: this library does not resend it after silence"),
+        (SMS, "502", "sms.send", "answered: this library does not resend it after an answer that may hide success"),
+        (SMS, "503", "sms.send", "answered: this library resends it"),
+        (SMS, "ConnectError", "sms.send", "answered: this library resends it"),
+        (
+            MAIL,
+            "ReadTimeout",
+            "mail.send",
+            "window: this library resends it only inside the 15-minute duplicate window",
+        ),
+        (MAIL, "503", "mail.send", "window: this library resends it"),
+        (UPSERT, "ReadTimeout", "user.upsert", "idempotent: this library resends it"),
+    ],
+)
+def test_with_the_url_it_says_whether_the_operation_is_sent_again(
+    url: str, reply: str, operation: str, resend: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = facts(capsys, reply, "--url", url)
+    assert (said["operation"], said["resend"]) == (operation, resend)
+    verdict = explain(capsys, reply, "--url", url)
+    assert (verdict["operation"], verdict["resends"]) == (operation, "not resend" not in resend)
+
+
+def test_what_is_never_sent_twice_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    never = next(each for each in operations() if each.resend is Resend.NEVER)
+    url = f"https://{never.host}{never.path}"
+    said = facts(capsys, "503", "--url", url, "--method", never.methods[0].lower())
+    assert said["operation"] == never.name
+    assert said["resend"] == "never: this library does not resend it"
+
+
+def test_the_retry_does_not_contradict_what_the_library_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert facts(capsys, "ReadTimeout", "--url", SMS)["retry"] == (
+        "backoff: it may succeed later; whether to send it again is for you to decide"
+    )
+
+
+def test_a_wait_that_is_too_long_for_the_library_is_not_promised(capsys: pytest.CaptureFixture[str]) -> None:
+    said = facts(capsys, "429", "--header", "Retry-After: 7200", "--url", SMS)
+    assert said["resend"] == "answered: this library does not wait for so long, so it does not resend it"
+
+
+def test_where_a_retry_cannot_help_the_resend_rule_is_no_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    said = facts(capsys, "400", '{"error": "bad"}', "--url", SMS)
+    assert said["operation"] == "sms.send"
+    assert "resend" not in said
+
+
+def test_a_host_that_is_not_insiders_has_no_operation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "operation" not in facts(capsys, "503", "--url", "https://example.com/v1/send")
+
+
 def test_what_insider_said_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "400", '{"error": "\\u001b[2Jbad\\u0007 request"}']) == 0
     assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)
@@ -112,6 +185,7 @@ def test_what_insider_said_cannot_drive_the_terminal(capsys: pytest.CaptureFixtu
         (["200", "--header", ": value"], "'Name: value'"),
         (["200", "--url", "mail.useinsider.com"], "--url accepts a whole URL"),
         (["200", "--url", "https://[::1"], "--url"),
+        (["200", "--method", "GET"], "--method says nothing without --url"),
     ],
 )
 def test_what_it_cannot_read_is_refused_by_name(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 
@@ -11,10 +13,15 @@ from insider_otel import __version__
 from insider_otel.cli import main
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, with some environment variables more."""
     return subprocess.run(
-        [sys.executable, "-m", "insider_otel", *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "insider_otel", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, **variables},
     )
 
 
@@ -76,3 +83,39 @@ def test_explain_needs_no_rich() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert '"category": "unavailable"' in done.stdout
+
+
+MASKED = '{"error": "jane@example.com is no contact of yours"}'
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["explain", "400", MASKED],
+        ["explain", "400", MASKED, "--json"],
+        ["responses"],
+        ["responses", "--json"],
+        ["operations"],
+        ["operations", "--json"],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["demo", "--list"],
+        ["demo", "--scenario", "success"],
+        ["fake", "--script", "user.upsert=\u015fehir"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_can_write_where_there_is_only_ascii(arguments: list[str]) -> None:
+    done = run(*arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.stdout + done.stderr).isascii()
+    assert "Traceback" not in done.stderr
+    # What the doctor finds here is its own business; the fake is asked for a step that does not exist.
+    assert done.returncode in {"doctor": (0, 1), "fake": (2,)}.get(arguments[0], (0,))
+    if arguments[-1] == "--json":
+        json.loads(done.stdout)
+
+
+def test_a_masked_message_is_escaped_where_there_is_only_ascii() -> None:
+    assert "[\\u2026]" in run("explain", "400", MASKED, PYTHONIOENCODING="ascii").stdout
+    told = json.loads(run("explain", "400", MASKED, "--json", PYTHONIOENCODING="ascii").stdout)
+    assert "[…]" in told["message"]

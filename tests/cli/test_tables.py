@@ -91,8 +91,11 @@ def test_responses_can_be_selected_by_category_and_by_status(capsys: pytest.Capt
     assert len(forbidden) < len(limits)
 
 
-def test_a_selection_that_is_empty_prints_only_the_header(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(table(capsys, "responses", "--status", "418")) == 1
+@pytest.mark.parametrize("selection", [["--status", "999"], ["--status", "202", "--category", "rate_limit"]])
+def test_a_selection_that_is_empty_says_so(selection: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = table(capsys, "responses", *selection)
+    assert line.startswith("No documented reply matches.")
+    assert as_json(capsys, "responses", *selection) == []
 
 
 @pytest.mark.parametrize("arguments", [["--category", "nonsense"], ["--status", "many"]])

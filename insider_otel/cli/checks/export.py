@@ -9,6 +9,7 @@ from insider_otel.cli.checks.environment import Environment, Finding, Level
 
 _HTTP, _GRPC = "otlp_proto_http", "otlp_proto_grpc"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+_SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 
 def sdk(environment: Environment) -> Iterator[Finding]:
@@ -40,10 +41,8 @@ def sdk(environment: Environment) -> Iterator[Finding]:
 
 
 def exporter(environment: Environment) -> Iterator[Finding]:
-    """Whether traces can leave the process."""
-    installed = environment.entry_points.get("opentelemetry_traces_exporter", frozenset())
-    wanted = environment.words("OTEL_TRACES_EXPORTER")
-    if wanted == ["none"]:
+    """Whether traces can leave the process, and whether ``opentelemetry-instrument`` finds the exporters it wants."""
+    if environment.words("OTEL_TRACES_EXPORTER") == ["none"]:
         yield Finding(
             Level.WARNING,
             "OTEL_TRACES_EXPORTER is none",
@@ -51,10 +50,8 @@ def exporter(environment: Environment) -> Iterator[Finding]:
             "Set it to otlp, or unset it.",
         )
         return
-    for name in wanted:
-        if _resolved(name, environment) not in installed:
-            yield _missing(name, environment)
-    if remote := sorted(installed - {"console"}):
+    yield from _missing(environment)
+    if remote := sorted(_installed("TRACES", environment) - {"console"}):
         yield Finding(Level.OK, f"trace exporters: {', '.join(remote)}")
     else:
         yield Finding(
@@ -65,29 +62,60 @@ def exporter(environment: Environment) -> Iterator[Finding]:
         )
 
 
-def _resolved(exporter_name: str, environment: Environment) -> str:
+def _missing(environment: Environment) -> Iterator[Finding]:
+    """The exporters that are wanted and not installed; one of them is enough to break all signals."""
+    over_grpc: list[str] = []
+    for signal in _SIGNALS:
+        installed = _installed(signal, environment)
+        for name in _wanted(signal, environment):
+            entry_point = _resolved(name, signal, environment)
+            if entry_point in installed:
+                continue
+            if entry_point == _GRPC and _HTTP in installed:
+                over_grpc.append(_exporter_variable(signal))
+                continue
+            yield Finding(
+                Level.ERROR,
+                f"{_exporter_variable(signal)} names {name}, which is not installed",
+                "opentelemetry-instrument cannot set up the exporter: no trace leaves the process.",
+                f"Install it, or name one that is: {', '.join(sorted(installed)) or 'there is none yet'}.",
+            )
+    if over_grpc:
+        unset = [variable for variable in over_grpc if variable not in environment.variables]
+        default = f"opentelemetry-distro sets {', '.join(unset)} to otlp. " if unset else ""
+        yield Finding(
+            Level.ERROR,
+            f"OTLP over gRPC is wanted ({', '.join(over_grpc)}), and only the HTTP exporter is installed",
+            f"{default}opentelemetry-instrument fails with \"Requested component '{_GRPC}' not found\": "
+            "no trace leaves the process.",
+            f"Set {_PROTOCOL}=http/protobuf, or pip install opentelemetry-exporter-otlp-proto-grpc.",
+        )
+
+
+def _installed(signal: str, environment: Environment) -> frozenset[str]:
+    return environment.entry_points.get(f"opentelemetry_{signal.lower()}_exporter", frozenset())
+
+
+def _exporter_variable(signal: str) -> str:
+    return f"OTEL_{signal}_EXPORTER"
+
+
+def _wanted(signal: str, environment: Environment) -> list[str]:
+    """The exporters ``opentelemetry-instrument`` sets up for a signal."""
+    variable = _exporter_variable(signal)
+    if variable not in environment.variables and "opentelemetry-distro" in environment.versions:
+        # opentelemetry/distro/__init__.py sets it for whoever does not.
+        return ["otlp"]
+    wanted = environment.words(variable)
+    return [] if wanted == ["none"] else wanted
+
+
+def _resolved(exporter_name: str, signal: str, environment: Environment) -> str:
     """The entry point that the SDK takes for a name: ``otlp`` is gRPC unless the protocol says otherwise."""
     if exporter_name != "otlp":
         return exporter_name
-    protocol = environment.variable("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environment.variable(_PROTOCOL)
+    protocol = environment.variable(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environment.variable(_PROTOCOL)
     return _HTTP if protocol == "http/protobuf" else _GRPC
-
-
-def _missing(exporter_name: str, environment: Environment) -> Finding:
-    installed = environment.entry_points.get("opentelemetry_traces_exporter", frozenset())
-    if exporter_name == "otlp" and _HTTP in installed:
-        return Finding(
-            Level.ERROR,
-            "OTEL_TRACES_EXPORTER is otlp, which means gRPC, and only the HTTP exporter is installed",
-            "opentelemetry-instrument cannot set up the exporter: no trace leaves the process.",
-            f"Set {_PROTOCOL}=http/protobuf.",
-        )
-    return Finding(
-        Level.ERROR,
-        f"OTEL_TRACES_EXPORTER names {exporter_name}, which is not installed",
-        "opentelemetry-instrument cannot set up the exporter: no trace leaves the process.",
-        f"Install it, or name one that is: {', '.join(sorted(installed)) or 'there is none yet'}.",
-    )
 
 
 def endpoint(environment: Environment) -> Iterator[Finding]:

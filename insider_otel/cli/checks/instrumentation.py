@@ -9,7 +9,7 @@ from dataclasses import fields
 
 from insider_otel.api.operations import operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
-from insider_otel.policy.settings import Settings, SettingsError, variable_of
+from insider_otel.policy.settings import PREFIX, Settings, SettingsError
 from insider_otel.telemetry.captured_headers import excluded_urls
 
 
@@ -75,21 +75,27 @@ def zero_code(environment: Environment) -> Iterator[Finding]:
 
 def settings(environment: Environment) -> Iterator[Finding]:
     """The ``INSIDER_OTEL_*`` variables: names nobody reads, and values nobody can use."""
-    known = [variable_of(setting.name) for setting in fields(Settings)]
-    for name in Settings.unknown_variables(environment.variables):
-        close = difflib.get_close_matches(name, known, n=1)
+    names = [setting.name.upper() for setting in fields(Settings)]
+    for variable in Settings.unknown_variables(environment.variables):
+        # Without the prefix: it alone would make any two names look alike.
+        close = difflib.get_close_matches(variable.removeprefix(PREFIX), names, n=1)
         yield Finding(
             Level.WARNING,
-            f"{name} is no setting",
+            f"{variable} is no setting",
             "It is read by nobody.",
-            f"Did you mean {close[0]}?" if close else f"The settings are: {', '.join(known)}.",
+            f"Did you mean {PREFIX}{close[0]}?"
+            if close
+            else f"Unset it. The settings are: {', '.join(PREFIX + name for name in names)}.",
         )
-    try:
-        Settings.from_env(environment.variables)
-    except SettingsError as error:
-        yield Finding(
-            Level.ERROR, str(error), "insider-otel refuses to start with it.", "Correct the variable, or unset it."
-        )
+    # One by one, so that each bad value is found and not only the first.
+    for name in names:
+        variable = PREFIX + name
+        try:
+            Settings.from_env({variable: environment.variable(variable)})
+        except SettingsError as error:
+            yield Finding(
+                Level.ERROR, str(error), "insider-otel refuses to start with it.", "Correct the variable, or unset it."
+            )
 
 
 def excluded(environment: Environment) -> Iterator[Finding]:

@@ -24,8 +24,8 @@ from insider_otel.cli.output import UsageError
 from insider_otel.http.record import Call, call_of
 from insider_otel.http.scope import request_scope
 from insider_otel.http.transport import InsiderTransport
-from insider_otel.policy.steps import Outcome
 from insider_otel.policy.settings import Settings
+from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
 from insider_otel.testing.fake import FakeInsider
 from insider_otel.testing.samples import SampleRequest, sample_request
