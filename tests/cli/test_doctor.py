@@ -135,6 +135,11 @@ def test_the_distro_wants_exporters_for_metrics_and_logs_too() -> None:
     assert error.what.startswith("OTLP over gRPC is wanted (OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER)")
 
 
+def test_without_traces_the_other_signals_still_need_their_exporters() -> None:
+    found = findings({"OTEL_TRACES_EXPORTER": "none"}, versions=DISTRO, entry_points=EVERY_SIGNAL)
+    assert "(OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER)" in only(found, Level.ERROR).what
+
+
 @pytest.mark.parametrize(
     ("variables", "exporters"),
     [

@@ -42,6 +42,7 @@ def sdk(environment: Environment) -> Iterator[Finding]:
 
 def exporter(environment: Environment) -> Iterator[Finding]:
     """Whether traces can leave the process, and whether ``opentelemetry-instrument`` finds the exporters it wants."""
+    yield from _missing(environment)
     if environment.words("OTEL_TRACES_EXPORTER") == ["none"]:
         yield Finding(
             Level.WARNING,
@@ -50,7 +51,6 @@ def exporter(environment: Environment) -> Iterator[Finding]:
             "Set it to otlp, or unset it.",
         )
         return
-    yield from _missing(environment)
     if remote := sorted(_installed("TRACES", environment) - {"console"}):
         yield Finding(Level.OK, f"trace exporters: {', '.join(remote)}")
     else:

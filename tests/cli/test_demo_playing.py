@@ -1,0 +1,114 @@
+"""What `insider-otel demo` plays: each scenario is one trace with the end it is meant to have; and what it refuses."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from opentelemetry.trace import SpanKind
+
+from insider_otel import Category, Outcome
+from insider_otel.cli import main
+from insider_otel.cli.demo.running import Played, Recorder, stage
+from insider_otel.cli.demo.scenarios import SCENARIOS, Scenario
+from insider_otel.cli.demo.showing import Paper, scene
+from insider_otel.cli.output import UsageError
+from insider_otel.testing import timeout
+
+
+@pytest.fixture(scope="module")
+def played() -> dict[str, Played]:
+    with stage(Recorder()) as set_stage:
+        return {each.scenario.name: each for each in set_stage.play(SCENARIOS)}
+
+
+def test_each_scenario_ends_as_it_is_meant_to(played: dict[str, Played]) -> None:
+    assert {name: (each.call.outcome, each.call.verdict.category) for name, each in played.items()} == {
+        "success": (Outcome.SUCCEEDED, Category.SUCCESS),
+        "quick-retry": (Outcome.SUCCEEDED, Category.SUCCESS),
+        "hidden-rate-limit": (Outcome.SUCCEEDED, Category.SUCCESS),
+        "otp-typo": (Outcome.FAILED, Category.VERIFICATION),
+        "lost-records": (Outcome.PARTLY_FAILED, Category.PARTIAL_FAILURE),
+        "duplicate-window": (Outcome.SUCCEEDED, Category.DUPLICATE),
+        "permanent-500": (Outcome.FAILED, Category.CONFLICT),
+        "wrong-key": (Outcome.FAILED, Category.AUTHENTICATION),
+    }
+
+
+def test_each_scenario_is_one_trace_below_the_page_that_made_the_call(played: dict[str, Played]) -> None:
+    for each in played.values():
+        roots = [span for span in each.spans if span.parent is None]
+        assert [(span.kind, span.name) for span in roots] == [(SpanKind.SERVER, each.scenario.route)]
+        assert {f"{span.get_span_context().trace_id:032x}" for span in each.spans} == {each.trace_id}  # type: ignore[union-attr]
+    assert len({each.trace_id for each in played.values()}) == len(SCENARIOS)
+
+
+def test_the_page_carries_the_summary_of_its_calls(played: dict[str, Played]) -> None:
+    def summary(name: str) -> dict[str, object]:
+        attributes = next(span.attributes for span in played[name].spans if span.kind is SpanKind.SERVER) or {}
+        prefix = "insider.request."
+        found = {key.removeprefix(prefix): value for key, value in attributes.items() if key.startswith(prefix)}
+        return {key: value for key, value in found.items() if value}
+
+    assert summary("quick-retry") == {"calls": 1, "retries": 1, "wait_ms": 300}
+    assert summary("hidden-rate-limit") == {"calls": 1, "retries": 1, "rate_limited": 1, "wait_ms": 1300}
+    assert summary("duplicate-window") == {"calls": 1, "retries": 1, "duplicates": 1, "wait_ms": 300}
+    assert summary("lost-records") == {"calls": 1, "failed_calls": 1}
+
+
+def test_a_scenario_may_end_in_an_exception() -> None:
+    """A text message is not sent again after silence; the shop has an exception in hand, and the trace tells why."""
+    silent = Scenario("silence", "Silence", "POST /orders", "sms.send", "Why?", script=(timeout(),), timeout=0.2)
+    with stage(Recorder()) as set_stage:
+        (each,) = set_stage.play([silent])
+    assert (each.call.outcome, each.call.verdict.category) == (Outcome.FAILED, Category.TIMEOUT)
+    text = " ".join(" ".join(scene(each, 1, 1, Paper())).split())
+    assert "outcome failed, and not sent again: a repeat might do harm. Category timeout: Insider has to act." in text
+
+
+def test_calls_that_are_not_traced_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "127.0.0.1")
+    with (
+        stage(Recorder()) as set_stage,
+        pytest.raises(UsageError, match=r"OTEL_PYTHON_HTTPX_EXCLUDED_URLS .* unset it"),
+    ):
+        list(set_stage.play(SCENARIOS[:1]))
+
+
+# ------------------------------------------------------------------------------------------ what it cannot do
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:4318", "collector", "grpc://localhost:4317", "http://", "http://[::"])
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_an_endpoint_that_is_no_address_is_refused_before_anything_is_played(
+    variable: str, endpoint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, endpoint)
+    assert main(["demo"]) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        f"insider-otel: {variable} is not an address to send to; write scheme, host and port: http://localhost:4318\n"
+    )
+    assert said.out == ""
+
+
+def test_a_scenario_that_does_not_exist_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--scenario", "quick-retri"]) == 2
+    assert "did you mean 'quick-retry'? `insider-otel demo --list` lists them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "uvicorn"])
+def test_without_its_extras_it_says_what_to_install(
+    module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["demo"]) == 2
+    assert capsys.readouterr().err == f"insider-otel: the demo needs {module}: pip install 'insider-otel[cli]'\n"
+
+
+def test_an_sdk_that_is_switched_off_is_noticed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert main(["demo"]) == 2
+    assert "OTEL_SDK_DISABLED is true" in capsys.readouterr().err
