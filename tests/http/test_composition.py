@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from opentelemetry.trace import SpanKind
 
@@ -18,14 +16,13 @@ from insider_otel.http.instrumentor import ZeroCodeInstrumentor
 from insider_otel.http.transport import warn_of_outer_span
 from insider_otel.state.memory import PROCESS_STATE
 
-from .conftest import Flavour, Rig
+from .conftest import Rig
+from .stock import stock_of, stock_transport, uninstrument_all
 from .test_calls import OK, UPSERT
 from .wire import Reply, Wire
 from .wire2 import wire2
 
 PATH = "/api/user/v1/upsert"
-
-STOCK_INSTRUMENTATION: Any = importlib.import_module("opentelemetry.instrumentation.httpx")
 
 
 @pytest.fixture(autouse=True)
@@ -33,22 +30,7 @@ def nothing_stays_instrumented() -> Iterator[None]:
     PROCESS_STATE.forget()
     warn_of_outer_span.cache_clear()
     yield
-    names = ("HTTPXClientInstrumentor", "HTTPX2ClientInstrumentor")
-    stock = [getattr(STOCK_INSTRUMENTATION, name) for name in names if hasattr(STOCK_INSTRUMENTATION, name)]
-    for instrumentor in (InsiderInstrumentor, ZeroCodeInstrumentor, *stock):
-        if instrumentor().is_instrumented_by_opentelemetry:
-            instrumentor().uninstrument()
-
-
-def stock_of(flavour: Flavour) -> Any:
-    return stock("HTTPXClientInstrumentor" if flavour.module is httpx else "HTTPX2ClientInstrumentor")()
-
-
-def stock(name: str) -> Any:
-    """A name of the stock instrumentation; early releases did not know httpx2."""
-    if not hasattr(STOCK_INSTRUMENTATION, name):
-        pytest.skip(f"this release of the stock instrumentation has no {name}")
-    return getattr(STOCK_INSTRUMENTATION, name)
+    uninstrument_all()
 
 
 class Installed:
@@ -158,9 +140,7 @@ def test_a_client_instrumented_by_itself_makes_no_second_span(installed: Install
 
 
 def test_a_stock_transport_below_ours_stays_silent(rig: Rig, server: Wire) -> None:
-    family = "" if rig.flavour.module is httpx else "Httpx2"
-    stock_class = stock(f"{'Async' if rig.flavour.is_async else 'Sync'}OpenTelemetryTransport{family}")
-    below = stock_class(rig.flavour.transport_class(), tracer_provider=rig.spans.tracer_provider)
+    below = stock_transport(rig.flavour)(rig.flavour.transport_class(), tracer_provider=rig.spans.tracer_provider)
     settings = Settings(hosts={server.address: "unification.useinsider.com"})
     rig.flavour.post(server.url + PATH, transport=rig.wrap(below, settings=settings), json={})
     assert len(rig.spans.attempts()) == 1

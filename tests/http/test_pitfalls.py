@@ -19,14 +19,6 @@ import httpx
 import httpx2
 import pytest
 from opentelemetry import trace
-from opentelemetry.instrumentation.httpx import (
-    AsyncOpenTelemetryTransport,
-    AsyncOpenTelemetryTransportHttpx2,
-    HTTPX2ClientInstrumentor,
-    HTTPXClientInstrumentor,
-    SyncOpenTelemetryTransport,
-    SyncOpenTelemetryTransportHttpx2,
-)
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -38,6 +30,7 @@ from insider_otel.state.memory import PROCESS_STATE
 from insider_otel.testing import FakeClock
 
 from .conftest import Flavour, OpenSpans, Rig, event_names
+from .stock import stock_of, stock_transport
 from .test_calls import OK, UPSERT
 from .wire import Reply, Wire
 
@@ -82,7 +75,7 @@ def ids(spans: list[Any]) -> list[list[str]]:
 def stock(flavour: Flavour) -> Iterator[Any]:
     """The stock instrumentor of a flavour; off again afterwards, and ours too."""
     PROCESS_STATE.forget()
-    instrumentor = HTTPXClientInstrumentor() if flavour.module is httpx else HTTPX2ClientInstrumentor()
+    instrumentor = stock_of(flavour)
     yield instrumentor
     for each in (instrumentor, InsiderInstrumentor()):
         if each.is_instrumented_by_opentelemetry:
@@ -92,20 +85,19 @@ def stock(flavour: Flavour) -> Iterator[Any]:
 OLD_NAMES = """
 import json, sys
 import httpx, httpx2
-from opentelemetry.instrumentation.httpx import HTTPX2ClientInstrumentor, HTTPXClientInstrumentor
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from insider_otel import InsiderInstrumentor, Settings
 from insider_otel.testing import CapturedSpans
 
 spans = CapturedSpans()
 address = sys.argv[1]
 HTTPXClientInstrumentor().instrument(tracer_provider=spans.tracer_provider)
-HTTPX2ClientInstrumentor().instrument(tracer_provider=spans.tracer_provider)
 InsiderInstrumentor().instrument(
     tracer_provider=spans.tracer_provider, settings=Settings(hosts={address: "unification.useinsider.com"})
 )
 for module in (httpx, httpx2):
     module.post(f"http://{address}/api/user/v1/upsert", json={})
-    module.post(f"http://{address.replace('127.0.0.1', 'localhost')}/other", json={})
+httpx.post(f"http://{address.replace('127.0.0.1', 'localhost')}/other", json={})
 print(json.dumps([sorted(span.attributes) for span in spans.attempts()]))
 """
 
@@ -121,10 +113,9 @@ def test_our_attributes_have_their_stable_names_though_nobody_opted_in(server: W
         timeout=60,
         check=True,
     )
-    httpx_ours, httpx_stock, httpx2_ours, httpx2_stock = json.loads(ran.stdout)
-    for old in (httpx_stock, httpx2_stock):
-        assert "http.status_code" in old
-        assert "http.response.status_code" not in old
+    httpx_ours, httpx2_ours, httpx_stock = json.loads(ran.stdout)
+    assert "http.status_code" in httpx_stock
+    assert "http.response.status_code" not in httpx_stock
     for stable in (httpx_ours, httpx2_ours):
         assert {"http.response.status_code", "server.address", "url.full", "insider.status.category"} <= set(stable)
         assert "http.status_code" not in stable
@@ -145,11 +136,7 @@ def test_an_attempt_is_measured_once_however_the_stock_instrumentation_is_put_on
     server.script = [Reply(status=503), Reply()]
     inner = flavour.transport_class(verify=False)
     if "stock transport" in ways:
-        if flavour.module is httpx:
-            classes: Any = (SyncOpenTelemetryTransport, AsyncOpenTelemetryTransport)
-        else:
-            classes = (SyncOpenTelemetryTransportHttpx2, AsyncOpenTelemetryTransportHttpx2)
-        inner = classes[flavour.is_async](inner, **providers)
+        inner = stock_transport(flavour)(inner, **providers)
     if "instrument" in ways:
         stock.instrument(**providers)
 
