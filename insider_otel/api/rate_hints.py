@@ -68,7 +68,8 @@ _UNITS = {
 _UNIT = r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)\b"
 # "timed out after 900 seconds" names no moment: only what tells the caller to come back does.
 _COME_BACK = (
-    r"(?i)(?:(?<!after )(?<!on )\bretry(?:ing)?(?: again| your request| the request)?|\b(?:try|come|send)(?: \w+)? (?:again|back|later)"
+    r"(?i)(?:(?<!after )(?<!on )\bretry(?:ing)?(?: again| your request| the request)?"
+    r"|\b(?:try|come|send)(?: \w+)? (?:again|back|later)"
     r"|(?:^|[.,;:!(] ?|\b(?:please|must|should|need to|have to|and|or) )wait"
     r"|\bavailable again|\b(?:will be|becomes?|be back) available"
     r"|\b(?:resets|(?:limit|quota|window|counter|will|be) reset)"

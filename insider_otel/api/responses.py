@@ -153,13 +153,15 @@ def _name(exception: BaseException) -> str:
 
 
 def _chain(exception: BaseException) -> Iterator[BaseException]:
-    # The clients raise "from" what they translate. A context may be what the app was handling when it made the call.
+    # The clients raise "from" what they translate; httpcore's pool drops that again ("from None"), but what was
+    # translated is the error's argument. A context may be what the app was handling when it made the call.
     error: BaseException | None = exception
     for _ in range(8):
         if error is None:
             return
         yield error
-        error = error.__cause__
+        translated: object = error.args[0] if error.args else None
+        error = error.__cause__ or (translated if isinstance(translated, BaseException) else None)
 
 
 def _table(source: Mapping[str, Any]) -> Table:

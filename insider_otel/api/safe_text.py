@@ -31,6 +31,26 @@ _JOINTS = re.compile(r"[^A-Za-z0-9]+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _DIGITS = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*(?:%|[kmg]b|ms|[smhdxk])?", re.IGNORECASE)
 _COUNT = r"[0-9]{4,7}|[0-9]{1,3}(?:,[0-9]{3}){1,2}"
+# What follows one of these is a value, and a value may be an ordinary word: "name: Grace", "password is summer".
+_LABEL = (
+    r"(?i)(?:pass(?:word|code|phrase|wd)|pwd|otp|token|secret|key|name|(?<![a-z])city)s?"
+    r"['\"“”‘’`)\]}]*"  # noqa: RUF001
+)
+_LABEL_AT_END = _LABEL + r"([:=]*)$"
+_LABEL_WITH_VALUE = _LABEL + r"[:=]['\"“”‘’`]*\w"  # noqa: RUF001
+_IS = frozenset({"is", "was", "is:", "was:"})
+_GIVES = frozenset({":", "=", "==", "is:", "was:"})
+_QUOTES = "'\"“”‘’`"  # noqa: RUF001
+# After "is" these say what the value is like and not what it is.
+_PREDICATE = (
+    r"(?i)a|absent|already|an|being|blank|disabled|duplicate|either|empty|expired|inactive"
+    r"|incorrect|invalid|longer|mandatory|malformed|mismatched|missing|neither|no|not|null"
+    r"|optional|required|reserved|revoked|shorter|taken|the|too|unknown|unauthorized|used|valid"
+    r"|wrong"
+)
+# No name of a person or a place, in whatever letters.
+_ACRONYM = "API|CSV|HTML|HTTPS?|ID|IP|JSON|JWT|OTP|SMS|SSL|TLS|UR[IL]|UUID|XML"
+
 _PATH = r"[\w.\[\]*-]+"
 _PATH_PARTS = r"([.\[\]]+)"
 _BARE_PARTS = ("", "*")
@@ -62,9 +82,15 @@ def safe_text(text: str, longest: int = LONGEST) -> str:
     """
     tokens = text[:_SCANNED].split()
     kinds = [_kind(token) for token in tokens]
+    passes = [
+        kind is _WORD or kind is _SIGN or (kind is _NUMBER and _is_harmless_number(tokens, kinds, at))
+        for at, kind in enumerate(kinds)
+    ]
+    _hide_values(tokens, passes)
+    _hide_names(tokens, passes)
     shown: list[str] = []
-    for at, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
-        if kind is _WORD or kind is _SIGN or (kind is _NUMBER and _is_harmless_number(tokens, kinds, at)):
+    for token, harmless in zip(tokens, passes, strict=True):
+        if harmless:
             shown.append(token)
         elif not shown or shown[-1] is not REDACTED:
             shown.append(REDACTED)
@@ -111,13 +137,71 @@ def safe_code(text: str, known: frozenset[str]) -> str | None:
     code = " ".join(text.split())
     if code in known:
         return code
-    if len(code) > _LONGEST_NAME or not any(character.isalnum() for character in code):
+    if len(code) > _LONGEST_NAME or not code or not all(map(_looks_like_code, code.split())):
         return None
     return None if REDACTED in safe_text(code) else code
 
 
+def _looks_like_code(token: str) -> bool:
+    """Whether it is a number, ``IN_CAPITALS``, ``with_joints`` or ``InHumps``, and not just a word of a sentence."""
+    return token.isdigit() or (
+        any(map(str.isalpha, token)) and ("_" in token or token.isupper() or _HUMP.search(token) is not None)
+    )
+
+
+def _hide_values(tokens: list[str], passes: list[bool]) -> None:
+    """Lets nothing pass that is the value of a name or a secret."""
+    for at, token in enumerate(tokens):
+        label = re.search(_LABEL_AT_END, token)
+        if label is None:
+            if re.search(_LABEL_WITH_VALUE, token):
+                passes[at] = False
+            continue
+        value = at + 1
+        while value < len(tokens) and (tokens[value] in _GIVES or tokens[value].lower() in _IS):
+            value += 1
+        if value == len(tokens):
+            continue
+        between = {word.lower() for word in tokens[at + 1 : value]}
+        if tokens[value][0] in _QUOTES:
+            _hide_quoted(tokens, passes, value)
+        elif label[1] or not _GIVES.isdisjoint(between):
+            passes[value] = False
+        elif between:
+            passes[value] = passes[value] and re.fullmatch(_PREDICATE, tokens[value].strip(_EDGES)) is not None
+
+
+def _hide_quoted(tokens: list[str], passes: list[bool], start: int) -> None:
+    """Lets nothing pass from an opening quote to the closing one."""
+    for at in range(start, len(tokens)):
+        passes[at] = False
+        inner = tokens[at][1:] if at == start else tokens[at]
+        if inner.rstrip(".,;:!?)]}")[-1:] in tuple(_QUOTES):
+            return
+
+
+def _hide_names(tokens: list[str], passes: list[bool]) -> None:
+    """Lets no capitalised word pass next to one that does not: "Can Öztürk" is a name though "can" is a word."""
+    for step in (1, -1):
+        for at in range(len(tokens))[::step]:
+            neighbour = at - step
+            if passes[at] and 0 <= neighbour < len(tokens) and not passes[neighbour]:
+                passes[at] = not _may_be_name(tokens, at)
+
+
+def _may_be_name(tokens: list[str], at: int) -> bool:
+    core = tokens[at].strip(_EDGES)
+    if not core[:1].isupper() or re.fullmatch(_ACRONYM, core) or not core.replace("-", "").replace("'", "").isalpha():
+        return False
+    # The dot after an initial ends no sentence.
+    starts_sentence = at == 0 or (tokens[at - 1][-1] in ".!?" and len(tokens[at - 1].strip(_EDGES)) > 1)
+    return not starts_sentence
+
+
 def _kind(token: str) -> str:
     words = vocabulary()
+    if token == REDACTED:
+        return _UNSAFE
     if token.lower() in words:
         return _WORD
     core = token.strip(_EDGES)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +63,11 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (403, "Request limit exceeded", "rate_limit"),
     (403, {"message": "Quota exceeded for requests per minute"}, "rate_limit"),
     (403, {"error": {"code": "RATE_LIMIT_EXCEEDED"}}, "rate_limit"),
+    (403, "You have exceeded your daily quota", "rate_limit"),
+    (403, "You have exceeded your daily quota of 1000 records", "rate_limit"),
+    (403, {"message": "quota exceeded"}, "rate_limit"),
+    (403, {"message": "Monthly quota limit exceeded"}, "rate_limit"),
+    (403, {"message": "Your monthly quota has been used up"}, "rate_limit"),
     (429, "Rate limited", "rate_limit"),
     (429, "error code: 1015", "rate_limit"),
     (429, "", "rate_limit"),
@@ -71,6 +84,10 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (400, {"message": "X-Api-Key header missing"}, "authentication"),
     (401, {"error": "Missing X-REQUEST-TOKEN header"}, "authentication"),
     (400, "Api key can not be empty.", "authentication"),
+    (400, {"message": "Token mismatch"}, "authentication"),
+    (403, {"message": "Partner name and token do not match"}, "authentication"),
+    (403, "Token does not match the partner", "authentication"),
+    (400, {"message": "Push token mismatch"}, "validation"),
     (401, {"error": "X-PARTNER-NAME is required"}, "authentication"),
     # You may not.
     (400, {"message": "You don't have permission to perform this action"}, "permission"),
@@ -182,9 +199,77 @@ def test_cloudflares_block_is_told_from_insiders_own_refusal() -> None:
     assert classify(403).rule == "authentication_failed_no_body"
 
 
+PAGES = [
+    "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head></html>",
+    "<html><style>h2 { color: red }</style><body><h2>Attention Required! | Cloudflare</h2></body></html>",
+    "<html><title>Access denied | shop.example.com used Cloudflare to restrict access</title></html>",
+    "<html><head><title>x</title></head><h1 data-translate='block_headline'>Sorry, you have been blocked</h1></html>",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_cloudflares_that_blocks_is_known_wherever_it_says_so(page: str) -> None:
+    """In its title, in a heading or in plain text between tags."""
+    assert classify(403, page).rule == "meaning.cloudflare_block"
+
+
+@pytest.mark.parametrize("page", ["<html></html>", "<!DOCTYPE html><html><body>qxzq</body></html>", "<img src=x>"])
+@pytest.mark.parametrize("status", [401, 403, 503, 504, 520])
+def test_a_page_is_not_the_silence_that_insider_documents(status: int, page: str) -> None:
+    """Only an empty reply is; whoever wrote the page, the status is all that is known."""
+    assert classify(status, page).rule == f"status.{status}"
+
+
+DUPLICATES: list[tuple[int, str]] = [
+    (400, "Duplicate request: same email was sent within 15 minutes"),
+    (400, "The same email was sent to this user in the last 15 minutes"),
+    (409, "Same content has already been sent to this user in the last 15 minutes"),
+    (500, "duplicate content for user"),
+    (200, "Duplicate content detected in last 20 minutes"),
+    (202, "Duplicate content detected in last 20 minutes"),
+    (400, "Request rejected. Duplicate e-mail to this user within 15 minutes."),
+    (429, "Identical content was sent in the past 15 minutes"),
+    (503, "Duplicate request"),
+]
+
+
+@pytest.mark.parametrize(("status", "message"), DUPLICATES)
+def test_a_duplicate_is_one_in_other_words_and_under_any_status(status: int, message: str) -> None:
+    """Insider has the first one: sending it again would only be held back again."""
+    verdict = classify(status, json.dumps({"message": message}))
+    assert (verdict.category, verdict.retry) == (Category.DUPLICATE, Retry.NEVER)
+
+
+NO_DUPLICATES: list[tuple[int, str, str]] = [
+    (409, "duplicate key", "conflict"),
+    (409, "duplicate entry for user", "conflict"),
+    (409, "duplicate attribute", "conflict"),
+    (409, "duplicate name", "conflict"),
+    (409, "duplicate identifier", "conflict"),
+    (409, "duplicate request id in the last 15 minutes", "conflict"),
+    (400, "Duplicate e-mail", "validation"),
+    (400, "duplicate emails in tos", "validation"),
+    (500, "duplicate key value violates unique constraint", "server_error"),
+    (500, "no duplicate content detected in the last 15 minutes", "server_error"),
+    (200, "duplicate", "success"),
+    (200, "Duplicate detection is enabled", "success"),
+    (200, "No duplicate content in the last 15 minutes", "success"),
+    (200, "Duplicate requests are counted once", "success"),
+]
+
+
+@pytest.mark.parametrize(("status", "message", "category"), NO_DUPLICATES)
+def test_not_everything_that_is_called_duplicate_has_arrived(status: int, message: str, category: str) -> None:
+    """A duplicate of a key or a name is refused, and a word in good news changes nothing."""
+    assert classify(status, json.dumps({"message": message})).category == category
+
+
 STATUSES = [
     (101, "unexpected", "never", "network", "status.1xx"),
     (301, "unexpected", "never", "caller", "status.3xx"),
+    (303, "unexpected", "never", "caller", "status.3xx"),
+    (304, "success", "never", "none", "status.304"),
+    (308, "unexpected", "never", "caller", "status.3xx"),
     (400, "validation", "never", "caller", "status.400"),
     (402, "permission", "never", "caller", "status.402"),
     (404, "not_found", "never", "caller", "status.404"),
@@ -280,17 +365,76 @@ def test_an_exception_of_a_class_nobody_knows_is_read_by_its_bases() -> None:
     assert may_have_arrived(OddError())
 
 
-def test_a_certificate_that_is_not_trusted_is_found_behind_the_clients_error() -> None:
+@pytest.fixture
+def untrusted() -> Iterator[str]:
+    """The URL of a server on this machine whose certificate nobody signed but itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(Path(__file__).with_name("data") / "self_signed.pem")
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(5)
+
+    def refuse() -> None:
+        # The client breaks the handshake off, which is an error on this side as well.
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            connection.settimeout(5)
+            with connection, contextlib.suppress(OSError):
+                context.wrap_socket(connection, server_side=True).close()
+
+    server = threading.Thread(target=refuse)
+    server.start()
+    yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+    server.join(5)
+    listener.close()
+
+
+@pytest.mark.parametrize("module", ["httpx", "httpx2"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_certificate_that_is_not_trusted_is_found_behind_the_clients_error(
+    module: str, asynchronous: bool, untrusted: str
+) -> None:
     """The client says only that it could not connect, and another try cannot help."""
-    import ssl
+    client = pytest.importorskip(module)
 
-    import httpx
+    async def get_asynchronously() -> None:
+        async with client.AsyncClient(trust_env=False, timeout=5) as session:
+            await session.get(untrusted)
 
-    refused = httpx.ConnectError("certificate verify failed")
-    refused.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
-    verdict = classify(None, exception=refused)
+    def get() -> None:
+        with client.Client(trust_env=False, timeout=5) as session:
+            session.get(untrusted)
+
+    with pytest.raises(client.ConnectError) as refused:
+        asyncio.run(get_asynchronously()) if asynchronous else get()
+    verdict = classify(None, exception=refused.value)
     assert (verdict.rule, verdict.retry) == ("exception.SSLCertVerificationError", Retry.NEVER)
-    assert not may_have_arrived(refused)
+    assert not may_have_arrived(refused.value)
+
+
+def test_what_the_app_was_handling_when_it_made_the_call_says_nothing_of_the_call() -> None:
+    """A second call after a certificate that was refused may well have arrived."""
+
+    def first() -> None:
+        raise httpx.ConnectError("refused") from ssl.SSLCertVerificationError("self-signed certificate")
+
+    def second() -> None:
+        try:
+            first()
+        except httpx.ConnectError:
+            raise httpx.ReadTimeout("too slow") from TimeoutError()
+
+    def third() -> None:
+        try:
+            first()
+        except httpx.ConnectError:
+            raise httpx.ReadTimeout("too slow")  # noqa: B904 - the context is what is tested
+
+    for call in (second, third):
+        with pytest.raises(httpx.ReadTimeout) as late:
+            call()
+        assert late.value.__context__ is not None
+        assert classify(None, exception=late.value).rule == "exception.ReadTimeout"
+        assert may_have_arrived(late.value)
 
 
 def test_a_chain_of_exceptions_that_goes_round_in_circles_ends() -> None:
@@ -302,8 +446,6 @@ def test_a_chain_of_exceptions_that_goes_round_in_circles_ends() -> None:
 
 def test_cancelling_is_nobodys_fault() -> None:
     """The app gave up the call; nobody is to be paged."""
-    import asyncio
-
     assert classify(None, exception=asyncio.CancelledError()).fault is Fault.NONE
 
 

@@ -279,6 +279,53 @@ def test_a_moment_is_read_from_the_message(text: str, seconds: float) -> None:
     assert limited(text) == (seconds, RateLimit(reset=seconds, explicit=True))
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("maintenance, try again in 2 minutes", 120.0),
+        ("Please wait for 30 seconds.", 30.0),
+        ("come back after 1 hour", 3600.0),
+        ("the service will be available in 10 minutes", 600.0),
+        ("your quota resets in 90 seconds", 90.0),
+        ("your address is blocked for the next 15 minutes", 900.0),
+        ("retry within 45 seconds", 45.0),
+        ("Error 500, try again in 5 seconds", 5.0),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 500, 504])
+def test_a_phrase_that_tells_the_caller_to_come_back_names_a_moment(status: int, text: str, seconds: float) -> None:
+    """Under any status after which another try can help; the number of an error is no limit."""
+    verdict = classify(status, json.dumps({"message": text}))
+    assert verdict.retry_after == seconds
+    assert verdict.rate_limit is None or verdict.rate_limit.limit is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Request timed out after 900 seconds",
+        "upstream timed out after 30 seconds",
+        "The session expired after 15 minutes",
+        "no answer within 60 seconds",
+        "the query took 45 seconds",
+        "gave up in 30 seconds",
+        "content is held back for the next 15 minutes",
+        "connection reset after 30 seconds",
+        "waited for 30 seconds",
+        "Lock wait timeout exceeded after 50 seconds",
+        "the lock wait for 50 seconds was in vain",
+        "not available for 30 seconds",
+        "failed after retry in 30 seconds",
+        "the worker was blocked for 30 seconds",
+    ],
+)
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_span_of_time_that_was_spent_is_no_moment_to_come_back_at(status: int, text: str) -> None:
+    """A wait of 900 seconds that nobody asked for would keep the call from being tried again at all."""
+    verdict = classify(status, json.dumps({"message": text}))
+    assert verdict.retry_after is None
+
+
 def test_a_window_and_a_moment_can_stand_in_one_message() -> None:
     """The moment counts."""
     expected = RateLimit(limit=10, window=60.0, reset=5.0, explicit=True)
