@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor
 
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings
+from insider_otel.state.memory import PROCESS_STATE
 from insider_otel.testing import FakeClock
 
 from .wire import Wire, wire
@@ -212,6 +213,12 @@ def open_spans(insider_spans: Any) -> OpenSpans:
     spans = OpenSpans()
     insider_spans.tracer_provider.add_span_processor(spans)
     return spans
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_shared_between_tests() -> None:
+    """Transports by the process's own clock share budgets and closed pools, which is what the next test must not."""
+    PROCESS_STATE.forget()
 
 
 @pytest.fixture

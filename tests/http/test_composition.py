@@ -14,7 +14,6 @@ from opentelemetry.trace import SpanKind
 from insider_otel import InsiderInstrumentor, Mode, Settings, call_of
 from insider_otel.http.instrumentor import ZeroCodeInstrumentor
 from insider_otel.http.transport import warn_of_outer_span
-from insider_otel.state.memory import PROCESS_STATE
 
 from .conftest import Rig
 from .stock import stock_of, stock_transport, uninstrument_all
@@ -27,7 +26,6 @@ PATH = "/api/user/v1/upsert"
 
 @pytest.fixture(autouse=True)
 def nothing_stays_instrumented() -> Iterator[None]:
-    PROCESS_STATE.forget()
     warn_of_outer_span.cache_clear()
     yield
     uninstrument_all()

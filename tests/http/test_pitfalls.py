@@ -26,7 +26,6 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 
 from insider_otel import InsiderInstrumentor, Outcome, Settings, call_of, request_scope
-from insider_otel.state.memory import PROCESS_STATE
 from insider_otel.testing import FakeClock
 
 from .conftest import Flavour, OpenSpans, Rig, event_names
@@ -74,7 +73,6 @@ def ids(spans: list[Any]) -> list[list[str]]:
 @pytest.fixture
 def stock(flavour: Flavour) -> Iterator[Any]:
     """The stock instrumentor of a flavour; off again afterwards, and ours too."""
-    PROCESS_STATE.forget()
     instrumentor = stock_of(flavour)
     yield instrumentor
     for each in (instrumentor, InsiderInstrumentor()):
