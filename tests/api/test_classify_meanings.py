@@ -9,11 +9,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -367,9 +367,9 @@ def test_an_exception_of_a_class_nobody_knows_is_read_by_its_bases() -> None:
 
 @pytest.fixture
 def untrusted() -> Iterator[str]:
-    """The URL of a server on this machine whose certificate nobody signed but itself."""
+    """The URL of a server on this machine whose certificate no client trusts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(Path(__file__).with_name("data") / "self_signed.pem")
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.settimeout(5)
 
