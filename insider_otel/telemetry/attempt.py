@@ -86,7 +86,7 @@ class AttemptTrace:
                 # The app may send a request again that carries an earlier span's headers.
                 request.headers.pop(field, None)
             propagator.inject(request.headers, self.context)  # pyright: ignore[reportArgumentType]
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             # A propagator of somebody's own; the call goes out without its headers rather than not at all.
             _logger.warning("trace headers could not be set: the propagator raised %s", type(exc).__name__)
 
@@ -125,7 +125,7 @@ class AttemptTrace:
             return
         try:
             peer = stream.get_extra_info("server_addr")
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             # Reset since, or a stream of somebody's own. The span keeps the host's name; the call must not suffer.
             _logger.debug("the peer of a connection is not to be had: %s", type(exc).__name__)
             return
