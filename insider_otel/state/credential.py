@@ -31,7 +31,8 @@ def fingerprint(operation: Operation, headers: Mapping[str, str], body: bytes | 
     """
     if not operation.credentials:
         return None
-    fields = _fields(body) if any(name.startswith(_IN_BODY) for name in operation.credentials) else {}
+    in_body = any(name.startswith(_IN_BODY) for name in operation.credentials)
+    fields: Mapping[str, object] = _fields(body) if in_body else {}
     digest = hashlib.blake2b(key=_KEY, digest_size=16)
     for name in (_PARTNER, *operation.credentials):
         value = fields.get(name.removeprefix(_IN_BODY)) if name.startswith(_IN_BODY) else headers.get(name, "")
