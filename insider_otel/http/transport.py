@@ -263,13 +263,13 @@ class AsyncInsiderTransport(AsyncEngineTransport):
 
     Args:
         transport: What sends.
-        settings: The app's settings; read from the ``INSIDER_OTEL_*`` variables by default.
-        tracer_provider: Where spans go; the global provider by default.
-        meter_provider: Where metrics go; the global provider by default.
-        logger_provider: Where log-based events go; the global provider by default.
-        clock: Returns seconds; only differences matter. A transport with a clock of its own shares nothing with others.
+        settings: As for ``InsiderTransport``, and so are the providers, ``clock`` and ``random``.
+        tracer_provider: Where spans go.
+        meter_provider: Where metrics go.
+        logger_provider: Where log-based events go.
+        clock: Returns seconds.
         sleep: Sleeps for a number of seconds, and is awaited.
-        random: Returns a float from 0 up to, but not including, 1.
+        random: Returns a float.
 
     Raises:
         SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
