@@ -12,8 +12,9 @@ import pytest
 from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.textmap import TextMapPropagator
 
-from insider_otel import Settings, Stop, call_of, request_scope
+from insider_otel import Category, Settings, Stop, call_of, request_scope
 from insider_otel.api.operations import operations
+from insider_otel.http.family import family_of
 from insider_otel.testing import sample_request
 
 from .conftest import Rig
@@ -191,3 +192,53 @@ def test_an_address_is_insiders_by_name_and_port(
         assert "insider_otel" not in response.extensions
     else:
         assert call_of(response).operation.product == product
+
+
+# -- odd answers -------------------------------------------------------------------------------------------------------
+
+
+def test_a_body_that_is_not_coded_as_it_says_is_judged_by_its_status_and_left_as_it_is(rig: Rig) -> None:
+    body = rig.flavour.body(b"not gzip at all")
+
+    def handler(request: Any) -> Any:
+        return rig.flavour.module.Response(401, headers={"content-encoding": "gzip"}, stream=body)
+
+    seen: list[Any] = []
+    raw = rig.flavour.stream(UPSERT, on_open=seen.append, transport=rig.wrap(rig.flavour.answering(handler)))
+    assert raw == b"not gzip at all"
+    assert call_of(seen[0]).verdict.category is Category.AUTHENTICATION
+
+
+def test_a_switch_of_protocols_is_left_alone(rig: Rig) -> None:
+    body = rig.flavour.body(b"frames")
+
+    def handler(request: Any) -> Any:
+        return rig.flavour.module.Response(101, stream=body)
+
+    seen: list[Any] = []
+    raw = rig.flavour.stream(UPSERT, on_open=seen.append, transport=rig.wrap(rig.flavour.answering(handler)))
+    assert raw == b"frames"
+    assert call_of(seen[0]).attempts == 1
+
+
+def test_an_answer_that_somebody_closed_unread_is_judged_by_its_status(rig: Rig) -> None:
+    module = rig.flavour.module
+
+    def handler(request: Any) -> Any:
+        response = module.Response(429, stream=rig.flavour.body(b"{}"))
+        response.is_closed = True
+        return response
+
+    seen: list[Any] = []
+    with request_scope(deadline=1.0, clock=rig.clock):
+        transport = rig.wrap(rig.flavour.answering(handler))
+        rig.flavour.stream(UPSERT, on_open=seen.append, read=False, transport=transport)
+    assert call_of(seen[0]).verdict.category is Category.RATE_LIMIT
+
+
+def test_what_is_no_request_of_either_family_is_refused_by_name() -> None:
+    class Request:
+        """Some other library's."""
+
+    with pytest.raises(TypeError, match="Request is no request of httpx or httpx2"):
+        family_of(Request())  # type: ignore[arg-type]
