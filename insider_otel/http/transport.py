@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
-from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,34 +32,40 @@ else:
     _BaseTransport = httpx.BaseTransport
     _AsyncBaseTransport = httpx.AsyncBaseTransport
 
-_logger = logging.getLogger("insider_otel")
 
-
-def _exchange(engine: Engine, request: Any, transport: object) -> Effects[Any] | None:
-    """The course of the call that ``request`` makes through ``transport``; None if it is not for us."""
+def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
+    """The course of the call that ``request`` makes; None if it is not for us."""
     if ATTEMPT in request.extensions:
         return None
     operation = engine.operation_of(request)
     if operation is None:
         return None
-    if not _WRAPPABLE.isdisjoint(vars(transport)):
-        warn_of_outer_span()
     return Exchange(engine, family_of(request), request, operation).run()
 
 
-_WRAPPABLE = frozenset({"handle_request", "handle_async_request"})
+class _WrappedBelow:
+    """Lets whoever wraps a transport of ours from outside wrap the transport below it instead.
+
+    ``HTTPXClientInstrumentor.instrument_client`` puts a wrapper on a client's transport, which would be a second CLIENT
+    span above each of our calls. One floor down it traces the requests to other hosts and is silent under our attempts.
+    """
+
+    _transport: Any
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SENDING and hasattr(value, "_self_wrapper"):
+            from wrapt import FunctionWrapper  # noqa: PLC0415  (only who wraps needs it, and has it loaded)
+
+            value = FunctionWrapper(getattr(self._transport, name), value._self_wrapper)
+            setattr(self._transport, name, value)
+        else:
+            super().__setattr__(name, value)
 
 
-@cache
-def warn_of_outer_span() -> None:
-    """Say once that another instrumentation has wrapped a transport of ours, where it could wrap the one below."""
-    _logger.warning(
-        "instrument_client() has wrapped an InsiderTransport, so each Insider call gets a second CLIENT span above its "
-        "own; instrument the wrapped transport instead, or all clients with HTTPXClientInstrumentor().instrument()"
-    )
+_SENDING = frozenset({"handle_request", "handle_async_request"})
 
 
-class EngineTransport(_BaseTransport):
+class EngineTransport(_WrappedBelow, _BaseTransport):
     """A transport whose engine is given: what the instrumentor puts in front of a client's own transport.
 
     Args:
@@ -77,7 +81,7 @@ class EngineTransport(_BaseTransport):
 
     def handle_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
-        effects = _exchange(self._engine, request, self)
+        effects = _exchange(self._engine, request)
         if effects is None:
             return self._transport.handle_request(request)
         return self._drive(effects)
@@ -184,7 +188,7 @@ async def _sleep(seconds: float) -> None:
     await sleep(seconds)
 
 
-class AsyncEngineTransport(_AsyncBaseTransport):
+class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
     """``EngineTransport`` for async clients.
 
     Args:
@@ -200,7 +204,7 @@ class AsyncEngineTransport(_AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
-        effects = _exchange(self._engine, request, self)
+        effects = _exchange(self._engine, request)
         if effects is None:
             return await self._transport.handle_async_request(request)
         return await self._drive(effects)

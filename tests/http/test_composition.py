@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from opentelemetry.trace import SpanKind
 
 from insider_otel import InsiderInstrumentor, Mode, Settings, call_of
 from insider_otel.http.instrumentor import ZeroCodeInstrumentor
-from insider_otel.http.transport import warn_of_outer_span
 
 from .conftest import Rig
 from .stock import stock_of, stock_transport, uninstrument_all
@@ -26,7 +24,6 @@ PATH = "/api/user/v1/upsert"
 
 @pytest.fixture(autouse=True)
 def nothing_stays_instrumented() -> Iterator[None]:
-    warn_of_outer_span.cache_clear()
     yield
     uninstrument_all()
 
@@ -145,18 +142,38 @@ def test_a_stock_transport_below_ours_stays_silent(rig: Rig, server: Wire) -> No
     assert {span.instrumentation_scope.name for span in rig.spans.all()} == {"insider_otel"}
 
 
-def test_wrapping_our_transport_from_outside_is_warned_of(
-    rig: Rig, server: Wire, caplog: pytest.LogCaptureFixture
+def test_a_client_with_our_transport_that_is_instrumented_by_itself_makes_no_second_span(
+    rig: Rig, server: Wire
 ) -> None:
+    """The stock instrumentation wraps the client's transport, which is ours: it ends up below."""
     settings = Settings(hosts={server.address: "unification.useinsider.com"})
+    elsewhere = f"http://localhost:{server.port}/other"
 
-    def use(client: Any) -> Any:
-        stock_of(rig.flavour).instrument_client(client, tracer_provider=rig.spans.tracer_provider)
-        return client.post(server.url + PATH, json={})
+    def scopes(*urls: str) -> list[str]:
+        def instrument(client: Any) -> None:
+            stock_of(rig.flavour).instrument_client(client, tracer_provider=rig.spans.tracer_provider)
 
-    with caplog.at_level(logging.WARNING, "insider_otel"):
-        rig.flavour.using(use, transport=rig.wrap(settings=settings))
-    assert "instrument_client" in caplog.text
+        async def use_async(client: Any) -> None:
+            instrument(client)
+            for url in urls:
+                await client.post(url, json={})
+
+        def use(client: Any) -> None:
+            instrument(client)
+            for url in urls:
+                client.post(url, json={})
+
+        rig.spans.clear()
+        rig.flavour.using(use_async if rig.flavour.is_async else use, transport=rig.wrap(settings=settings))
+        return [span.instrumentation_scope.name for span in rig.spans.all()]
+
+    assert scopes(server.url + PATH) == ["insider_otel", "insider_otel"]
+    assert scopes(elsewhere) == ["opentelemetry.instrumentation.httpx"]
+    assert scopes(server.url + PATH, elsewhere) == [
+        "insider_otel",
+        "insider_otel",
+        "opentelemetry.instrumentation.httpx",
+    ]
 
 
 def test_our_instrumentor_and_our_transport_are_one_call(installed: Installed) -> None:

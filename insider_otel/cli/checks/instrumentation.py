@@ -33,8 +33,8 @@ def stock_instrumentors(environment: Environment) -> Iterator[Finding]:
     yield Finding(
         Level.NOTE,
         "instrument_client() and SyncOpenTelemetryTransport cannot be seen from here",
-        "On a client that has an InsiderTransport either puts a second CLIENT span round ours; "
-        "together on any client they count each request twice.",
+        "A SyncOpenTelemetryTransport round an InsiderTransport puts a second CLIENT span above each call; "
+        "together with instrument_client() it counts each request to other hosts twice.",
         "Use HTTPXClientInstrumentor().instrument() for your other hosts.",
     )
     if "httpx2" in environment.versions and "httpx2" not in stock:
