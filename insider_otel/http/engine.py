@@ -13,7 +13,7 @@ from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.call import CallMachine, plan_call
 from insider_otel.policy.settings import Events, Mode, Settings, split_address
-from insider_otel.state.memory import PROCESS_STATE, MemoryState
+from insider_otel.state.process import PROCESS_STATE, MemoryState
 from insider_otel.telemetry.suppression import is_suppressed
 from insider_otel.telemetry.telemetry import NO_TELEMETRY, Telemetry
 

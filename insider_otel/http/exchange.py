@@ -24,7 +24,7 @@ from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.steps import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
 from insider_otel.state.credential import fingerprint
-from insider_otel.state.memory import PoolKey
+from insider_otel.state.process import PoolKey
 from insider_otel.telemetry.call import CallTrace
 from insider_otel.telemetry.suppression import suppressing
 

@@ -1,68 +1,170 @@
-"""What the calls of one process share, in its memory."""
+"""Limits and claims in the memory of one process."""
 
 from __future__ import annotations
 
-import os
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from insider_otel.policy.budget import RetryBudget
+from insider_otel.api.operations import Limit
+from insider_otel.state.claims import MOST_CLAIMS, MemoryClaims
+from insider_otel.state.protocol import (
+    MICROSECONDS,
+    Admission,
+    Admit,
+    ClaimEnd,
+    ClaimReport,
+    ClaimState,
+    ListPools,
+    PoolKey,
+    PoolUse,
+    Report,
+    Request,
+)
+from insider_otel.state.window import MomentsInMemory, RollingWindow
 
-PoolKey = tuple[str, bytes]
-"""A pool and the fingerprint of the credential it is counted for."""
+MOST_POOLS = 10_000
+"""Pools, times credentials, that are kept; beyond them the one asked for longest ago goes."""
 
 
-class MemoryState:
-    """Retry budgets by host, and closed pools, for one process. Safe to share between threads and event loops."""
+class _Pool:
+    """What is known of one pool."""
 
-    __slots__ = ("_blocks", "_budgets", "_lock")
-
-    _lock: threading.Lock
-    _budgets: dict[str, RetryBudget]
-    _blocks: dict[PoolKey, float]
+    __slots__ = ("closed_until", "learned", "limit", "window")
 
     def __init__(self) -> None:
+        self.window = RollingWindow(MomentsInMemory(), [])
+        self.closed_until = 0
+        self.limit: Limit | None = None
+        self.learned: Limit | None = None
+
+
+class MemoryStore:
+    """Limits and claims of one process. Safe between threads, event loops and greenlets; bound to none of them.
+
+    Args:
+        clock: Returns seconds; only differences matter.
+        wall_clock: Returns seconds since 1970, by which calendar days are told.
+        most_claims: How many claims are kept.
+    """
+
+    name = "memory"
+    address = "memory://"
+
+    __slots__ = ("_claims", "_clock", "_lock", "_most_claims", "_pools", "_wall_clock")
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        *,
+        most_claims: int = MOST_CLAIMS,
+    ) -> None:
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._most_claims = most_claims
         self.forget()
 
     def forget(self) -> None:
-        """Start anew: budgets full, pools open."""
+        """Start anew. A forked child must: what its parent has reserved and promised is not the child's."""
         self._lock = threading.Lock()
-        self._budgets = {}
-        self._blocks = {}
+        self._pools: dict[PoolKey, _Pool] = {}
+        self._claims = MemoryClaims(self._most_claims)
 
-    def budget(self, host: str) -> RetryBudget:
-        """The retry budget that all calls to ``host`` share."""
-        budget = self._budgets.get(host)
-        if budget is None:
-            with self._lock:
-                budget = self._budgets.setdefault(host, RetryBudget())
-        return budget
-
-    @property
-    def has_blocks(self) -> bool:
-        """Whether any pool has been closed; the cheap question asked before each attempt."""
-        return bool(self._blocks)
-
-    def block(self, key: PoolKey, until: float, now: float) -> None:
-        """Close a pool until a moment: Insider said so to one call, and it holds for all.
-
-        Args:
-            key: The pool and whose it is.
-            until: The moment on the callers' clock from which the pool is open again.
-            now: The present moment on that clock.
-        """
+    def perform(self, request: Request) -> Any:
+        """Do what is asked; nothing here blocks."""
         with self._lock:
-            for expired in [other for other, end in self._blocks.items() if end <= now]:
-                del self._blocks[expired]
-            self._blocks[key] = max(until, self._blocks.get(key, until))
+            match request:
+                case Admit():
+                    return self._admit(request)
+                case Report():
+                    return self._report(request)
+                case ListPools():
+                    return tuple(self._use(key, pool) for key, pool in self._pools.items())
 
-    def blocked_until(self, key: PoolKey) -> float | None:
-        """The moment until which a pool is closed; None if it was not closed."""
-        return self._blocks.get(key)
+    async def perform_async(self, request: Request) -> Any:
+        """``perform``: it does not hold up the event loop."""
+        return self.perform(request)
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
-PROCESS_STATE = MemoryState()
-"""What all calls of this process share that go by the process's own clock."""
+    def _admit(self, ask: Admit) -> Admission:
+        now = self._now()
+        claim, age, token = None, 0.0, None
+        if ask.claim is not None:
+            claim, age, token = self._claims.ask(ask.claim, now)
+            if claim is ClaimState.DONE:
+                return Admission(claim=claim, claim_age=age)
+        pool = self._pool(ask.pool)
+        admission = self._slot(pool, ask, now)
+        if admission.slot is None and ask.claim is not None and token is not None and ask.claim.token is None:
+            self._claims.report(ClaimReport(ask.claim.key, token, ClaimEnd.RELEASE), now)
+            return admission
+        if ask.claim is None:
+            return admission
+        return replace(admission, claim=claim, claim_age=age, token=token)
 
-# A child must not inherit a lock that some thread of its parent happened to hold.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=PROCESS_STATE.forget)
+    def _slot(self, pool: _Pool, ask: Admit, steady: int) -> Admission:
+        closed_for = max(pool.closed_until - steady, 0)
+        longest = round(ask.longest_wait * MICROSECONDS)
+        limit = pool.limit = ask.limit
+        if limit is None:
+            fits = closed_for <= longest
+            return Admission(
+                wait=closed_for / MICROSECONDS, slot=steady + closed_for if fits else None, closed=closed_for > 0
+            )
+        now = self._window_now(limit, steady)
+        for correction in ask.corrections:
+            pool.window.correct(correction)
+        pool.window.add(*((now - use.age, use.cost) for use in ask.past))
+        opens = now + closed_for
+        if ask.holding is None:
+            slot, taken = pool.window.reserve(limit, now, cost=ask.cost, not_before=opens, longest_wait=longest)
+        else:
+            slot, taken = pool.window.confirm(
+                limit, ask.holding, now, cost=ask.cost, not_before=opens, longest_wait=longest
+            )
+        return Admission(
+            wait=max(slot - now, 0) / MICROSECONDS,
+            slot=slot if taken else None,
+            closed=closed_for > 0,
+            used=pool.window.used(limit, now),
+            learned=pool.learned,
+        )
+
+    def _report(self, report: Report) -> None:
+        now = self._now()
+        pool = self._pool(report.pool)
+        for correction in report.corrections:
+            pool.window.correct(correction)
+        if report.closed_for is not None:
+            pool.closed_until = max(pool.closed_until, now + round(report.closed_for * MICROSECONDS))
+        if report.learned is not None:
+            pool.learned = report.learned
+        if report.claim is not None:
+            self._claims.report(report.claim, now)
+
+    def _use(self, key: PoolKey, pool: _Pool) -> PoolUse:
+        now = self._now()
+        used = 0 if pool.limit is None else pool.window.used(pool.limit, self._window_now(pool.limit, now))
+        closed_for = max(pool.closed_until - now, 0) / MICROSECONDS
+        return PoolUse(key, pool.limit, used, closed_for, 1, pool.learned)
+
+    def _pool(self, key: PoolKey) -> _Pool:
+        pool = self._pools.pop(key, None)
+        if pool is None:
+            pool = _Pool()
+            if len(self._pools) >= MOST_POOLS:
+                del self._pools[next(iter(self._pools))]
+        # The last asked for stands last.
+        self._pools[key] = pool
+        return pool
+
+    def _now(self) -> int:
+        return round(self._clock() * MICROSECONDS)
+
+    def _window_now(self, limit: Limit, steady: int) -> int:
+        return round(self._wall_clock() * MICROSECONDS) if limit.calendar else steady

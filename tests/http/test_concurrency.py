@@ -24,7 +24,7 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from insider_otel import InsiderInstrumentor, InsiderTransport, RequestScope, Settings, Stop, call_of, request_scope
-from insider_otel.state.memory import PROCESS_STATE
+from insider_otel.state.process import PROCESS_STATE
 from insider_otel.testing import FakeClock
 
 from .conftest import Flavour, OpenSpans, Rig
@@ -331,7 +331,7 @@ FORKING = """
 import os, signal, threading
 import httpx, httpx2
 from insider_otel import InsiderTransport, Settings, call_of, request_scope
-from insider_otel.state.memory import PROCESS_STATE
+from insider_otel.state.process import PROCESS_STATE
 
 UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
 statuses = [503, 200, 429]
