@@ -2,10 +2,10 @@
 
 The machine sends nothing, sleeps nowhere and reads no clock. Its driver asks for a step, carries it out, and reports:
 
-    step = machine.start()                       # Admit
-    step = machine.admit(None, now)              # Send: the pool has room
+    step = machine.start(now)                    # Admit
+    step = machine.admitted(0.0, now)            # Send: the pool has room
     step = machine.answered(verdict, now)        # Wait, or Done
-    step = machine.resume()                      # Admit, and so on until Done or Refuse
+    step = machine.resume(now)                   # Admit, and so on until Done or Refuse
 
 All times are seconds on one clock of the driver's choice.
 """
@@ -27,8 +27,6 @@ UNDOCUMENTED_WINDOW = 60.0
 WINDOW_JITTER = 0.1
 """Most of a rate-limit wait that is added as jitter, so that those who waited together do not return together."""
 
-_ADMIT = Admit()
-
 _NO_JUDGEMENT = frozenset({Category.NETWORK, Category.TIMEOUT, Category.UNEXPECTED})
 
 
@@ -38,6 +36,7 @@ class CallPlan:
 
     Attributes:
         enforce: Whether anything but a single attempt is allowed.
+        limited: Whether limits are held.
         quick_retries: Retries inside the call.
         quick_delay: Longest delay before one, in seconds.
         spread_retries: Retries spread over the retry window.
@@ -51,6 +50,7 @@ class CallPlan:
     """
 
     enforce: bool
+    limited: bool
     quick_retries: int
     quick_delay: float
     spread_retries: int
@@ -69,6 +69,8 @@ def plan_call(
     *,
     replayable: bool,
     deadline: float | None,
+    limit: Limit | None,
+    limited: bool = True,
     wall_time: float,
     max_attempts: int | None = None,
 ) -> CallPlan:
@@ -79,12 +81,15 @@ def plan_call(
         operation: The operation called.
         replayable: Whether the request's body can be sent a second time.
         deadline: Moment at which the call must be over, on the driver's clock.
+        limit: The limit that the operation's pool is held to.
+        limited: Whether limits are held; tests may lift them all.
         wall_time: Seconds since 1970: limits of a UTC day end with it.
         max_attempts: A lower bound on the attempts than the settings give, in tests.
     """
     attempts = 1 + settings.quick_retries + settings.spread_retries
     return CallPlan(
         enforce=settings.mode is Mode.ENFORCE,
+        limited=limited and settings.mode is Mode.ENFORCE,
         quick_retries=settings.quick_retries,
         quick_delay=settings.quick_delay,
         spread_retries=settings.spread_retries,
@@ -93,7 +98,7 @@ def plan_call(
         deadline=deadline,
         resend=operation.resend,
         duplicate_window=min(operation.duplicate_window or 0.0, settings.dedupe_window),
-        rate_window=_rate_window(operation.limit, wall_time),
+        rate_window=_rate_window(limit, wall_time),
         replayable=replayable,
     )
 
@@ -139,31 +144,41 @@ class CallMachine:
         self.attempts = 0
         """Attempts made so far."""
 
-    def start(self) -> Step:
-        """The first step."""
-        return _ADMIT
+    def start(self, now: float) -> Step:
+        """The first step.
 
-    def admit(self, blocked_until: float | None, now: float) -> Step:
-        """The pool has room now, or will have it again at ``blocked_until``."""
-        if not self._plan.enforce:
-            return self._send(now)
-        if self._plan.deadline is not None and now >= self._plan.deadline:
-            return Done(Stop.DEADLINE)
-        if blocked_until is None or blocked_until <= now:
-            return self._send(now)
-        wait = blocked_until - now
-        seconds = wait + self._window_jitter(wait)
-        # Others may close the pool again just before this call's turn, and again: it does not wait for ever.
-        if self._fits(seconds, hint=self._held + wait, now=now):
-            self._held += wait
-            return Wait(seconds, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
-        if self.attempts:
-            return Done(Stop.DEADLINE)
-        return Refuse(wait)
+        Args:
+            now: The present moment.
+        """
+        return self._turn(now)
 
-    def resume(self) -> Step:
-        """A wait is over."""
-        return _ADMIT
+    def admitted(self, wait: float, now: float, *, granted: bool = True, closed: bool = False) -> Step:
+        """The pool was asked for a slot.
+
+        Args:
+            wait: Seconds until the slot.
+            now: The present moment.
+            granted: Whether the slot was taken; a slot too far away is not.
+            closed: Whether it is that far away because Insider closed the pool.
+        """
+        if not granted:
+            return Done(Stop.DEADLINE) if self.attempts else Refuse(wait)
+        if wait <= 0:
+            return self._send(now)
+        self._held += wait
+        # Slots of an open pool are apart as the limit wants them. A closed one opens for all at once.
+        jitter = self._window_jitter(wait) if closed else 0.0
+        if self._plan.deadline is not None:
+            jitter = min(jitter, max(self._plan.deadline - now - wait, 0.0))
+        return Wait(wait + jitter, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
+
+    def resume(self, now: float) -> Step:
+        """A wait is over.
+
+        Args:
+            now: The present moment.
+        """
+        return self._turn(now)
 
     def answered(self, verdict: Verdict, now: float, *, ambiguous: bool = False) -> Step:
         """Insider answered, or did not.
@@ -197,6 +212,16 @@ class CallMachine:
         if verdict.category is not Category.RATE_LIMIT or verdict.retry is not Retry.AFTER_WINDOW:
             return None
         return self._plan.rate_window if verdict.retry_after is None else verdict.retry_after
+
+    def _turn(self, now: float) -> Step:
+        """Another attempt is due."""
+        plan = self._plan
+        if plan.enforce and plan.deadline is not None and now >= plan.deadline:
+            return Done(Stop.DEADLINE)
+        if not plan.limited:
+            return self._send(now)
+        # Others may close the pool again just before this call's turn, and again: it does not wait for ever.
+        return Admit(plan.retry_window - self._held if plan.deadline is None else plan.deadline - now)
 
     def _send(self, now: float) -> Send:
         self._sent_at = now

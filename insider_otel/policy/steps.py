@@ -55,7 +55,9 @@ class WaitSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Ask whether the pool has room, and report with ``admit``."""
+    """Ask for a slot in the pool, no further away than ``longest_wait`` seconds, and report with ``admitted``."""
+
+    longest_wait: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Do not send at all: the pool is closed for ``retry_after`` seconds, which is beyond the deadline."""
+    """Do not send at all: the pool has no room for ``retry_after`` seconds, which is beyond the deadline."""
 
     retry_after: float
 

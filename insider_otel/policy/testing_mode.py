@@ -14,12 +14,14 @@ class TestingMode:
     Attributes:
         attempts: Attempts a call may make at most; the settings may allow fewer.
         sleep: Whether waits are really slept.
+        hold: Whether rate limits and duplicates are held back.
     """
 
     __test__ = False  # pytest: not a class of tests
 
     attempts: int = 1
     sleep: bool = False
+    hold: bool = False
 
 
 class _Entry:
@@ -71,8 +73,8 @@ class Switch:
             _settle()
 
 
-def set_testing(on: bool = True, *, attempts: int = 1, sleep: bool = False) -> Switch:
-    """Make the library quick and predictable in tests: waits are not slept, attempts are bounded.
+def set_testing(on: bool = True, *, attempts: int = 1, sleep: bool = False, hold: bool = False) -> Switch:
+    """Make the library quick and predictable in tests: waits are not slept, attempts are bounded, nothing is held back.
 
     As a plain call it holds until the next one, wherever no block says otherwise. As a context manager it holds inside
     the block, and blocks nest. It applies to the whole process, other threads and event loops included, because the
@@ -86,6 +88,7 @@ def set_testing(on: bool = True, *, attempts: int = 1, sleep: bool = False) -> S
         on: Whether testing mode is on.
         attempts: Attempts a call may make at most.
         sleep: Whether waits are really slept.
+        hold: Whether rate limits and duplicates are held back. What one test has sent would otherwise bear on the next.
 
     Returns:
         A context manager.
@@ -96,7 +99,7 @@ def set_testing(on: bool = True, *, attempts: int = 1, sleep: bool = False) -> S
     global _base
     if attempts < 1:
         raise ValueError(f"attempts is {attempts!r}; a call makes at least 1")
-    entry = _Entry(TestingMode(attempts=attempts, sleep=sleep) if on else None)
+    entry = _Entry(TestingMode(attempts=attempts, sleep=sleep, hold=hold) if on else None)
     with _lock:
         before, _base = _base, entry
         _settle()

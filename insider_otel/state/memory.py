@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -90,6 +91,36 @@ class MemoryStore:
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+    def now(self, limit: Limit) -> int:
+        """The present moment, by the clock that the windows of a limit go by."""
+        return self._window_now(limit, self._now())
+
+    def note(self, pool: PoolKey, limit: Limit, wait: float, cost: int) -> int:
+        """Count a use that another store granted.
+
+        Args:
+            pool: The pool.
+            limit: Its limit.
+            wait: Seconds until the use.
+            cost: What it takes of the limit.
+
+        Returns:
+            Its moment.
+        """
+        now = self.now(limit)
+        moment = now + round(wait * MICROSECONDS)
+        with self._lock:
+            held = self._pool(pool)
+            held.limit = limit
+            held.window.used(limit, now)  # forgets what no longer counts
+            held.window.add((moment, cost))
+        return moment
+
+    def uses(self, pool: PoolKey) -> Counter[int]:
+        """The uses of a pool's limit that still count, by their moment."""
+        with self._lock:
+            return self._pool(pool).window.uses()
 
     def _admit(self, ask: Admit) -> Admission:
         now = self._now()

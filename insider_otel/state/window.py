@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from typing import Protocol
 
 from insider_otel.api.operations import Limit
@@ -217,6 +218,10 @@ class RollingWindow:
         """
         self._forget(limit, now)
         return bisect_right(self._moments, now) - bisect_right(self._free, now)
+
+    def uses(self) -> Counter[int]:
+        """Every moment that is not forgotten, and what is used at it."""
+        return Counter(self._moments[index] for index in range(len(self._moments))) - Counter(self._free)
 
     def _next_slot(self, limit: Limit, start: int, cost: int) -> int:
         """A slot after all others: who came earlier is served earlier."""

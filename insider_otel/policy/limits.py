@@ -1,0 +1,70 @@
+"""Which limit a pool is held to: the documented one, the app's own, or what Insider says at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from insider_otel.api.operations import Limit, Operation
+from insider_otel.api.verdict import RateLimit
+
+
+def limit_of(operation: Operation, limits: Mapping[str, Limit | None], learned: Limit | None) -> Limit | None:
+    """The limit that the calls of an operation are held to.
+
+    Insider's own word at run time beats its documentation. A limit from the settings may be a share of the real one, so
+    Insider's word can only lower it.
+
+    Args:
+        operation: The operation.
+        limits: The app's limits, by pool; None lifts one.
+        learned: What Insider said at run time.
+
+    Returns:
+        The limit; None if there is none, or the app lifted it.
+    """
+    if operation.pool not in limits:
+        return learned or operation.limit
+    own = limits[operation.pool]
+    if own is None or learned is None:
+        return own
+    return min(own, learned, key=_rate)
+
+
+def told_by(said: RateLimit | None, believed: Limit | None) -> Limit | None:
+    """The limit that a reply names, where it differs from the one believed in.
+
+    Args:
+        said: What the reply says of the limit.
+        believed: The limit the pool is held to.
+
+    Returns:
+        The limit that Insider names; None if it names none, or the one believed in.
+    """
+    if said is None or not said.limit:
+        return None
+    if believed is not None and said.window in {None, believed.window}:
+        told = replace(believed, count=said.limit)
+    elif said.window:
+        told = Limit(said.limit, said.window)
+    else:
+        return None  # a number without a window
+    return None if told == believed else told
+
+
+def share_of(limit: Limit, workers: int) -> Limit:
+    """One worker's share of a limit, for as long as the workers cannot ask each other.
+
+    Args:
+        limit: The limit of all of them.
+        workers: How many there are.
+    """
+    count = limit.count // workers
+    if count or limit.calendar:
+        return replace(limit, count=max(count, 1))
+    # Fewer slots than workers: each takes one in its turn.
+    return replace(limit, count=1, window=limit.window * workers / limit.count)
+
+
+def _rate(limit: Limit) -> float:
+    return limit.count / limit.window

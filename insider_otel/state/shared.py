@@ -1,0 +1,262 @@
+"""What calls share: retry budgets, and the limits and claims of a store, with this process's own memory to fall back on.
+
+A store in trouble never stops a call. It is left alone for a second, and meanwhile this process holds its share of each
+limit itself, by what it has used; when the store is back it is told what it missed. Nothing here does I/O: what has to be
+asked of a store is an effect for whoever drives the call.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from insider_otel.policy.budget import RetryBudget
+from insider_otel.policy.limits import share_of
+from insider_otel.state.ledger import Ledger
+from insider_otel.state.memory import MemoryStore
+from insider_otel.state.protocol import (
+    MICROSECONDS,
+    Admission,
+    Admit,
+    Correction,
+    ListPools,
+    Perform,
+    PoolKey,
+    Report,
+    Store,
+    StoreEffects,
+    StoreError,
+)
+
+RETRY_EVERY = 1.0
+"""Seconds for which a store in trouble is left alone."""
+
+logger = logging.getLogger("insider_otel")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer to one attempt.
+
+    Attributes:
+        pool: The pool that was asked for.
+        cost: What was asked of its limit.
+        admission: The answer.
+        due: The moment of the slot, on the clock of the calls.
+        local: Whether this process gave it from its own memory.
+        noted: The moment under which this process's own memory holds the slot; None without a slot or a limit.
+        lost: Whether it was this ask that found the store in trouble.
+    """
+
+    pool: PoolKey
+    cost: int
+    admission: Admission
+    due: float
+    local: bool
+    noted: int | None = None
+    lost: bool = False
+
+
+class SharedState:
+    """What all calls that name the same store share. Safe between threads, event loops and greenlets, and after a fork.
+
+    Args:
+        store: The store; None for this process's own memory alone.
+        clock: Returns seconds; only differences matter.
+        wall_clock: Returns seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self._clock = clock
+        self._local = MemoryStore(clock, wall_clock)
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew. A forked child must: its parent's slots, and the locks its threads held, are not the child's."""
+        self._lock = threading.Lock()
+        self._local.forget()
+        self._ledger = Ledger(self._local)
+        self._budgets: dict[str, RetryBudget] = {}
+        self._worker = secrets.token_bytes(8)
+        self._away_until: float | None = None
+
+    def budget(self, host: str) -> RetryBudget:
+        """The retry budget that all calls to ``host`` share."""
+        budget = self._budgets.get(host)
+        if budget is None:
+            with self._lock:
+                budget = self._budgets.setdefault(host, RetryBudget())
+        return budget
+
+    @property
+    def is_away(self) -> bool:
+        """Whether there is a store, and it is in trouble."""
+        return self._away_until is not None
+
+    def admit(self, ask: Admit, held: Grant | None = None) -> StoreEffects[Grant]:
+        """Ask for a slot, for a content, or for both.
+
+        Args:
+            ask: What is asked for.
+            held: The grant whose slot was waited for; the answer confirms the slot or moves it.
+
+        Returns:
+            The answer: the store's or, while that is away, this process's own.
+        """
+        if self.store is None:
+            return self._admit_locally(ask, held)
+        if not self._may_ask():
+            return self._admit_in_its_place(ask, held)
+        if held is not None and held.local:
+            self._take_back(held)
+            held = None
+        asked = self._clock()
+        told, missed = self._ledger.tell(ask)
+        holding = None if held is None else held.admission.slot
+        try:
+            admission: Admission = yield Perform(self.store, replace(told, holding=holding, worker=self._worker))
+        except StoreError as error:
+            self._ledger.untold(told, missed)
+            lost = self._lose(error)
+            return replace(self._admit_in_its_place(ask, held), lost=lost)
+        self._is_back()
+        if held is not None:
+            self._take_back(held)
+        self._ledger.heard(ask, missed, admission)
+        noted = None
+        if ask.limit is not None and admission.slot is not None:
+            noted = self._local.note(ask.pool, ask.limit, admission.wait, ask.cost)
+        return Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=False, noted=noted)
+
+    def settle(self, grant: Grant, *, late: float, actual: int) -> None:
+        """Say what became of a slot. A store is told with the next ask, so that it costs no round trip.
+
+        Args:
+            grant: The slot's grant.
+            late: Seconds by which it was used later than granted.
+            actual: What it cost in the end; 0 if it was not used at all.
+        """
+        slot = grant.admission.slot
+        if slot is None or grant.noted is None or (late <= 0 and actual == grant.cost):
+            return
+        correction = Correction(slot, grant.cost, actual, max(round(late * MICROSECONDS), 0))
+        self._local.perform(Report(grant.pool, corrections=(replace(correction, slot=grant.noted),)))
+        if not grant.local:
+            self._ledger.correct(grant.pool, correction)
+
+    def give_back(self, grant: Grant) -> StoreEffects[None]:
+        """A slot will not be used: whoever asks next is to have it, at once."""
+        slot = grant.admission.slot
+        if slot is None or grant.noted is None:
+            return
+        self._take_back(grant)
+        if not grant.local:
+            yield from self._tell_store(Report(grant.pool, corrections=(Correction(slot, grant.cost, 0),)))
+
+    def report(self, report: Report) -> StoreEffects[None]:
+        """Tell all who share the store what they have to know."""
+        # This process's own memory must know too, for when the store is away.
+        self._local.perform(report)
+        yield from self._tell_store(report)
+
+    def utilization(self) -> Iterator[tuple[str, float]]:
+        """The share of each pool's limit used in the window that ends now, 0 to 1, as far as this process knows.
+
+        Where a pool is used with several credentials it is the fullest one's.
+        """
+        uses = (
+            ((use.pool, use.limit, use.used) for use in self._local.perform(ListPools()) if use.limit is not None)
+            if self.store is None or self.is_away
+            else self._ledger.uses()
+        )
+        fullest: dict[str, float] = {}
+        for key, limit, used in uses:
+            fullest[key.pool] = max(fullest.get(key.pool, 0.0), used / limit.count)
+        yield from fullest.items()
+
+    def _admit_locally(self, ask: Admit, held: Grant | None) -> Grant:
+        asked = self._clock()
+        admission: Admission = self._local.perform(
+            ask if held is None else replace(ask, holding=held.admission.slot),
+        )
+        noted = None if ask.limit is None else admission.slot
+        return Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=True, noted=noted)
+
+    def _admit_in_its_place(self, ask: Admit, held: Grant | None) -> Grant:
+        """Answer in place of the store that is away, by this process's share of the limit."""
+        if held is not None and not held.local:
+            # The store that granted the slot went away while it was waited for; it is as good as it was.
+            return replace(held, admission=replace(held.admission, wait=0.0))
+        if ask.limit is None:
+            return self._admit_locally(ask, held)
+        if held is not None and held.noted is not None:
+            self._ledger.missed(ask.pool, ask.limit, held.noted, -held.cost)
+        share = share_of(ask.limit, self._ledger.workers(ask.pool))
+        grant = self._admit_locally(replace(ask, limit=share), held)
+        if grant.noted is not None:
+            self._ledger.missed(ask.pool, ask.limit, grant.noted, grant.cost)
+        return grant
+
+    def _take_back(self, grant: Grant) -> None:
+        """Strike a slot out of this process's own memory."""
+        if grant.noted is None:
+            return
+        self._local.perform(Report(grant.pool, corrections=(Correction(grant.noted, grant.cost, 0),)))
+        limit = self._ledger.limit(grant.pool)
+        if grant.local and limit is not None:
+            self._ledger.missed(grant.pool, limit, grant.noted, -grant.cost)
+
+    def _tell_store(self, report: Report) -> StoreEffects[None]:
+        if self.store is None or not self._may_ask():
+            return
+        try:
+            yield Perform(self.store, report)
+        except StoreError as error:
+            self._lose(error)
+        else:
+            self._is_back()
+
+    def _may_ask(self) -> bool:
+        """Whether the store is well, or it is this call's turn to see whether it is again."""
+        if self._away_until is None:
+            return True
+        with self._lock:
+            now = self._clock()
+            if self._away_until is not None and now < self._away_until:
+                return False
+            # One asks; the others do not wait for a store that may be as it was.
+            self._away_until = now + RETRY_EVERY
+            return True
+
+    def _lose(self, error: StoreError) -> bool:
+        """The store is in trouble; returns whether that is news."""
+        assert self.store is not None
+        with self._lock:
+            news = self._away_until is None
+            self._away_until = self._clock() + RETRY_EVERY
+        if news:
+            logger.warning(
+                "the %s store %s is not to be used (%s); this process holds its share of each limit until it is",
+                self.store.name,
+                self.store.address,
+                error,
+            )
+        return news
+
+    def _is_back(self) -> None:
+        if self._away_until is None:
+            return
+        with self._lock:
+            news, self._away_until = self._away_until is not None, None
+        if news and self.store is not None:
+            logger.warning("the %s store %s is back", self.store.name, self.store.address)
