@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing insider-otel and its tools into $(VENV)"
 	@$(PIP) install --constraint constraints.txt pip
 	@$(PIP) install --constraint constraints.txt --group dev
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[cli,httpx2,sdk,testing]'
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[cli,httpx2,redis,sdk,testing]'
 	@touch $(STAMP)
 
 demo: setup ## Show what a call to Insider looks like as a trace
@@ -52,7 +52,7 @@ lint: setup ## Check style, types and the direction of imports
 upgrade: setup ## Renew constraints.txt: the newest releases of everything
 	@$(PIP) install --upgrade --upgrade-strategy eager pip
 	@$(PIP) install --upgrade --upgrade-strategy eager --group dev
-	@$(PIP) install --upgrade --upgrade-strategy eager --no-build-isolation --editable '.[cli,httpx2,sdk,testing]'
+	@$(PIP) install --upgrade --upgrade-strategy eager --no-build-isolation --editable '.[cli,httpx2,redis,sdk,testing]'
 	@{ head -1 constraints.txt; $(BIN)/python -m pip list --format=freeze --exclude-editable --exclude setuptools | sort -f; } > constraints.new
 	@mv constraints.new constraints.txt
 
