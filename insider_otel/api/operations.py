@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,6 +11,9 @@ from typing import Any, cast
 
 ANY_HOST = "*"
 """Stands for every Insider host at once: the operation is found by its method and path alone."""
+
+DAY = 86_400.0
+"""Seconds of a day."""
 
 
 class Resend(StrEnum):
@@ -25,36 +29,63 @@ class Resend(StrEnum):
     """Not at all."""
 
 
+_LIMIT = re.compile(
+    r"(?P<count>[0-9]{1,15})(?P<successful> successful)?(?: (?P<unit>quota))?"
+    r"/(?:(?P<day>(?:UTC )?day)|(?P<seconds>[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?)s)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A rate limit.
+    """A rate limit. Its text, ``25000/60s`` or ``1/UTC day``, is what ``parse`` reads.
 
     Attributes:
         count: Requests, or quota units, allowed in one window.
         window: Seconds.
         calendar: Whether the window is a UTC calendar day instead of a rolling one.
         unit: What is counted: ``request`` or ``quota``.
+        counts_failures: Whether a request that Insider refused counts too.
+
+    Raises:
+        ValueError: It allows nothing, or has no window.
     """
 
     count: int
     window: float
     calendar: bool = False
     unit: str = "request"
+    counts_failures: bool = True
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 < self.window < math.inf:
+            raise ValueError(f"limit of {self.count} in {self.window} s: both have to be above 0, such as 25000/60s")
+
+    def __str__(self) -> str:
+        successful = "" if self.counts_failures else " successful"
+        unit = "" if self.unit == "request" else f" {self.unit}"
+        window = "UTC day" if self.calendar else f"{float(self.window)!r}".removesuffix(".0") + "s"
+        return f"{self.count}{successful}{unit}/{window}"
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """A rolling limit from its short spelling.
+        """A limit from its text.
 
         Args:
-            text: ``<requests>/<seconds>s``, such as ``25000/60s``.
+            text: ``<requests>/<seconds>s``, such as ``25000/60s``; ``<requests>/day`` for a UTC calendar day.
+                ``1000 quota/60s`` counts quota units, ``1 successful/day`` only what Insider did not refuse.
 
         Raises:
             ValueError: The text is not of that form, or one of its numbers is 0.
         """
-        match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9}(?:\.[0-9]{1,9})?)s", text.strip())
-        if match is None or not int(match[1]) or not float(match[2]):
-            raise ValueError(f"limit {text!r} is not of the form <requests>/<seconds>s, such as 25000/60s")
-        return cls(int(match[1]), float(match[2]))
+        match = _LIMIT.fullmatch(text.strip())
+        if match is not None:
+            count, seconds = int(match["count"]), DAY if match["day"] else float(match["seconds"])
+            if count and 0 < seconds < math.inf:
+                unit, counts_failures = match["unit"] or "request", match["successful"] is None
+                return cls(count, seconds, match["day"] is not None, unit, counts_failures)
+        raise ValueError(
+            f"limit {text!r} is not of the form <requests>/<seconds>s, such as 25000/60s, nor <requests>/day"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +99,7 @@ class Operation:
         host: Its host.
         path: Path template, as in ``url.template``: ``/v1/journey/{id}``; ``{+rest}`` stands for several segments.
         pool: Name of the operations' pool that shares ``limit``; the name of the pool's first operation.
-        limit: Documented limit of the pool; the lower one where sources disagree.
+        limit: Documented limit of the pool; the newer source's where sources disagree.
         max_records: Records allowed in one request whose body holds a list of them; None as well if it takes one record
             only, which ``note`` then says.
         max_bytes: Bytes allowed in one request body.
@@ -76,7 +107,8 @@ class Operation:
         records: Fields of the request body that may hold its records; an empty name is the body itself.
         resend: When it may be sent twice.
         duplicate_window: Seconds in which Insider ignores the same content for the same user.
-        deferrable: Whether it makes sense to send it later.
+        deferrable: Whether it makes sense to send it later: it changes something, and nobody waits for what the answer
+            says.
         credentials: Names of the headers, and ``body:api_key``-like paths, that carry the credentials.
         source: The document that says so.
         note: What else the sources say, such as a second figure.

@@ -55,9 +55,5 @@ def _cells(operation: Operation) -> tuple[object, ...]:
 
 
 def limit_text(limit: Limit | None) -> str:
-    """A limit in short: ``60/60s``, ``1/UTC day``, ``1000 quota/60s``; empty if there is none."""
-    if limit is None:
-        return ""
-    unit = "" if limit.unit == "request" else f" {limit.unit}"
-    window = "UTC day" if limit.calendar else f"{limit.window:g}s"
-    return f"{limit.count}{unit}/{window}"
+    """A limit in short: ``60/60s``, ``1 successful/UTC day``, ``1000 quota/60s``; empty if there is none."""
+    return "" if limit is None else str(limit)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
 
-from insider_otel.api.operations import ANY_HOST, hosts
+from insider_otel.api.operations import Limit, Operation
+from insider_otel.policy.setting_checks import (
+    LIMITS_ACCEPT,
+    MOST_RETRIES,
+    PREFIX,
+    Check,
+    SettingsError,
+    choice,
+    insider_addresses,
+    pool_limits,
+    retries,
+    seconds,
+    setting_error,
+    split_address,
+    variable_of,
+)
+from insider_otel.policy.state_url import StateURL
 
-PREFIX = "INSIDER_OTEL_"
+__all__ = ["PREFIX", "Dedupe", "Events", "Mode", "Settings", "SettingsError", "split_address", "variable_of"]
 
 
 class Mode(StrEnum):
@@ -34,13 +47,16 @@ class Events(StrEnum):
     BOTH = "both"
 
 
-class SettingsError(ValueError):
-    """A setting that cannot be used; says which, where it can be set, and what it accepts."""
+class Dedupe(StrEnum):
+    """Which calls are held back as duplicates of one that succeeded."""
 
-
-def variable_of(name: str) -> str:
-    """The environment variable of a setting: ``quick_delay`` → ``INSIDER_OTEL_QUICK_DELAY``."""
-    return PREFIX + name.upper()
+    DOCUMENTED = "documented"
+    """Those of operations for which Insider itself ignores a repeat for a while: mail."""
+    ALL = "all"
+    """Those of every operation that changes something without anybody waiting for what the answer says: no reads, no
+    one-time codes, no tokens."""
+    OFF = "off"
+    """None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +73,16 @@ class Settings:
         quick_delay: Longest delay before a quick retry, in seconds (full jitter: anything from 0 up to it).
         spread_retries: Retries at a random moment of the retry window.
         retry_window: The window of the spread retries in seconds; Insider's documentation asks for five minutes.
+        limits: Limits in place of the documented ones, by pool: ``{"user.upsert": "25000/60s", "raw.export": "1/day",
+            "mail.send": "off"}``. A day is a UTC calendar day; ``off`` lifts a limit. A pool has the name of its first
+            operation; ``unlisted:<host>`` is what all undocumented paths of a host share.
+        dedupe: Which calls are held back as duplicates of one that succeeded less than ``dedupe_window`` ago:
+            ``documented``, those that Insider itself would ignore; ``all``, those of every operation that changes
+            something without anybody waiting for what its answer says; ``off``, none.
         dedupe_window: Seconds in which Insider ignores the same content for the same user; documented as 15 minutes.
+        state: Where limits and duplicates are kept: ``memory://`` for each process by itself, ``sqlite:///path`` for
+            all processes of a machine, ``redis://host``, ``rediss://host`` or ``unix:///path`` for many machines.
+            ``?timeout=0.05`` (seconds) bounds what the store may take; ``&prefix=insider-otel`` begins Redis' keys.
         events: ``span`` for span events, ``log`` for log-based events, ``both`` for both.
 
     Raises:
@@ -71,13 +96,43 @@ class Settings:
     quick_delay: float = 0.5
     spread_retries: int = 3
     retry_window: float = 300.0
+    limits: Mapping[str, str | Limit | None] = field(default_factory=dict[str, str | Limit | None], hash=False)
+    dedupe: Dedupe | Literal["documented", "all", "off"] = Dedupe.DOCUMENTED
     dedupe_window: float = 900.0
+    state: str = "memory://"
     events: Events | Literal["span", "log", "both"] = Events.SPAN
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             checked = _CHECKS[setting.name](setting.name, getattr(self, setting.name))
             object.__setattr__(self, setting.name, checked)
+
+    def __repr__(self) -> str:
+        shown = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        shown["state"] = StateURL.parse(self.state).display
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def pool_limits(self) -> Mapping[str, Limit | None]:
+        """``limits`` as they were read: None lifts a limit."""
+        return cast("Mapping[str, Limit | None]", self.limits)
+
+    def duplicate_window_of(self, operation: Operation) -> float | None:
+        """Seconds for which a call of an operation holds its repeats back.
+
+        Args:
+            operation: The operation.
+
+        Returns:
+            The seconds; None if repeats are sent.
+        """
+        if self.dedupe is Dedupe.OFF:
+            return None
+        if operation.duplicate_window is not None:
+            return min(operation.duplicate_window, self.dedupe_window) or None
+        if self.dedupe is Dedupe.ALL and operation.deferrable:
+            return self.dedupe_window or None
+        return None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> Settings:
@@ -113,98 +168,34 @@ class Settings:
         return tuple(sorted(name for name in environ if name.startswith(PREFIX) and name not in known))
 
 
-def _error(name: str, value: object, accepts: str) -> SettingsError:
-    return SettingsError(f"{name} ({variable_of(name)}) is {value!r}; it accepts {accepts}")
+def _state(name: str, value: Any) -> str:
+    StateURL.parse(value)
+    return cast("str", value)
 
 
-def _choice(choices: type[StrEnum]) -> Callable[[str, Any], Any]:
-    accepts = " or ".join(f"{choice.value!r}" for choice in choices)
-
-    def check(name: str, value: Any) -> StrEnum:
-        try:
-            return choices(value.strip().lower() if isinstance(value, str) else value)
-        except ValueError:
-            raise _error(name, value, accepts) from None
-
-    return check
-
-
-def _seconds(*, zero: bool, none: bool = False) -> Callable[[str, Any], Any]:
-    accepts = ("seconds from 0 up" if zero else "seconds above 0") + (", or nothing for no bound" if none else "")
-
-    def check(name: str, value: Any) -> float | None:
-        if value is None and none:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise _error(name, value, accepts)
-        if value < 0 or (value == 0 and not zero):
-            raise _error(name, value, accepts)
-        return float(value)
-
-    return check
-
-
-_MOST_RETRIES = 20
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_RETRIES:
-        raise _error(name, value, f"a whole number from 0 to {_MOST_RETRIES}")
-    return value
-
-
-def split_address(address: str) -> tuple[str, int | None]:
-    """The host and the port of ``host``, ``host:port``, ``[::1]`` or ``[::1]:port``.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    parts = urlsplit(f"//{address}")
-    if parts.netloc != address or not parts.hostname or parts.username is not None:
-        raise ValueError(address)
-    return parts.hostname, parts.port
-
-
-def _hosts(name: str, value: Any) -> Mapping[str, str]:
-    accepts = 'a mapping of "address" or "address:port", without scheme and path, to an Insider host or "*"'
-    if not isinstance(value, Mapping):
-        raise _error(name, value, accepts)
-    pairs = cast("Mapping[object, object]", value)
-    checked: dict[str, str] = {}
-    for address, host in pairs.items():
-        if not isinstance(address, str) or not isinstance(host, str):
-            raise _error(name, pairs, accepts)
-        try:
-            split_address(address)
-        except ValueError:
-            raise _error(name, pairs, accepts) from None
-        if host != ANY_HOST and host.lower() not in hosts():
-            raise _error(
-                name, pairs, f"{accepts}; {host!r} is no documented host (`insider-otel operations` lists them)"
-            )
-        checked[address.lower()] = host.lower()
-    return MappingProxyType(checked)
-
-
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "mode": _choice(Mode),
-    "hosts": _hosts,
-    "deadline": _seconds(zero=False, none=True),
-    "quick_retries": _count,
-    "quick_delay": _seconds(zero=True),
-    "spread_retries": _count,
-    "retry_window": _seconds(zero=True),
-    "dedupe_window": _seconds(zero=True),
-    "events": _choice(Events),
+_CHECKS: dict[str, Check] = {
+    "mode": choice(Mode),
+    "hosts": insider_addresses,
+    "deadline": seconds(zero=False, none=True),
+    "quick_retries": retries,
+    "quick_delay": seconds(zero=True),
+    "spread_retries": retries,
+    "retry_window": seconds(zero=True),
+    "limits": pool_limits,
+    "dedupe": choice(Dedupe),
+    "dedupe_window": seconds(zero=True),
+    "state": _state,
+    "events": choice(Events),
 }
 
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "hosts": (json.loads, 'a JSON object of "address" or "address:port" to an Insider host or "*"'),
     "deadline": (float, "seconds above 0"),
-    "quick_retries": (int, f"a whole number from 0 to {_MOST_RETRIES}"),
+    "quick_retries": (int, f"a whole number from 0 to {MOST_RETRIES}"),
     "quick_delay": (float, "seconds from 0 up"),
-    "spread_retries": (int, f"a whole number from 0 to {_MOST_RETRIES}"),
+    "spread_retries": (int, f"a whole number from 0 to {MOST_RETRIES}"),
     "retry_window": (float, "seconds from 0 up"),
+    "limits": (json.loads, LIMITS_ACCEPT.replace("mapping", "JSON object")),
     "dedupe_window": (float, "seconds from 0 up"),
 }
 
@@ -216,4 +207,4 @@ def _read(name: str, text: str) -> Any:
     try:
         return read(text)
     except ValueError:
-        raise _error(name, text, accepts) from None
+        raise setting_error(name, text, accepts) from None

@@ -94,8 +94,7 @@ class Insider:
         duplicate = self._is_duplicate(operation, seen, now)
         reply = self._duplicate if duplicate else answer(ask)
         taken = reply.status < 300 and not duplicate
-        # "Failed requests do not count" is said of the export that is allowed once a day.
-        if limit is not None and (taken or not limit.calendar):
+        if limit is not None and (taken or limit.counts_failures):
             self._windows.use(pool, whose, now, ask.cost)
         if taken and operation.duplicate_window is not None:
             self.account.seen[seen] = now

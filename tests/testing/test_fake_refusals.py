@@ -244,7 +244,7 @@ def test_insider_mostly_does_not_say_when_to_come_back(clock: FakeClock) -> None
 
 
 def test_the_documented_limit_holds_by_itself(ask: Ask) -> None:
-    assert [ask("whatsapp.send").status_code for _ in range(11)] == [200] * 10 + [429]
+    assert [ask("whatsapp.conversational_send").status_code for _ in range(11)] == [200] * 10 + [429]
 
 
 def test_the_export_is_allowed_once_a_day_and_failures_do_not_count(ask: Ask, clock: FakeClock) -> None:
@@ -263,8 +263,8 @@ def test_profiles_use_up_units_and_not_requests(clock: FakeClock) -> None:
 
 
 def test_a_limit_can_be_lifted() -> None:
-    ask = asking(FakeInsider(clock=FakeClock(), limits={"sms.send": None}))
-    assert {ask("sms.send").status_code for _ in range(20)} == {202}
+    ask = asking(FakeInsider(clock=FakeClock(), limits={"whatsapp.conversational_send": None}))
+    assert {ask("whatsapp.conversational_send").status_code for _ in range(20)} == {200}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""What a setting accepts: a check for each kind of value, with errors that name the field and its variable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from insider_otel.api.operations import ANY_HOST, Limit, Operation, hosts, operations
+
+PREFIX = "INSIDER_OTEL_"
+
+MOST_RETRIES = 20
+
+LIMITS_ACCEPT = 'a mapping of the name of a pool to "25000/60s", "1/day" (a UTC calendar day) or "off"'
+
+Check = Callable[[str, Any], Any]
+"""Takes the name of a setting and the value given; returns the value to keep."""
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; says which, where it can be set, and what it accepts."""
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting: ``quick_delay`` → ``INSIDER_OTEL_QUICK_DELAY``."""
+    return PREFIX + name.upper()
+
+
+def setting_error(name: str, value: object, accepts: str) -> SettingsError:
+    """The error about a value that cannot be used.
+
+    Args:
+        name: The setting.
+        value: The value given.
+        accepts: What it accepts.
+    """
+    return SettingsError(f"{name} ({variable_of(name)}) is {value!r}; it accepts {accepts}")
+
+
+def choice(choices: type[StrEnum]) -> Check:
+    """A check for one of several words."""
+    accepts = " or ".join(f"{choice.value!r}" for choice in choices)
+
+    def check(name: str, value: Any) -> StrEnum:
+        try:
+            return choices(value.strip().lower() if isinstance(value, str) else value)
+        except ValueError:
+            raise setting_error(name, value, accepts) from None
+
+    return check
+
+
+def seconds(*, zero: bool, none: bool = False) -> Check:
+    """A check for a time in seconds.
+
+    Args:
+        zero: Whether it may be 0.
+        none: Whether it may be None, for no bound.
+    """
+    accepts = ("seconds from 0 up" if zero else "seconds above 0") + (", or nothing for no bound" if none else "")
+
+    def check(name: str, value: Any) -> float | None:
+        if value is None and none:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise setting_error(name, value, accepts)
+        if value < 0 or (value == 0 and not zero):
+            raise setting_error(name, value, accepts)
+        return float(value)
+
+    return check
+
+
+def retries(name: str, value: Any) -> int:
+    """Check a number of retries."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+        raise setting_error(name, value, f"a whole number from 0 to {MOST_RETRIES}")
+    return value
+
+
+def split_address(address: str) -> tuple[str, int | None]:
+    """The host and the port of ``host``, ``host:port``, ``[::1]`` or ``[::1]:port``.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    parts = urlsplit(f"//{address}")
+    if parts.netloc != address or not parts.hostname or parts.username is not None:
+        raise ValueError(address)
+    return parts.hostname, parts.port
+
+
+def insider_addresses(name: str, value: Any) -> Mapping[str, str]:
+    """Check a mapping of addresses to the Insider hosts that they stand for."""
+    accepts = 'a mapping of "address" or "address:port", without scheme and path, to an Insider host or "*"'
+    if not isinstance(value, Mapping):
+        raise setting_error(name, value, accepts)
+    pairs = cast("Mapping[object, object]", value)
+    checked: dict[str, str] = {}
+    for address, host in pairs.items():
+        if not isinstance(address, str) or not isinstance(host, str):
+            raise setting_error(name, pairs, accepts)
+        try:
+            split_address(address)
+        except ValueError:
+            raise setting_error(name, pairs, accepts) from None
+        if host != ANY_HOST and host.lower() not in hosts():
+            raise setting_error(
+                name, pairs, f"{accepts}; {host!r} is no documented host (`insider-otel operations` lists them)"
+            )
+        checked[address.lower()] = host.lower()
+    return MappingProxyType(checked)
+
+
+def pool_limits(name: str, value: Any) -> Mapping[str, Limit | None]:
+    """Check a mapping of pools to limits, and read those that are text."""
+    if not isinstance(value, Mapping):
+        raise setting_error(name, value, LIMITS_ACCEPT)
+    pairs = cast("Mapping[object, object]", value)
+    checked: dict[str, Limit | None] = {}
+    for key, limit in pairs.items():
+        if not isinstance(key, str):
+            raise setting_error(name, pairs, LIMITS_ACCEPT)
+        try:
+            pool, documented = _pool(key.strip().lower())
+            checked[pool] = _limit(limit, documented)
+        except ValueError as error:
+            raise setting_error(name, pairs, f"{LIMITS_ACCEPT}; {error}") from None
+    return MappingProxyType(checked)
+
+
+def _pool(key: str) -> tuple[str, Limit | None]:
+    """A pool and its documented limit."""
+    kind, _, host = key.partition(":")
+    if kind == "unlisted" and (host == ANY_HOST or host in hosts()):
+        return key, None
+    listed: Operation | None = next((operation for operation in operations() if operation.name == key), None)
+    if listed is None:
+        raise ValueError(f"{key!r} is no pool (`insider-otel operations` lists them)")
+    if listed.pool != key:
+        raise ValueError(f"{key!r} shares the limit of {listed.pool!r}: set that")
+    return key, listed.limit
+
+
+def _limit(value: object, documented: Limit | None) -> Limit | None:
+    if value is None or (isinstance(value, str) and value.strip().lower() == "off"):
+        return None
+    if isinstance(value, Limit):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no limit")
+    limit = Limit.parse(value)
+    if documented is None:
+        return limit
+    # How much is the app's to say; what is counted is Insider's.
+    return replace(limit, unit=documented.unit, counts_failures=documented.counts_failures)
