@@ -47,7 +47,7 @@ class MemoryClaims:
             What is known of it, seconds since the call that has or had it began, and the token if the caller has it.
         """
         since, expires, done = self._read(ask.key)
-        if expires > now and since != ask.token:
+        if expires > now and (done or since != ask.token):
             state = ClaimState.DONE if done else ClaimState.IN_FLIGHT
             return state, max(now - since, 0) / MICROSECONDS, None
         if expires <= now:

@@ -18,6 +18,7 @@ from insider_otel.state.protocol import (
     ClaimEnd,
     ClaimReport,
     ClaimState,
+    Correction,
     ListPools,
     PoolKey,
     PoolUse,
@@ -33,13 +34,22 @@ MOST_POOLS = 10_000
 class _Pool:
     """What is known of one pool."""
 
-    __slots__ = ("closed_until", "learned", "limit", "window")
+    __slots__ = ("closed_until", "is_by_calendar", "learned", "limit", "window")
 
     def __init__(self) -> None:
         self.window = RollingWindow(MomentsInMemory(), [])
         self.closed_until = 0
         self.limit: Limit | None = None
         self.learned: Limit | None = None
+        self.is_by_calendar = False
+
+    def hold(self, limit: Limit | None) -> None:
+        """Hold the pool to a limit from now on."""
+        self.limit = limit
+        if limit is not None and limit.calendar is not self.is_by_calendar:
+            # Moments of one clock say nothing on the other.
+            self.is_by_calendar = limit.calendar
+            self.window = RollingWindow(MomentsInMemory(), [])
 
 
 class MemoryStore:
@@ -112,7 +122,7 @@ class MemoryStore:
         moment = now + round(wait * MICROSECONDS)
         with self._lock:
             held = self._pool(pool)
-            held.limit = limit
+            held.hold(limit)
             held.window.used(limit, now)  # forgets what no longer counts
             held.window.add((moment, cost))
         return moment
@@ -141,15 +151,18 @@ class MemoryStore:
     def _slot(self, pool: _Pool, ask: Admit, steady: int) -> Admission:
         closed_for = max(pool.closed_until - steady, 0)
         longest = round(ask.longest_wait * MICROSECONDS)
-        limit = pool.limit = ask.limit
+        limit = ask.limit
+        pool.hold(limit)
         if limit is None:
             fits = closed_for <= longest
             return Admission(
-                wait=closed_for / MICROSECONDS, slot=steady + closed_for if fits else None, closed=closed_for > 0
+                wait=closed_for / MICROSECONDS,
+                slot=steady + closed_for if fits else None,
+                closed=closed_for > 0,
+                learned=pool.learned,
             )
         now = self._window_now(limit, steady)
-        for correction in ask.corrections:
-            pool.window.correct(correction)
+        self._correct(pool, ask.corrections)
         pool.window.add(*((now - use.age, use.cost) for use in ask.past))
         opens = now + closed_for
         if ask.holding is None:
@@ -169,14 +182,20 @@ class MemoryStore:
     def _report(self, report: Report) -> None:
         now = self._now()
         pool = self._pool(report.pool)
-        for correction in report.corrections:
-            pool.window.correct(correction)
+        self._correct(pool, report.corrections)
         if report.closed_for is not None:
             pool.closed_until = max(pool.closed_until, now + round(report.closed_for * MICROSECONDS))
         if report.learned is not None:
             pool.learned = report.learned
         if report.claim is not None:
             self._claims.report(report.claim, now)
+
+    def _correct(self, pool: _Pool, corrections: tuple[Correction, ...]) -> None:
+        now = self._wall_now() if pool.is_by_calendar else self._now()
+        for correction in corrections:
+            # A use to come would be one by the clock of another kind of limit, held before.
+            if not correction.actual or correction.slot + correction.late <= now:
+                pool.window.correct(correction)
 
     def _use(self, key: PoolKey, pool: _Pool) -> PoolUse:
         now = self._now()
@@ -198,4 +217,7 @@ class MemoryStore:
         return round(self._clock() * MICROSECONDS)
 
     def _window_now(self, limit: Limit, steady: int) -> int:
-        return round(self._wall_clock() * MICROSECONDS) if limit.calendar else steady
+        return self._wall_now() if limit.calendar else steady
+
+    def _wall_now(self) -> int:
+        return round(self._wall_clock() * MICROSECONDS)

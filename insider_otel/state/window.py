@@ -1,18 +1,18 @@
 """The exact rolling window, by reservation: ask, get a slot now or in the future, come back at that moment.
 
 A limit of N in W seconds means that a use comes at least W after the N-th use before it. So the moments of use, in
-ascending order, are all there is to know, and the next slot is one look N places back: constant time whatever the limit,
-eight bytes for each use.
+ascending order, are all there is to know, and the next slot is one look N places back: the same time whatever the
+limit, eight bytes for each use.
 
-A slot that is given back stays in its place, marked free: whoever holds a later slot was promised it beside this one. The
-next to ask gets it. A slot that was used late is moved to when it was used, and whoever waited for a slot confirms it on
-waking, so that what came before was really W ago.
+A slot that is given back stays in its place, marked free: whoever holds a later slot was promised it beside this one.
+The next to ask gets it; when nobody waits any more, what is free goes. A slot that was used late is moved to when it
+was used, and whoever waited for a slot confirms it on waking, so that what came before was really W ago.
 """
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from typing import Protocol
 
@@ -127,24 +127,29 @@ class RollingWindow:
             The slot, and whether it was taken.
         """
         self._forget(limit, now)
+        self._revoke(now, not_before)
+        self._drop_free(now)
         cost = min(cost, limit.count)
         start = max(now, not_before)
-        freed = self._freed_slot(limit, now, start, cost)
-        slot = self._next_slot(limit, start, cost) if freed is None else max(freed, start)
+        freed = self._freed(limit, start, cost)
+        if freed and len(freed) == cost:
+            start = max(start, freed[-1])
+        elif self._moments:
+            # After all others: who came earlier is served earlier.
+            start = max(start, self._moments[-1])
+        slot = self._room(limit, start, cost)
         if slot - now > longest_wait:
             return slot, False
-        if freed is None:
-            self._moments.append(slot, cost)
-        else:
-            first = bisect_left(self._free, freed)
-            del self._free[first : first + cost]
-            self._move(freed, slot, cost)
+        for moment in freed:
+            self._take(moment, slot, 1)
+        if cost > len(freed):
+            self._moments.append(slot, cost - len(freed))
         return slot, True
 
     def confirm(
         self, limit: Limit, slot: int, now: int, *, cost: int = 1, not_before: int = 0, longest_wait: int = 0
     ) -> tuple[int, bool]:
-        """Whether a slot that was waited for still holds: what came before it may have been used late.
+        """A slot that was waited for is to be used now, if it still holds: what came before it may have been used late.
 
         Args:
             limit: The limit.
@@ -155,22 +160,24 @@ class RollingWindow:
             longest_wait: Microseconds. A later slot further away is named, but not taken; the old one is given back.
 
         Returns:
-            The slot, or the later one in its place, and whether it was taken.
+            The moment of use, which is the present one for a slot that is past, or the later slot in its place; and
+            whether it was taken.
         """
         cost = min(cost, limit.count)
-        now = max(now, slot)
-        if not_before > now:
-            self.give_back(slot, cost)
-            return self.reserve(limit, now, cost=cost, not_before=not_before, longest_wait=longest_wait)
-        before = bisect_right(self._moments, now) - limit.count - 1
-        later = window_end(self._moments[before], limit) if before >= 0 else now
-        if later <= now:
-            return slot, True
-        if later - now > longest_wait:
-            self.give_back(slot, cost)
+        due = max(now, slot)
+        is_held = self._count(slot) >= cost
+        # Its own place does not stand in its way.
+        self._mark_free(slot, cost)
+        later = self._room(limit, due, cost)
+        # A place is gone if it was forgotten, or if as many as the limit allows have come since.
+        if is_held and not_before <= due and later < window_end(slot, limit):
+            if later <= max(due, now + longest_wait):
+                self._take(slot, later, cost)
+                return later, True
+            self._trim()
             return later, False
-        self._move(slot, later, cost)
-        return later, True
+        self._trim()
+        return self.reserve(limit, now, cost=cost, not_before=not_before, longest_wait=longest_wait)
 
     def give_back(self, slot: int, cost: int = 1) -> None:
         """A slot will not be used.
@@ -179,12 +186,8 @@ class RollingWindow:
             slot: The slot.
             cost: What of it is given back.
         """
-        for _ in range(min(cost, self._count(slot))):
-            insort(self._free, slot)
-        # Nothing was promised on the strength of what comes last.
-        while self._free and self._free[-1] == self._moments[-1]:
-            self._free.pop()
-            self._moments.drop_last()
+        self._mark_free(slot, cost)
+        self._trim()
 
     def correct(self, correction: Correction) -> None:
         """A slot was used late, or at another cost, or not at all."""
@@ -192,7 +195,11 @@ class RollingWindow:
         self.give_back(correction.slot, correction.cost - kept)
         used = correction.slot + correction.late
         if correction.late and kept:
-            self._move(correction.slot, used, kept)
+            if self._count(correction.slot):
+                self._move(correction.slot, used, kept)
+            else:
+                # Its slot is forgotten, but its use may still count.
+                self.add((used, kept))
         if correction.actual > correction.cost:
             self.add((used, correction.actual - correction.cost))
 
@@ -223,23 +230,71 @@ class RollingWindow:
         """Every moment that is not forgotten, and what is used at it."""
         return Counter(self._moments[index] for index in range(len(self._moments))) - Counter(self._free)
 
-    def _next_slot(self, limit: Limit, start: int, cost: int) -> int:
-        """A slot after all others: who came earlier is served earlier."""
-        slot = max(start, self._moments[-1]) if self._moments else start
-        before = len(self._moments) - (limit.count - cost) - 1
-        return max(slot, window_end(self._moments[before], limit)) if before >= 0 else slot
+    def _room(self, limit: Limit, at: int, cost: int) -> int:
+        """The moment, ``at`` or later, at which a use fits after all that are not free and not after ``at``."""
+        before = bisect_right(self._moments, at) - (limit.count - cost) - 1
+        until, skipped = bisect_right(self._free, at), 0
+        while before >= skipped:
+            free = until - bisect_left(self._free, self._moments[before - skipped])
+            if free == skipped:
+                return max(at, window_end(self._moments[before - skipped], limit))
+            skipped = free
+        return at
 
-    def _freed_slot(self, limit: Limit, now: int, start: int, cost: int) -> int | None:
-        """The earliest slot that was given back and can be used at its moment, or at ``start`` if that is past."""
+    def _freed(self, limit: Limit, start: int, cost: int) -> list[int]:
+        """The earliest slots that were given back and can be used as one; fewer than ``cost`` if there are no more."""
         free = self._free
-        # One whose moment is past can be used later only if nobody was promised a slot at its distance.
-        while free and free[0] < now and self._moments[-1] >= window_end(free[0], limit):
-            free.pop(0)
-        for index, moment in enumerate(free):
-            usable = moment >= start or self._moments[-1] < window_end(moment, limit)
-            if usable and free[index : index + cost].count(moment) == cost:
-                return moment
-        return None
+        if not free:
+            return []
+
+        def is_movable(moment: int) -> bool:
+            # Else somebody may have been promised a slot on the strength of its distance to this one.
+            return self._moments[-1] < window_end(moment, limit)
+
+        movable = bisect_left(free, True, key=is_movable)
+        for index in range(min(bisect_left(free, start), movable), len(free) - cost + 1):
+            if index >= movable or free[index] == free[index + cost - 1]:
+                return free[index : index + cost]
+        return free[movable:]
+
+    def _revoke(self, now: int, opens: int) -> None:
+        """Free what comes before the pool opens: whoever waits for it will find it closed, and ask anew."""
+        if opens <= now:
+            return
+        first, end = bisect_right(self._free, now), bisect_left(self._free, opens)
+        waiting = range(bisect_right(self._moments, now), bisect_left(self._moments, opens))
+        if len(waiting) > end - first:
+            self._free[first:end] = [self._moments[index] for index in waiting]
+            self._trim()
+
+    def _mark_free(self, slot: int, cost: int) -> None:
+        at = bisect_left(self._free, slot)
+        self._free[at:at] = [slot] * min(cost, self._count(slot))
+
+    def _take(self, slot: int, to: int, cost: int) -> None:
+        """Use at one moment what is free at another, which is not later."""
+        at = bisect_left(self._free, slot)
+        del self._free[at : at + cost]
+        self._move(slot, to, cost)
+
+    def _trim(self) -> None:
+        """Drop what is free and comes last: nothing was promised on the strength of it."""
+        while self._free and self._free[-1] == self._moments[-1]:
+            self._free.pop()
+            self._moments.drop_last()
+
+    def _drop_free(self, now: int) -> None:
+        """Drop what was given back if nobody waits: nothing was promised beside it."""
+        if not self._free or self._moments[-1] > now:
+            return
+        first = bisect_left(self._moments, self._free[0])
+        kept = [self._moments[i] for i in range(first, len(self._moments))]
+        for moment in reversed(self._free):
+            del kept[bisect_left(kept, moment)]
+        self._moments.overwrite(first, kept)
+        for _ in self._free:
+            self._moments.drop_last()
+        self._free.clear()
 
     def _forget(self, limit: Limit, now: int) -> None:
         """Drop what no longer counts."""
@@ -256,7 +311,7 @@ class RollingWindow:
     def _move(self, moment: int, to: int, cost: int) -> None:
         """Let uses of one moment be uses of a later one."""
         first = bisect_left(self._moments, moment)
-        held = min(cost, bisect_right(self._moments, moment) - first)
+        held = min(cost, self._count(moment))
         after = bisect_right(self._moments, to)
         if to > moment and held:
             passed = [self._moments[i] for i in range(first + held, after)]
