@@ -1,0 +1,185 @@
+"""What is said to Redis, and what its answers mean: commands, no I/O.
+
+A request is one call of one script, which reads and writes all that belongs to it. A course of commands is a generator:
+whoever drives it sends what it yields, and hands back the answer or raises the error in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Generator
+from dataclasses import astuple
+from importlib.resources import files
+from typing import Any, cast
+
+from insider_otel.api.operations import Limit
+from insider_otel.state.protocol import (
+    MICROSECONDS,
+    Admission,
+    Admit,
+    ClaimAsk,
+    ClaimReport,
+    ClaimState,
+    ListPools,
+    PoolKey,
+    PoolUse,
+    Reply,
+    Report,
+    Request,
+)
+
+SCRIPT = "".join(files("insider_otel.state").joinpath(name).read_text() for name in ("window.lua", "store.lua"))
+"""The script: what reads and writes the record of a pool, as one step."""
+
+_SCRIPT_NAME = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_LONGEST = 1 << 51
+"""Microseconds, 71 years: moments stay whole numbers in the script's floating point arithmetic."""
+
+_KEYS_PER_SCAN = 1000
+
+Command = tuple[str | bytes | int, ...]
+Course = Generator[Command, Any, Any]
+
+
+class ScriptMissingError(Exception):
+    """Raised in a course of commands: the server has forgotten the script, or never had it."""
+
+
+class Commands:
+    """The commands for requests.
+
+    Args:
+        prefix: What all keys begin with.
+
+    Raises:
+        ValueError: The prefix has characters that mean something in a key or a pattern.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        if re.fullmatch(r"[A-Za-z0-9_.:-]+", prefix) is None:
+            raise ValueError(
+                f"state: prefix {prefix!r} of the redis keys may have letters, digits and the characters _ . : - only"
+            )
+        self._prefix = prefix
+
+    def course(self, request: Request) -> Generator[Command, Any, Reply]:
+        """The course of commands for a request; it ends with the reply."""
+        match request:
+            case Admit():
+                claim = None if request.claim is None else request.claim.key
+                answer = yield from self._run("admit", request.pool, _admit(request), claim, request.worker)
+                return _admission(answer)
+            case Report():
+                claim = None if request.claim is None else request.claim.key
+                yield from self._run("report", request.pool, _report(request), claim)
+                return None
+            case ListPools():
+                return (yield from self._list())
+
+    def _list(self) -> Generator[Command, Any, tuple[PoolUse, ...]]:
+        # The keys themselves are the index: another one could disagree with them once some have expired.
+        found: set[bytes] = set()
+        cursor = b"0"
+        while True:
+            answer = yield "SCAN", cursor, "MATCH", f"{{{self._prefix}:*}}:pool:*", "COUNT", _KEYS_PER_SCAN
+            cursor, keys = answer
+            found.update(keys)
+            if int(cursor) == 0:
+                break
+        uses: list[PoolUse] = []
+        for key in sorted(found):
+            pool = self._pool_of(key.decode())
+            answer = yield from self._run("list", pool, {})
+            # It may have expired meanwhile.
+            if answer is not None:
+                uses.append(_pool_use(pool, answer))
+        return tuple(uses)
+
+    def _run(
+        self, what: str, pool: PoolKey, ask: dict[str, Any], claim: bytes | None = None, worker: bytes = b""
+    ) -> Generator[Command, Any, Any]:
+        # The braces keep all that belongs to an owner in one slot of a cluster.
+        tag = f"{{{self._prefix}:{pool.owner.hex()}}}"
+        keys = [f"{tag}:{kind}:{pool.pool}" for kind in ("pool", "uses", "workers")]
+        if claim is not None:
+            keys.append(f"{tag}:claim:{claim.hex()}")
+        words = (len(keys), *keys, what, json.dumps(ask), worker)
+        try:
+            return (yield "EVALSHA", _SCRIPT_NAME, *words)
+        except ScriptMissingError:
+            return (yield "EVAL", SCRIPT, *words)
+
+    def _pool_of(self, key: str) -> PoolKey:
+        owner, _, pool = key.removeprefix(f"{{{self._prefix}:").partition("}:pool:")
+        return PoolKey(pool, bytes.fromhex(owner))
+
+
+def _admit(request: Admit) -> dict[str, Any]:
+    return _without_none(
+        limit=_write_limit(request.limit),
+        cost=request.cost,
+        longest=_microseconds(request.longest_wait),
+        holding=request.holding,
+        corrections=[[each.slot, each.cost, each.actual, each.late] for each in request.corrections],
+        past=list(request.past),
+        claim=None if request.claim is None else _ask_claim(request.claim),
+    )
+
+
+def _report(request: Report) -> dict[str, Any]:
+    return _without_none(
+        corrections=[[each.slot, each.cost, each.actual, each.late] for each in request.corrections],
+        closed_for=None if request.closed_for is None else _microseconds(request.closed_for),
+        learned=_write_limit(request.learned),
+        claim=None if request.claim is None else _report_claim(request.claim),
+    )
+
+
+def _ask_claim(claim: ClaimAsk) -> dict[str, Any]:
+    return _without_none(lease=_microseconds(claim.lease), token=claim.token)
+
+
+def _report_claim(claim: ClaimReport) -> dict[str, Any]:
+    return _without_none(lasts=_microseconds(claim.lasts), token=claim.token, becomes=claim.end.value)
+
+
+def _admission(answer: list[Any]) -> Admission:
+    wait, slot, closed, used, workers, born, learned, claim, age, token = answer
+    return Admission(
+        wait=wait / MICROSECONDS,
+        slot=slot,
+        closed=bool(closed),
+        used=used,
+        workers=workers,
+        born=born,
+        learned=_read_limit(learned),
+        claim=None if claim is None else ClaimState(claim.decode()),
+        claim_age=age / MICROSECONDS,
+        token=token,
+    )
+
+
+def _pool_use(pool: PoolKey, answer: list[Any]) -> PoolUse:
+    limit, used, closed_for, workers, learned = answer
+    return PoolUse(pool, _read_limit(limit), used, closed_for / MICROSECONDS, workers, _read_limit(learned))
+
+
+def _write_limit(limit: Limit | None) -> str | None:
+    # Its text is what the record of a pool keeps, so that it comes back exactly as it was given.
+    return None if limit is None else json.dumps(astuple(limit))
+
+
+def _read_limit(text: bytes | None) -> Limit | None:
+    return None if text is None else Limit(*cast("list[Any]", json.loads(text)))
+
+
+def _microseconds(seconds: float) -> int:
+    return round(min(seconds, _LONGEST / MICROSECONDS) * MICROSECONDS)
+
+
+def _without_none(**fields: Any) -> dict[str, Any]:
+    # A null is no nil in Lua: what is not there is left out.
+    return {name: value for name, value in fields.items() if value is not None}

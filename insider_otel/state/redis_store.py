@@ -1,0 +1,215 @@
+"""Limits and claims in Redis or Valkey: shared by all who reach the server, one round trip for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from insider_otel.state.protocol import Request, StoreError
+from insider_otel.state.redis_commands import Command, Commands, ScriptMissingError
+
+try:
+    import redis
+    import redis.asyncio
+except ImportError as error:
+    raise ImportError('state redis://… needs redis-py: pip install "insider-otel[redis]"') from error
+
+import redis.asyncio.connection
+import redis.connection
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+# redis-py has types for most of what it exports, not for all.
+_blocking_pool: Callable[..., Any] = redis.BlockingConnectionPool
+
+MOST_CONNECTIONS = 50
+"""Connections for the threads of a process, and as many again for each event loop; who finds none free waits."""
+
+# redis-py introduces itself to a server; each word of that would be a round trip before the first answer.
+_SILENT: dict[str, Any] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+    else {"lib_name": None, "lib_version": None}
+)
+
+
+class RedisStore:
+    """Limits and claims on a Redis (6 or later) or Valkey server. Safe to use from any thread, event loop and greenlet,
+    and after a fork.
+
+    Args:
+        url: The server: ``redis://``, ``rediss://`` or ``unix://``, with the options of redis-py.
+        timeout: Seconds after which a request is given up. A new connection has as long for being made, and as long for
+            logging in.
+        prefix: What all keys begin with; who shares it shares limits and claims.
+
+    Raises:
+        ValueError: The address or the prefix is not one that can be used.
+    """
+
+    name = "redis"
+
+    def __init__(self, url: str, *, timeout: float = 0.05, prefix: str = "insider-otel") -> None:
+        self._commands = Commands(prefix)
+        self._timeout = timeout
+        options = _read_url(url, redis.connection)
+        self.address = _address(options)
+        self._secrets = [options[name] for name in ("password", "username") if options.get(name)]
+        bounds: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
+        pool = _blocking_pool(**options, **bounds, retry=Retry(NoBackoff(), 0), timeout=timeout)
+        try:
+            pool.make_connection()
+        except TypeError as error:
+            raise ValueError(f"state: an option of {self.address} is not one that redis-py knows: {error}") from None
+        pool.reset()
+        self._client: Any = redis.Redis(connection_pool=pool)
+        # An event loop bounds the request as a whole, so that its parts need not be.
+        bounds["socket_timeout"] = None
+        self._loop_options = {**_read_url(url, redis.asyncio.connection), **bounds, "retry": AsyncRetry(NoBackoff(), 0)}
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self.address!r})"
+
+    def perform(self, request: Request) -> Any:
+        """Do what is asked, in one step of the server."""
+        course = self._commands.course(request)
+        try:
+            command = next(course)
+            while True:
+                try:
+                    answer = self._client.execute_command(*command)
+                except NoScriptError:
+                    command = course.throw(ScriptMissingError())
+                else:
+                    command = course.send(answer)
+        except StopIteration as end:
+            return end.value
+        except (RedisError, OSError) as error:
+            raise self._trouble(error) from error
+
+    async def perform_async(self, request: Request) -> Any:
+        """``perform``, without holding up the event loop."""
+        loop = _asyncio_loop()
+        if loop is None:
+            from anyio.to_thread import run_sync  # noqa: PLC0415  (only trio needs it)
+
+            return await run_sync(self.perform, request)
+        client = self._loops.get(loop) or await self._open(loop)
+        course = self._commands.course(request)
+        try:
+            command = next(course)
+            while True:
+                try:
+                    answer = await client.execute(command)
+                except NoScriptError:
+                    command = course.throw(ScriptMissingError())
+                else:
+                    command = course.send(answer)
+        except StopIteration as end:
+            return end.value
+        except (RedisError, OSError) as error:
+            raise self._trouble(error) from error
+
+    def close(self) -> None:
+        """Let go of all connections; those of event loops are closed by their loops, a moment later."""
+        self._client.connection_pool.disconnect()
+        self._loops.clear()
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> _LoopClient:
+        for other in list(self._loops):
+            if other.is_closed():
+                self._loops.pop(other, None)
+        client = self._loops[loop] = _LoopClient(self._loop_options, self._timeout)
+        await client.start()
+        return client
+
+    def _trouble(self, error: Exception) -> StoreError:
+        if isinstance(error, (TimeoutError, RedisTimeoutError)):
+            return StoreError(f"{self.address}: no answer within {self._timeout:g} s")
+        text = str(error)
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return StoreError(f"{self.address}: {type(error).__name__}: {text}")
+
+
+class _LoopClient:
+    """The connections of one event loop; the loop closes them when it ends.
+
+    Args:
+        options: Of the pool of connections.
+        timeout: Seconds for a command.
+    """
+
+    def __init__(self, options: dict[str, Any], timeout: float) -> None:
+        self._timeout = timeout
+        pool = redis.asyncio.ConnectionPool(**options)
+        self._client: Any = redis.asyncio.Redis(connection_pool=pool)
+        # The pool of redis-py that lets callers wait can lose one that is cancelled.
+        self._room = asyncio.Semaphore(pool.max_connections)
+        self._life = self._live(pool)
+
+    async def start(self) -> None:
+        """Have the loop close the connections: whoever ends a loop ends its asynchronous generators first."""
+        await anext(self._life)
+
+    async def execute(self, command: Command) -> Any:
+        """Send a command and await its answer.
+
+        Args:
+            command: The command.
+
+        Raises:
+            TimeoutError: There was none in time.
+            RedisError: It cannot be done.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as bound:
+            # By way of a callback: if the loop itself was held up, it reads first what has come meanwhile.
+            timer = loop.call_later(self._timeout, lambda: bound.reschedule(loop.time()))
+            try:
+                async with self._room:
+                    return await self._client.execute_command(*command)
+            finally:
+                timer.cancel()
+
+    @staticmethod
+    async def _live(pool: redis.asyncio.ConnectionPool) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await pool.disconnect()
+
+
+def _read_url(url: str, driver: Any) -> dict[str, Any]:
+    try:
+        options: dict[str, Any] = driver.parse_url(url)
+    except ValueError:
+        # Its text may hold a part of the password.
+        raise ValueError(
+            "state: the redis address cannot be read; it is of the form redis://user:password@host:6379/0, "
+            "with / @ : and % in user and password percent-encoded"
+        ) from None
+    # Answers are bytes, a failure is told at once, and a new connection does no more than it must.
+    ours = {"decode_responses": False, "retry_on_timeout": False, "protocol": 2, **_SILENT}
+    return {"max_connections": MOST_CONNECTIONS, **options, **ours}
+
+
+def _address(options: dict[str, Any]) -> str:
+    if "path" in options:
+        return f"unix://{options['path']}"
+    scheme = "rediss" if issubclass(options.get("connection_class", redis.Connection), redis.SSLConnection) else "redis"
+    host = options.get("host", "localhost")
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{options.get('port', 6379)}/{options.get('db', 0)}"
+
+
+def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
