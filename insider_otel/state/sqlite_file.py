@@ -1,0 +1,281 @@
+"""A sqlite file that many processes share: made once, opened once by each, asked in transactions that end in time."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from insider_otel.state.protocol import StoreError
+
+T = TypeVar("T")
+
+# sqlite's own waiting sleeps for up to 100 ms at a time: too long for who gives up after 50.
+_SHORTEST_SLEEP = 0.0001
+_LONGEST_SLEEP = 0.003
+_TRIES_LEFT = 20
+_LONGEST_FORK_WAIT = 1.0
+_SIBLINGS = ("-journal", "-wal", "-shm")
+_NOT_A_DATABASE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class SQLiteFile:
+    """A file of sqlite. Safe between threads and greenlets, which take turns at one connection, and after a fork.
+
+    Args:
+        path: Where the file is, or is to be; its directory exists.
+        schema: The statements that make its tables.
+        version: The version of the schema; 1 or more.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_finalizer",
+        "_identity",
+        "_lock",
+        "_path",
+        "_process",
+        "_schema",
+        "_version",
+    )
+
+    def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
+        self._path = path
+        self._schema = schema
+        self._version = version
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._finalizer: weakref.finalize[..., SQLiteFile] | None = None
+        self._identity: tuple[int, int] | None = None
+        self._process = 0
+        _files.add(self)
+
+    @contextmanager
+    def transaction(self, deadline: float, *, writing: bool = True) -> Generator[sqlite3.Connection]:
+        """A transaction, which is committed at the end or, if anything is raised, rolled back.
+
+        Args:
+            deadline: The moment, by ``time.monotonic``, at which waiting for others ends.
+            writing: Whether it holds the one lock for writing from the start; else it holds up nobody.
+
+        Raises:
+            StoreError: The file cannot be used, or not in time.
+        """
+        lock = self._lock
+        if not lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            raise StoreError(f"{self._path}: other threads have kept it busy for too long")
+        try:
+            connection = self._connect(deadline)
+            with _transaction(connection, deadline, "BEGIN IMMEDIATE" if writing else "BEGIN"):
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            if not _is_busy(error):
+                # Whatever it is, the next transaction begins with a new connection.
+                self._disconnect()
+            raise StoreError(f"{self._path}: {error}{_remedy(error)}") from error
+        finally:
+            lock.release()
+
+    def close(self) -> None:
+        """Close the connection; the next transaction opens another."""
+        with self._lock:
+            self._disconnect()
+
+    def pause(self) -> threading.Lock | None:
+        """Close the connection and keep others from opening one.
+
+        Returns:
+            The lock to release then; None if a transaction takes too long to wait for.
+        """
+        lock = self._lock
+        if not lock.acquire(timeout=_LONGEST_FORK_WAIT):
+            return None
+        self._disconnect()
+        return lock
+
+    def start_in_child(self) -> None:
+        """Begin anew after a fork: whoever held the lock is not in this process."""
+        self._lock = threading.Lock()
+
+    def _connect(self, deadline: float) -> sqlite3.Connection:
+        if self._connection is not None:
+            if self._process != os.getpid():
+                # sqlite believes in this process that it holds the locks that its parent holds, for any connection to
+                # the file: to use the old one, to close it or to open another could each destroy the file.
+                raise StoreError(
+                    f"{self._path}: it was open when this process was forked without Python being told. "
+                    "Let the server load the app in its workers (uWSGI: lazy-apps = true)"
+                )
+            if self._identity == self._identify():
+                return self._connection
+            self._disconnect()
+        if self._identify() is None:
+            _create(self._path, deadline)
+        # Told before it is opened, so that a file put in its place meanwhile is noticed the next time.
+        self._identity = self._identify()
+        # Not sqlite3.connect, which instrumentations wrap: our own statements are no part of the app's traces.
+        connection = sqlite3.Connection(
+            f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(connection, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._process = os.getpid()
+        self._finalizer = weakref.finalize(self, _close_at_exit, connection, self._lock, self._process)
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection, deadline: float) -> None:
+        def ask(statement: str) -> str | int:
+            answer: str | int = _retry(deadline, lambda: connection.execute(statement).fetchone()[0])
+            return answer
+
+        if ask("PRAGMA user_version") == 0:
+            with _transaction(connection, deadline, "BEGIN IMMEDIATE"):
+                if ask("PRAGMA user_version") == 0:
+                    if ask("SELECT count(*) FROM sqlite_master"):
+                        raise StoreError(f"{self._path} is the database of something else: name another file")
+                    for statement in self._schema:
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {self._version}")
+        version = ask("PRAGMA user_version")
+        if version != self._version:
+            raise StoreError(
+                f"{self._path} has schema version {version}, this version of insider-otel reads {self._version}: "
+                "upgrade insider-otel, or name another file"
+            )
+        if ask("PRAGMA journal_mode = WAL") != "wal":
+            raise StoreError(f"{self._path} is on a file system without shared memory: name a file on a local disk")
+        # Nothing in it is worth a wait for the disk at each transaction: a crash of the machine may lose the last few.
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Which file is at the path now; None if there is none."""
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _disconnect(self) -> None:
+        if self._connection is not None and self._process == os.getpid():
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            self._connection.close()
+            self._connection = None
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, deadline: float, begin: str) -> Generator[None]:
+    try:
+        _retry(deadline, lambda: connection.execute(begin))
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # sqlite itself rolls back after some errors.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _retry(deadline: float, act: Callable[[], T]) -> T:
+    """Try again, until a moment, for as long as another process is in the way."""
+    while True:
+        try:
+            return act()
+        except (sqlite3.OperationalError, OSError) as error:
+            left = deadline - time.monotonic()
+            if left <= 0 or not _is_busy(error):
+                raise
+        # Jitter: or those who wait would come back together. Who has little time left tries more often.
+        time.sleep(_SHORTEST_SLEEP + random.uniform(0, min(left / _TRIES_LEFT, _LONGEST_SLEEP)))
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, BlockingIOError) or _code(error) == sqlite3.SQLITE_BUSY
+
+
+def _code(error: Exception) -> int:
+    # The lowest byte is the primary code. Errors of Python's own module have none.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _remedy(error: Exception) -> str:
+    if _code(error) not in _NOT_A_DATABASE:
+        return ""
+    return ". Delete the file, with its -wal and -shm: what it holds is forgotten, and a new one is made"
+
+
+def _create(path: Path, deadline: float) -> None:
+    """Make an empty file that its owner alone can read; sqlite gives the same rights to those it puts beside it."""
+    with _sole_creator(path.parent, deadline):
+        if path.exists():
+            return
+        # Those of a file that was deleted would be taken for the new one's.
+        for sibling in _SIBLINGS:
+            Path(f"{path}{sibling}").unlink(missing_ok=True)
+        # Under another name until its descriptor is closed: that drops all locks that this process has on a file.
+        descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
+        os.close(descriptor)
+        os.rename(temporary, path)
+
+
+@contextmanager
+def _sole_creator(directory: Path, deadline: float) -> Generator[None]:
+    """Hold a lock that one process, and one thread, can hold."""
+    if sys.platform == "win32":  # where neither a file in use can be deleted nor a rename replace another file
+        yield
+        return
+    import fcntl  # noqa: PLC0415  (Windows has none)
+
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        _retry(deadline, lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _close_at_exit(connection: sqlite3.Connection, lock: threading.Lock, process: int) -> None:
+    # A thread may still be using it when the interpreter ends.
+    if process == os.getpid() and lock.acquire(timeout=_LONGEST_FORK_WAIT):
+        connection.close()
+        lock.release()
+
+
+# ------------------------------------------------------------------------------------------------------------ fork
+
+_files: weakref.WeakSet[SQLiteFile] = weakref.WeakSet()
+_paused: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    # An open connection must not come into a child; see SQLiteFile._connect. To open it again takes a millisecond.
+    _paused.extend(lock for file in tuple(_files) if (lock := file.pause()) is not None)
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    _paused.clear()
+    for file in tuple(_files):
+        file.start_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

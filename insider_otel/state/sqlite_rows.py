@@ -1,0 +1,381 @@
+"""What the sqlite store keeps, as rows: its clock, its pools with their moments of use, and its claims.
+
+Everything here happens inside a transaction that the store began.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from array import array
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from insider_otel.api.operations import Limit
+from insider_otel.state.protocol import MICROSECONDS, ClaimAsk, ClaimEnd, ClaimReport, ClaimState, PoolKey
+from insider_otel.state.window import DAY, RollingWindow
+
+VERSION = 1
+
+SCHEMA = (
+    "CREATE TABLE clock (ahead INTEGER NOT NULL, monotonic INTEGER NOT NULL)",
+    """
+    CREATE TABLE pools (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner BLOB NOT NULL, born INTEGER NOT NULL,
+        asked_limit TEXT, learned_limit TEXT, closed_until INTEGER NOT NULL, kept_until INTEGER NOT NULL,
+        oldest INTEGER NOT NULL, first INTEGER NOT NULL, length INTEGER NOT NULL, free BLOB NOT NULL,
+        UNIQUE (name, owner)
+    )
+    """,
+    """
+    CREATE TABLE moments (
+        pool INTEGER NOT NULL, number INTEGER NOT NULL, moment INTEGER NOT NULL, PRIMARY KEY (pool, number)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE workers (
+        pool INTEGER NOT NULL, worker BLOB NOT NULL, seen INTEGER NOT NULL, PRIMARY KEY (pool, worker)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE claims (
+        id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE,
+        since INTEGER NOT NULL, expires INTEGER NOT NULL, done INTEGER NOT NULL
+    )
+    """,
+)
+
+MOST_POOLS = 10_000
+"""Pools, times credentials, that are kept; beyond them the one asked for longest ago goes."""
+
+_IDLE = 2 * DAY
+_CLOCK_NOTED_EVERY = MICROSECONDS
+_SEEN_EVERY = 5 * MICROSECONDS
+_COUNTED_FOR = 60 * MICROSECONDS
+# More than one for each that comes, so that what has expired goes at last; few enough to take no time.
+_DROPPED_AT_ONCE = 64
+_CLAIMS_DROPPED_AT_ONCE = 4
+
+
+def read_clock(connection: sqlite3.Connection, monotonic: int, wall: int, *, writing: bool) -> int:
+    """The store's time: as steady as the machine's monotonic clock, and going on after a reboot, which that does not.
+
+    Args:
+        connection: The connection.
+        monotonic: What the monotonic clock shows, which all processes of the machine have in common.
+        wall: Microseconds since 1970.
+        writing: Whether what was found may be written down.
+    """
+    row = connection.execute("SELECT ahead, monotonic FROM clock").fetchone()
+    ahead, last = row or (wall - monotonic, monotonic)
+    if monotonic < last:
+        # The wall clock may be behind too, until it is set; but time never goes back.
+        ahead = max(wall, last + ahead) - monotonic
+    if writing and row is None:
+        connection.execute("INSERT INTO clock VALUES (?, ?)", (ahead, monotonic))
+    elif writing and not last <= monotonic < last + _CLOCK_NOTED_EVERY:
+        connection.execute("UPDATE clock SET ahead = ?, monotonic = ?", (ahead, monotonic))
+    return monotonic + ahead
+
+
+class Moments:
+    """The moments of one pool in ascending order, one row each, under consecutive numbers.
+
+    Args:
+        connection: The connection.
+        pool: The pool's row.
+        first: The number of the first moment.
+        length: How many there are.
+    """
+
+    __slots__ = ("_connection", "_known", "_length", "_pool", "_unsaved", "first")
+
+    def __init__(self, connection: sqlite3.Connection, pool: int, first: int, length: int) -> None:
+        self._connection = connection
+        self._pool = pool
+        self.first = first
+        self._length = length
+        self._known: dict[int, int] = {}
+        self._unsaved: set[int] = set()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int, /) -> int:
+        if not -self._length <= index < self._length:
+            raise IndexError(index)
+        number = self.first + index + (self._length if index < 0 else 0)
+        moment = self._known.get(number)
+        if moment is None:
+            row = self._connection.execute(
+                "SELECT moment FROM moments WHERE pool = ? AND number = ?", (self._pool, number)
+            ).fetchone()
+            if row is None:
+                raise sqlite3.DatabaseError(f"moment {number} of pool {self._pool} is missing")
+            moment = self._known[number] = row[0]
+        return moment
+
+    def append(self, moment: int, times: int, /) -> None:
+        """Add a moment, which is not before the last, a number of times."""
+        self._length += times
+        self.overwrite(self._length - times, [moment] * times)
+
+    def overwrite(self, index: int, moments: list[int], /) -> None:
+        """Put other moments in place of as many from ``index`` on."""
+        numbers = range(self.first + index, self.first + index + len(moments))
+        self._known.update(zip(numbers, moments, strict=True))
+        self._unsaved.update(numbers)
+
+    def drop_first(self, number: int, /) -> None:
+        """Forget so many of the first; their rows go little by little."""
+        self.first += number
+        self._length -= number
+
+    def drop_last(self) -> None:
+        """Forget the last; its row is written over by the next."""
+        self._length -= 1
+
+    def save(self, oldest: int) -> int:
+        """Write what has changed, and delete some rows that are forgotten.
+
+        Args:
+            oldest: The number of the first row that was not deleted.
+
+        Returns:
+            The same, now.
+        """
+        end = self.first + self._length
+        unsaved = [(self._pool, number, self._known[number]) for number in self._unsaved if self.first <= number < end]
+        self._unsaved.clear()
+        if unsaved:
+            self._connection.executemany("INSERT OR REPLACE INTO moments VALUES (?, ?, ?)", unsaved)
+        kept = min(self.first, oldest + _DROPPED_AT_ONCE + 2 * len(unsaved))
+        if kept > oldest:
+            self._connection.execute(
+                "DELETE FROM moments WHERE pool = ? AND number >= ? AND number < ?", (self._pool, oldest, kept)
+            )
+        return kept
+
+
+@dataclass(slots=True)
+class Pool:
+    """What is known of one pool. Changes are kept once they are saved.
+
+    Attributes:
+        id: Its row.
+        born: When its row was made.
+        limit: The limit it was last asked for with.
+        learned: The limit that Insider named.
+        closed_until: The moment from which it is open.
+        window: The uses of its limit.
+    """
+
+    id: int
+    key: PoolKey
+    born: int
+    limit: Limit | None
+    learned: Limit | None
+    closed_until: int
+    window: RollingWindow
+    _moments: Moments
+    _free: list[int]
+    _oldest: int
+    _kept_until: int
+    _saved: tuple[Any, ...]
+
+    @classmethod
+    def open(cls, connection: sqlite3.Connection, key: PoolKey, now: int) -> Pool:
+        """The pool of a key, new if there is none."""
+        row = connection.execute("SELECT * FROM pools WHERE name = ? AND owner = ?", key).fetchone()
+        if row is None:
+            _make_room(connection, now)
+            new = (None, *key, now, None, None, 0, now, 0, 0, 0, b"")
+            identity = connection.execute(
+                "INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new
+            ).lastrowid
+            row = (identity, *new[1:])
+        return cls._read(connection, row)
+
+    @classmethod
+    def all(cls, connection: sqlite3.Connection) -> Iterator[Pool]:
+        """All pools."""
+        for row in connection.execute("SELECT * FROM pools"):
+            yield cls._read(connection, row)
+
+    @classmethod
+    def _read(cls, connection: sqlite3.Connection, row: tuple[Any, ...]) -> Pool:
+        identity, name, owner, born, limit, learned, closed_until, kept_until, oldest, first, length, packed = row
+        free = array("q", packed).tolist()
+        moments = Moments(connection, identity, first, length)
+        return cls(
+            identity,
+            PoolKey(name, owner),
+            born,
+            _limit(limit),
+            _limit(learned),
+            closed_until,
+            RollingWindow(moments, free),
+            moments,
+            free,
+            oldest,
+            kept_until,
+            (limit, learned, closed_until, oldest, first, length, packed),
+        )
+
+    def save(self, connection: sqlite3.Connection, now: int) -> None:
+        """Write what has changed."""
+        oldest = self._moments.save(self._oldest)
+        row = (
+            _text(self.limit),
+            _text(self.learned),
+            self.closed_until,
+            oldest,
+            self._moments.first,
+            len(self._moments),
+            array("q", self._free).tobytes(),
+        )
+        kept_until = max(now, self.closed_until, self._moments[-1] if self._moments else 0) + _IDLE + self._span()
+        if row != self._saved or kept_until > self._kept_until + _SEEN_EVERY:
+            connection.execute(
+                "UPDATE pools SET asked_limit = ?, learned_limit = ?, closed_until = ?, oldest = ?, first = ?,"
+                " length = ?, free = ?, kept_until = ? WHERE id = ?",
+                (*row, kept_until, self.id),
+            )
+
+    def see(self, connection: sqlite3.Connection, worker: bytes, now: int) -> None:
+        """Note that a process shares the pool."""
+        found = connection.execute(
+            "SELECT seen FROM workers WHERE pool = ? AND worker = ?", (self.id, worker)
+        ).fetchone()
+        if found is None or found[0] <= now - _SEEN_EVERY:
+            connection.execute("DELETE FROM workers WHERE pool = ? AND seen <= ?", (self.id, self._counted_from(now)))
+            connection.execute("INSERT OR REPLACE INTO workers VALUES (?, ?, ?)", (self.id, worker, now))
+
+    def workers(self, connection: sqlite3.Connection, now: int) -> int:
+        """How many processes share the pool, at least 1."""
+        seen: tuple[int] = connection.execute(
+            "SELECT count(*) FROM workers WHERE pool = ? AND seen > ?", (self.id, self._counted_from(now))
+        ).fetchone()
+        return max(seen[0], 1)
+
+    def _counted_from(self, now: int) -> int:
+        return now - max(_COUNTED_FOR, self._span())
+
+    def _span(self) -> int:
+        return 0 if self.limit is None else round(self.limit.window * MICROSECONDS)
+
+
+def _make_room(connection: sqlite3.Connection, now: int) -> None:
+    """Let go of pools that nobody has asked for in a long time, and of one more if there are too many."""
+    idle = connection.execute("SELECT id FROM pools WHERE kept_until < ? LIMIT 2", (now,)).fetchall()
+    (count,) = connection.execute("SELECT count(*) FROM pools").fetchone()
+    if not idle and count >= MOST_POOLS:
+        idle = connection.execute("SELECT id FROM pools ORDER BY kept_until LIMIT 1").fetchall()
+    for row in idle:
+        connection.execute("DELETE FROM moments WHERE pool = ?", row)
+        connection.execute("DELETE FROM workers WHERE pool = ?", row)
+        connection.execute("DELETE FROM pools WHERE id = ?", row)
+
+
+@lru_cache(maxsize=1024)
+def _text(limit: Limit | None) -> str | None:
+    return None if limit is None else json.dumps(asdict(limit))
+
+
+@lru_cache(maxsize=1024)
+def _limit(text: str | None) -> Limit | None:
+    if text is None:
+        return None
+    # Another version of this package may have more to say of a limit.
+    known = {field.name for field in fields(Limit)}
+    return Limit(**{name: value for name, value in json.loads(text).items() if name in known})
+
+
+class Claims:
+    """Who has which content.
+
+    Args:
+        connection: The connection.
+        most: How many claims are kept.
+    """
+
+    __slots__ = ("_connection", "_most")
+
+    def __init__(self, connection: sqlite3.Connection, most: int) -> None:
+        self._connection = connection
+        self._most = most
+
+    def ask(self, ask: ClaimAsk, now: int) -> tuple[ClaimState, float, int | None]:
+        """Ask for a content.
+
+        Args:
+            ask: The content.
+            now: The present moment.
+
+        Returns:
+            What is known of it, seconds since the call that has or had it began, and the token if the caller has it.
+        """
+        since, expires, done = self._read(ask.key)
+        if expires > now and since != ask.token:
+            state = ClaimState.DONE if done else ClaimState.IN_FLIGHT
+            return state, max(now - since, 0) / MICROSECONDS, None
+        if expires <= now:
+            # The moment of its beginning tells a claim from the one before.
+            since = max(now, since + 1)
+        self._write(ask.key, since, now + round(ask.lease * MICROSECONDS), False, now)
+        return ClaimState.CLAIMED, 0.0, since
+
+    def report(self, report: ClaimReport, now: int) -> None:
+        """A call with a content is over.
+
+        Args:
+            report: How it ended.
+            now: The present moment.
+        """
+        since, expires, done = self._read(report.key)
+        mine = since == report.token and not done
+        until = now + round(report.lasts * MICROSECONDS)
+        match report.end:
+            case ClaimEnd.DONE:
+                self._write(report.key, since if mine else now, max(until, expires if done else 0), True, now)
+            case ClaimEnd.KEEP if mine:
+                self._write(report.key, since, until, False, now)
+            case ClaimEnd.RELEASE if mine:
+                # It stays, expired, so that claims go in the order in which they came.
+                self._write(report.key, since, 0, False, now)
+            case _:
+                pass  # another call has it, or its lease is over
+
+    def _read(self, key: bytes) -> tuple[int, int, bool]:
+        row = self._connection.execute("SELECT since, expires, done FROM claims WHERE key = ?", (key,)).fetchone()
+        return (0, 0, False) if row is None else (row[0], row[1], bool(row[2]))
+
+    def _write(self, key: bytes, since: int, expires: int, done: bool, now: int) -> None:
+        changed = self._connection.execute(
+            "UPDATE claims SET since = ?, expires = ?, done = ? WHERE key = ?", (since, expires, done, key)
+        ).rowcount
+        if not changed:
+            self._make_room(now)
+            self._connection.execute(
+                "INSERT INTO claims (key, since, expires, done) VALUES (?, ?, ?, ?)", (key, since, expires, done)
+            )
+
+    def _make_room(self, now: int) -> None:
+        """Let go of some of the oldest claims: those that have expired, and those that are too many."""
+        oldest = self._connection.execute(
+            "SELECT id, expires FROM claims ORDER BY id LIMIT ?", (_CLAIMS_DROPPED_AT_ONCE,)
+        ).fetchall()
+        if not oldest:
+            return
+        # Rows are only ever deleted from the front, so their numbers count them.
+        (newest,) = self._connection.execute("SELECT max(id) FROM claims").fetchone()
+        excess = newest - oldest[0][0] + 2 - self._most
+        dropped = 0
+        for position, (_, expires) in enumerate(oldest):
+            if position >= excess and expires > now:
+                break
+            dropped += 1
+        if dropped:
+            self._connection.execute("DELETE FROM claims WHERE id <= ?", (oldest[dropped - 1][0],))
