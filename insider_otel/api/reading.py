@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import envelope, matching, rate_hints, success
@@ -55,6 +56,9 @@ def _of_success(status: int, content: Body, fields: Mapping[str, str], now: floa
             return _verdict(_named("hidden_partial_failure"), _said_of_lost_records(counts), fields, now, counts)
         if success.refuses(reply):
             return _of_refusal(status, content, reply, fields, now)
+        quota = success.quota(reply) if "quota" in reply else None
+        if quota is not None:
+            return replace(_usual_success(status, "", None, None), rate_limit=quota)
     elif content.is_markup and _is_page(content.text):
         return _verdict(_named("html_page"), envelope.read(content), fields, now)
     message = success.message(content)

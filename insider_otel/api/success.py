@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .body import Body, is_array, is_object
+from .verdict import RateLimit
 
 _MESSAGE_KEYS = ("message", "status_message", "statusMessage", "response")
 _LONGEST_MESSAGE = 1000
@@ -57,6 +58,26 @@ def count(reply: Mapping[str, Any]) -> Counts | None:
         if counts is not None:
             return counts
     return None
+
+
+def quota(reply: Mapping[str, Any]) -> RateLimit | None:
+    """What a reply says of its quota: profile reads tell it when they are asked to.
+
+    Args:
+        reply: The reply's object.
+
+    Returns:
+        What it cost and what is left; None if it does not tell. Source: the page of the profile endpoint in Insider's
+        Postman collection (``"quota": {"cost", "used", "total"}``).
+    """
+    told = reply.get("quota")
+    if not is_object(told):
+        return None
+    cost, used, total = (_number(told.get(name)) for name in ("cost", "used", "total"))
+    if cost is None:
+        return None
+    left = max(total - used, 0) if total and used is not None else None
+    return RateLimit(limit=total or None, remaining=left, cost=cost)
 
 
 def message(body: Body) -> str:

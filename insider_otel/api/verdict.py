@@ -83,6 +83,7 @@ class RateLimit:
         reset: Seconds until more are allowed.
         explicit: Whether the reply names a moment to come back at
             (``Retry-After``, a reset, "retry after 1 second") and not just the length of a window.
+        cost: What the request took of the limit, where the reply tells (quota units of profile reads).
     """
 
     limit: int | None = None
@@ -90,6 +91,7 @@ class RateLimit:
     remaining: int | None = None
     reset: float | None = None
     explicit: bool = False
+    cost: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,9 +62,11 @@ def resending(
 
 def _decision(operation: Operation, verdict: Verdict, *, ambiguous: bool) -> Stop | None:
     """Why the library makes no second attempt, or None if it makes one."""
-    plan = plan_call(Settings(), operation, replayable=True, deadline=None, wall_time=0.0)
+    plan = plan_call(
+        Settings(), operation, replayable=True, deadline=None, limit=operation.limit, limited=True, wall_time=0.0
+    )
     machine = CallMachine(plan, RetryBudget(), lambda: 0.0)
-    machine.start()
-    machine.admit(None, 0.0)
+    machine.start(0.0)
+    machine.admitted(0.0, 0.0)
     step = machine.answered(verdict, 0.0, ambiguous=ambiguous)
     return step.stopped if isinstance(step, Done) else None

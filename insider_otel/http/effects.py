@@ -6,6 +6,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from insider_otel.state.protocol import Perform
+
 if TYPE_CHECKING:
     import httpx
 
@@ -47,7 +49,7 @@ class Sleep:
     seconds: float
 
 
-Effect = Transmit | Iterate | NextChunk | Close | Sleep
+Effect = Transmit | Iterate | NextChunk | Close | Sleep | Perform
 
 Effects = Generator[Effect, Any, T]
 """A course of effects that ends with a ``T``."""

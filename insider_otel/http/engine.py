@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from insider_otel.api.classify import classify
-from insider_otel.api.operations import Operation, find, hosts
+from insider_otel.api.operations import Limit, Operation, find, hosts
 from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.call import CallMachine, plan_call
 from insider_otel.policy.settings import Events, Mode, Settings, split_address
-from insider_otel.state.process import PROCESS_STATE, MemoryState
+from insider_otel.state.opening import shared_state
+from insider_otel.telemetry.metrics import observe_utilization
 from insider_otel.telemetry.suppression import is_suppressed
 from insider_otel.telemetry.telemetry import NO_TELEMETRY, Telemetry
 
@@ -61,8 +62,8 @@ class Engine:
         )
         self.clock = clock or time.monotonic
         self.random = random or random_module.random
-        # Moments of another clock mean nothing to the rest of the process.
-        self.state = PROCESS_STATE if clock is None else MemoryState()
+        self.state = shared_state(self.settings.state, clock)
+        observe_utilization(meter_provider, self.state)
         self._wall_clock = clock or time.time
         # Read the tables now, and not while the first request waits.
         classify(200)
@@ -91,13 +92,22 @@ class Engine:
             return NO_TELEMETRY
         return self.telemetry
 
-    def machine(self, operation: Operation, *, replayable: bool, deadline: float | None) -> CallMachine:
+    @property
+    def holds(self) -> bool:
+        """Whether limits and duplicates are held: not by an observer, and in tests only where they ask for it."""
+        testing = testing_mode.current()
+        return self.settings.mode is Mode.ENFORCE and (testing is None or testing.hold)
+
+    def machine(
+        self, operation: Operation, *, replayable: bool, deadline: float | None, limit: Limit | None
+    ) -> CallMachine:
         """The machine that decides one call.
 
         Args:
             operation: The operation called.
             replayable: Whether the body can be sent a second time.
             deadline: Moment on ``clock`` at which the call must be over; None for no bound.
+            limit: The limit that the operation's pool is held to.
         """
         testing = testing_mode.current()
         plan = plan_call(
@@ -105,6 +115,8 @@ class Engine:
             operation,
             replayable=replayable,
             deadline=deadline,
+            limit=limit,
+            limited=self.holds,
             wall_time=self._wall_clock(),
             max_attempts=None if testing is None else testing.attempts,
         )

@@ -19,12 +19,11 @@ from insider_otel.http.body import Prefix, read_prefix
 from insider_otel.http.effects import Close, Effects, Sleep, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
+from insider_otel.http.gate import Gate, Turn
 from insider_otel.http.record import Call, attach_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.steps import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
-from insider_otel.state.credential import fingerprint
-from insider_otel.state.process import PoolKey
 from insider_otel.telemetry.call import CallTrace
 from insider_otel.telemetry.suppression import suppressing
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 ATTEMPT = "insider_otel.attempt"
 """Extension of a request that is an attempt already: a second transport of ours under the first lets it through."""
 
+_FAILED = frozenset({Outcome.FAILED, Outcome.PARTLY_FAILED})
 _FIRST_ERROR = 400
 _SHORTEST_TIMEOUT = 0.001
 
@@ -79,6 +79,8 @@ class Exchange:
         "_deadline",
         "_engine",
         "_family",
+        "_gate",
+        "_in_the_air",
         "_last",
         "_machine",
         "_operation",
@@ -99,12 +101,16 @@ class Exchange:
         self._scope = current_scope()
         self._deadline = engine.deadline(self._scope, now)
         self._body = family.body_of(request)
-        self._machine = engine.machine(operation, replayable=self._body is not None, deadline=self._deadline)
+        self._gate = Gate(engine.state, engine.settings, operation, request, self._body, holds=engine.holds)
+        self._machine = engine.machine(
+            operation, replayable=self._body is not None, deadline=self._deadline, limit=self._gate.limit
+        )
         self._trace = CallTrace(engine.telemetry_for(request), operation, now)
         self._last: _Answer | None = None
         self._record: Call | None = None
         self._waited = 0.0
         self._rate_limited = 0
+        self._in_the_air = False
 
     def run(self) -> Effects[httpx.Response | Exception]:
         """The course of the call, from the first step to the response, or the exception, that the app gets.
@@ -113,24 +119,32 @@ class Exchange:
         """
         token = attach(self._trace.context)
         try:
-            step = self._machine.start()
+            step = self._machine.start(self._engine.clock())
             while True:
                 match step:
                     case Admit():
-                        step = self._machine.admit(self._blocked_until(), self._engine.clock())
+                        turn = yield from self._ask(step)
+                        if turn.held_back is not None:
+                            return (yield from self._hold_back(turn.held_back))
+                        step = self._machine.admitted(
+                            turn.wait, self._engine.clock(), granted=turn.granted, closed=turn.closed
+                        )
                     case Send():
                         step = yield from self._attempt(step)
                     case Wait():
                         yield from self._wait(step)
-                        step = self._machine.resume()
+                        step = self._machine.resume(self._engine.clock())
                     case Refuse():
                         return self._refuse(step)
                     case Done():
-                        return self._conclude(step.stopped)
+                        return (yield from self._conclude(step.stopped))
         except BaseException as exc:
             try:
-                if not isinstance(exc, GeneratorExit):
+                if isinstance(exc, GeneratorExit):
+                    self._gate.dropped()
+                else:
                     yield from self._drop_answer()
+                    yield from self._leave_gate(None)
             finally:
                 self._abandon(exc)
             raise
@@ -138,6 +152,14 @@ class Exchange:
             detach(token)
             # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
             self._last = None
+
+    def _ask(self, step: Admit) -> Effects[Turn]:
+        turn = yield from self._gate.ask(step.longest_wait)
+        if turn.store_lost is not None:
+            self._trace.store_unavailable(turn.store_lost)
+        if turn.in_flight is not None:
+            self._trace.in_flight(turn.in_flight)
+        return turn
 
     def _attempt(self, step: Send) -> Effects[Step]:
         if self._last is not None:
@@ -147,6 +169,7 @@ class Exchange:
         trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
         # One CLIENT span for one attempt: what would make another, below us, is told not to.
         token = attach(suppressing(trace.context))
+        self._in_the_air = True
         try:
             response = yield Transmit(request)
             trace.connected(response)
@@ -162,8 +185,9 @@ class Exchange:
             trace.answered(response, answer.verdict, answer.error, self._engine.clock())
         finally:
             detach(token)
+        self._in_the_air = False
         try:
-            return self._judge(answer)
+            return (yield from self._judge(answer))
         finally:
             # An exception's traceback holds this frame, or one that does.
             del answer
@@ -186,18 +210,22 @@ class Exchange:
         if last is not None and not isinstance(last.result, Exception):
             yield Close(last.result.stream)
 
-    def _judge(self, answer: _Answer) -> Step:
+    def _judge(self, answer: _Answer) -> Effects[Step]:
         now = self._engine.clock()
         verdict = answer.verdict
         self._last = answer
         if verdict.category is Category.RATE_LIMIT:
             self._rate_limited += 1
             self._trace.rate_limited(verdict)
-            seconds, key = self._machine.block(verdict), self._pool_key()
-            if seconds is not None and key is not None:
-                self._engine.state.block(key, now + seconds, now)
         elif verdict.category is Category.DUPLICATE:
             self._trace.duplicate(verdict)
+        yield from self._gate.answered(
+            verdict,
+            sent_at=self._machine.sent_at,
+            now=now,
+            arrived=answer.error is None or answer.ambiguous,
+            closed_for=self._machine.block(verdict),
+        )
         return self._machine.answered(verdict, now, ambiguous=answer.ambiguous)
 
     def _fresh_request(self) -> httpx.Request:
@@ -233,18 +261,18 @@ class Exchange:
             span.end()
         self._waited += step.seconds
 
-    def _blocked_until(self) -> float | None:
-        # Where nobody sleeps no time passes, and a closed pool would stay closed.
-        key = self._pool_key() if self._engine.state.has_blocks and _sleeps() else None
-        return None if key is None else self._engine.state.blocked_until(key)
-
-    def _pool_key(self) -> PoolKey | None:
-        """The pool this call counts in, and whose; None if that is not to be known."""
-        owner = fingerprint(self._operation, self._request.headers, self._body)
-        return None if owner is None else (self._operation.pool, owner)
+    def _hold_back(self, age: float) -> Effects[httpx.Response]:
+        """Answer in Insider's place: it has taken the same content already, and would ignore it."""
+        yield from self._drop_answer()
+        self._trace.held_back(age)
+        verdict = local.HELD_BACK
+        response = local.response(self._family.module, self._request, 202, "held_back", verdict)
+        attach_record(response, self._close_record(verdict, None, Outcome.HELD_BACK))
+        self._finish()
+        return response
 
     def _refuse(self, step: Refuse) -> httpx.Response:
-        """Answer in Insider's place: its limit is closed until after the deadline."""
+        """Answer in Insider's place: its limit has no room before the deadline."""
         verdict = local.rate_limit_refused(step.retry_after)
         self._rate_limited += 1
         self._trace.refused(verdict)
@@ -253,23 +281,33 @@ class Exchange:
         self._finish()
         return response
 
-    def _conclude(self, stopped: Stop | None) -> httpx.Response | Exception:
+    def _conclude(self, stopped: Stop | None) -> Effects[httpx.Response | Exception]:
         """Give the app what the last attempt brought."""
         last = self._last or self._nothing_sent()
+        yield from self._leave_gate(last.verdict)
         attach_record(last.result, self._close_record(last.verdict, stopped))
         if not last.unread:
             self._finish()
         return last.result
 
+    def _leave_gate(self, verdict: Verdict | None) -> Effects[None]:
+        machine = self._machine
+        ambiguous_since = machine.ambiguous_since
+        if ambiguous_since is None and self._in_the_air:
+            ambiguous_since = machine.sent_at
+        yield from self._gate.ended(
+            verdict, sent_at=machine.sent_at, ambiguous_since=ambiguous_since, now=self._engine.clock()
+        )
+
     def _nothing_sent(self) -> _Answer:
         verdict = local.DEADLINE_PASSED
         return _Answer(verdict, self._family.module.ConnectTimeout(verdict.advice, request=self._request))
 
-    def _close_record(self, verdict: Verdict, stopped: Stop | None) -> Call:
+    def _close_record(self, verdict: Verdict, stopped: Stop | None, outcome: Outcome | None = None) -> Call:
         self._record = Call(
             operation=self._operation,
             verdict=verdict,
-            outcome=outcome_of(verdict),
+            outcome=outcome or outcome_of(verdict),
             attempts=self._machine.attempts,
             waited=self._waited,
             stopped=stopped,
@@ -298,7 +336,7 @@ class Exchange:
         self._trace.finish(
             outcome=Outcome.CANCELLED.value if record is None else record.outcome.value,
             verdict=None if record is None else record.verdict,
-            failed=record is not None and record.outcome is not Outcome.SUCCEEDED,
+            failed=record is not None and record.outcome in _FAILED,
             stopped=None if record is None or record.stopped is None else record.stopped.value,
             attempts=self._machine.attempts,
             waited=self._waited,

@@ -23,11 +23,21 @@ DEADLINE_PASSED = Verdict(
 """The deadline had passed before the first attempt; nothing was sent."""
 
 
+HELD_BACK = Verdict(
+    category=Category.DUPLICATE,
+    rule="local.duplicate",
+    fault=Fault.NONE,
+    retry=Retry.NEVER,
+    advice="Insider has taken the same content already, and would ignore it for the rest of its duplicate window.",
+)
+"""The same content was sent, and taken, inside the duplicate window; nothing was sent."""
+
+
 def rate_limit_refused(retry_after: float) -> Verdict:
-    """The pool is closed for longer than the call may wait; nothing was sent.
+    """The pool has no room before the call's deadline; nothing was sent.
 
     Args:
-        retry_after: Seconds until the pool is open again.
+        retry_after: Seconds until the pool has room.
     """
     return Verdict(
         category=Category.RATE_LIMIT,
@@ -35,7 +45,7 @@ def rate_limit_refused(retry_after: float) -> Verdict:
         fault=Fault.CALLER,
         retry=Retry.AFTER_WINDOW,
         retry_after=retry_after,
-        advice="Insider closed this rate limit for a while, and it opens after the deadline. Send less, or later.",
+        advice="This rate limit has no room before the deadline of the call. Send less, or later, or allow it more time.",
     )
 
 

@@ -13,7 +13,9 @@ from insider_otel.http.effects import Close, Effect, Effects, Iterate, NextChunk
 from insider_otel.http.engine import Engine
 from insider_otel.http.exchange import ATTEMPT, Exchange
 from insider_otel.http.family import family_of
+from insider_otel.http.performing import perform_async
 from insider_otel.policy.settings import Settings
+from insider_otel.state.protocol import Perform
 
 if TYPE_CHECKING:
     import httpx2
@@ -119,6 +121,8 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
                 return stream.close()
             case Sleep(seconds):
                 return self._sleep(seconds)
+            case Perform():
+                return effect.store.perform(effect.request)
 
     def __enter__(self) -> Self:
         self._transport.__enter__()
@@ -242,6 +246,8 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
                 return await stream.aclose()
             case Sleep(seconds):
                 return await self._sleep(seconds)
+            case Perform():
+                return await perform_async(effect)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()

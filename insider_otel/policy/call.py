@@ -70,7 +70,7 @@ def plan_call(
     replayable: bool,
     deadline: float | None,
     limit: Limit | None,
-    limited: bool = True,
+    limited: bool,
     wall_time: float,
     max_attempts: int | None = None,
 ) -> CallPlan:
@@ -82,14 +82,14 @@ def plan_call(
         replayable: Whether the request's body can be sent a second time.
         deadline: Moment at which the call must be over, on the driver's clock.
         limit: The limit that the operation's pool is held to.
-        limited: Whether limits are held; tests may lift them all.
+        limited: Whether limits are held.
         wall_time: Seconds since 1970: limits of a UTC day end with it.
         max_attempts: A lower bound on the attempts than the settings give, in tests.
     """
     attempts = 1 + settings.quick_retries + settings.spread_retries
     return CallPlan(
         enforce=settings.mode is Mode.ENFORCE,
-        limited=limited and settings.mode is Mode.ENFORCE,
+        limited=limited,
         quick_retries=settings.quick_retries,
         quick_delay=settings.quick_delay,
         spread_retries=settings.spread_retries,
@@ -121,15 +121,15 @@ class CallMachine:
     """
 
     __slots__ = (
-        "_ambiguous_since",
         "_budget",
         "_held",
         "_plan",
         "_quick_left",
         "_random",
-        "_sent_at",
         "_spread_left",
+        "ambiguous_since",
         "attempts",
+        "sent_at",
     )
 
     def __init__(self, plan: CallPlan, budget: RetryBudget, random: Callable[[], float]) -> None:
@@ -138,11 +138,13 @@ class CallMachine:
         self._random = random
         self._quick_left = plan.quick_retries
         self._spread_left = plan.spread_retries
-        self._sent_at = 0.0
-        self._ambiguous_since: float | None = None
         self._held = 0.0
         self.attempts = 0
         """Attempts made so far."""
+        self.sent_at = 0.0
+        """The moment of the latest."""
+        self.ambiguous_since: float | None = None
+        """The moment of the first that Insider may have processed without our knowing."""
 
     def start(self, now: float) -> Step:
         """The first step.
@@ -188,6 +190,9 @@ class CallMachine:
             now: The moment of it.
             ambiguous: Whether Insider may have processed the request without our knowing.
         """
+        if ambiguous and self.ambiguous_since is None:
+            # Counted from the sending: Insider's window opens when it receives the request, not when we give up on it.
+            self.ambiguous_since = self.sent_at
         if verdict.retry is Retry.NEVER:
             if verdict.category not in _NO_JUDGEMENT:
                 # Insider judged the request, so it works: even a refusal is a sign of health.
@@ -197,9 +202,6 @@ class CallMachine:
             return Done()
         if verdict.retry is Retry.BACKOFF:
             self._budget.failed()
-        if ambiguous and self._ambiguous_since is None:
-            # Counted from the sending: Insider's window opens when it receives the request, not when we give up on it.
-            self._ambiguous_since = self._sent_at
         obstacle = self._obstacle(ambiguous)
         if obstacle is not None:
             return Done(obstacle)
@@ -224,7 +226,7 @@ class CallMachine:
         return Admit(plan.retry_window - self._held if plan.deadline is None else plan.deadline - now)
 
     def _send(self, now: float) -> Send:
-        self._sent_at = now
+        self.sent_at = now
         self.attempts += 1
         return Send(self.attempts - 1)
 
@@ -276,8 +278,8 @@ class CallMachine:
     def _too_late(self, seconds: float, hint: float, now: float) -> Stop | None:
         """Why an attempt ``seconds`` from now would come too late, or None."""
         window_ends = None
-        if self._ambiguous_since is not None and self._plan.resend is Resend.WINDOW:
-            window_ends = self._ambiguous_since + self._plan.duplicate_window
+        if self.ambiguous_since is not None and self._plan.resend is Resend.WINDOW:
+            window_ends = self.ambiguous_since + self._plan.duplicate_window
         if window_ends is not None and now + seconds >= window_ends:
             return Stop.DUPLICATE_WINDOW
         return None if self._fits(seconds, hint=hint, now=now) else Stop.DEADLINE

@@ -261,12 +261,19 @@ class Store(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Perform:
-    """An effect: have ``store`` do ``request``; answered with its reply, or with the ``StoreError`` raised."""
+    """An effect: have a store do what it is asked; answered with its reply, or with the ``StoreError`` raised.
+
+    Attributes:
+        store: The store.
+        request: What it is asked.
+        reply: Its reply; whoever carries the effect out leaves it here even if the call was cancelled meanwhile.
+    """
 
     store: Store
     request: Request
+    reply: Any = None
 
 
 StoreEffects = Generator[Perform, Any, T]

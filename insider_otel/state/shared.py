@@ -16,12 +16,15 @@ from dataclasses import dataclass, replace
 
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.limits import share_of
+from insider_otel.state.experience import Experience
 from insider_otel.state.ledger import Ledger
 from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Admission,
     Admit,
+    ClaimEnd,
+    ClaimReport,
     Correction,
     ListPools,
     Perform,
@@ -86,6 +89,7 @@ class SharedState:
         self._lock = threading.Lock()
         self._local.forget()
         self._ledger = Ledger(self._local)
+        self.experience = Experience()
         self._budgets: dict[str, RetryBudget] = {}
         self._worker = secrets.token_bytes(8)
         self._away_until: float | None = None
@@ -123,33 +127,45 @@ class SharedState:
         asked = self._clock()
         told, missed = self._ledger.tell(ask)
         holding = None if held is None else held.admission.slot
+        question = Perform(self.store, replace(told, holding=holding, worker=self._worker))
         try:
-            admission: Admission = yield Perform(self.store, replace(told, holding=holding, worker=self._worker))
+            admission: Admission = yield question
         except StoreError as error:
             self._ledger.untold(told, missed)
             lost = self._lose(error)
             return replace(self._admit_in_its_place(ask, held), lost=lost)
+        except BaseException:
+            # Cancelled; but what the store granted meanwhile must not be lost with the call.
+            if question.reply is not None:
+                yield from self._decline(ask, question.reply)
+            raise
         self._is_back()
         if held is not None:
             self._take_back(held)
         self._ledger.heard(ask, missed, admission)
+        if admission.learned is not None:
+            self.experience.learn_limit(ask.pool, admission.learned, ask.limit)
         noted = None
         if ask.limit is not None and admission.slot is not None:
             noted = self._local.note(ask.pool, ask.limit, admission.wait, ask.cost)
         return Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=False, noted=noted)
 
-    def settle(self, grant: Grant, *, late: float, actual: int) -> None:
+    def settle(self, grant: Grant, *, sent_at: float, answered_at: float, actual: int) -> None:
         """Say what became of a slot. A store is told with the next ask, so that it costs no round trip.
 
         Args:
             grant: The slot's grant.
-            late: Seconds by which it was used later than granted.
+            sent_at: The moment its attempt was sent.
+            answered_at: The moment of the answer.
             actual: What it cost in the end; 0 if it was not used at all.
         """
         slot = grant.admission.slot
-        if slot is None or grant.noted is None or (late <= 0 and actual == grant.cost):
+        if slot is None or grant.noted is None:
             return
-        correction = Correction(slot, grant.cost, actual, max(round(late * MICROSECONDS), 0))
+        late = self.experience.late(grant.pool, grant.due, sent_at, answered_at)
+        if not late and actual == grant.cost:
+            return
+        correction = Correction(slot, grant.cost, actual, round(late * MICROSECONDS))
         self._local.perform(Report(grant.pool, corrections=(replace(correction, slot=grant.noted),)))
         if not grant.local:
             self._ledger.correct(grant.pool, correction)
@@ -161,7 +177,9 @@ class SharedState:
             return
         self._take_back(grant)
         if not grant.local:
-            yield from self._tell_store(Report(grant.pool, corrections=(Correction(slot, grant.cost, 0),)))
+            yield from self._tell_store(
+                Report(grant.pool, self._ledger.limit(grant.pool), corrections=(Correction(slot, grant.cost, 0),))
+            )
 
     def report(self, report: Report) -> StoreEffects[None]:
         """Tell all who share the store what they have to know."""
@@ -216,6 +234,17 @@ class SharedState:
         if grant.local and limit is not None:
             self._ledger.missed(grant.pool, limit, grant.noted, -grant.cost)
 
+    def _decline(self, ask: Admit, admission: Admission) -> StoreEffects[None]:
+        """What a store granted to a call that is no more is the next one's."""
+        unused: tuple[Correction, ...] = ()
+        if admission.slot is not None and ask.limit is not None:
+            unused = (Correction(admission.slot, ask.cost, 0),)
+        claim = None
+        if ask.claim is not None and ask.claim.token is None and admission.token is not None:
+            claim = ClaimReport(ask.claim.key, admission.token, ClaimEnd.RELEASE)
+        if unused or claim:
+            yield from self._tell_store(Report(ask.pool, ask.limit, corrections=unused, claim=claim))
+
     def _tell_store(self, report: Report) -> StoreEffects[None]:
         if self.store is None or not self._may_ask():
             return
@@ -228,11 +257,11 @@ class SharedState:
 
     def _may_ask(self) -> bool:
         """Whether the store is well, or it is this call's turn to see whether it is again."""
-        if self._away_until is None:
+        if not self.is_away:
             return True
         with self._lock:
-            now = self._clock()
-            if self._away_until is not None and now < self._away_until:
+            now, until = self._clock(), self._away_until
+            if until is not None and now < until:
                 return False
             # One asks; the others do not wait for a store that may be as it was.
             self._away_until = now + RETRY_EVERY
@@ -254,9 +283,9 @@ class SharedState:
         return news
 
     def _is_back(self) -> None:
-        if self._away_until is None:
+        if not self.is_away:
             return
         with self._lock:
-            news, self._away_until = self._away_until is not None, None
+            news, self._away_until = self.is_away, None
         if news and self.store is not None:
             logger.warning("the %s store %s is back", self.store.name, self.store.address)

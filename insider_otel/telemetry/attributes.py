@@ -55,7 +55,14 @@ EVENT_RETRY_STOPPED: Final = "insider.retry.stopped"
 EVENT_RATE_LIMIT_WAITED: Final = "insider.rate_limit.waited"
 EVENT_RATE_LIMIT_REFUSED: Final = "insider.rate_limit.refused"
 EVENT_RATE_LIMIT_HIT: Final = "insider.rate_limit.hit"
+EVENT_HELD_BACK: Final = "insider.dedupe.held_back"
+EVENT_IN_FLIGHT: Final = "insider.dedupe.in_flight"
 EVENT_SERVER_DUPLICATE: Final = "insider.dedupe.server_duplicate"
+EVENT_STORE_UNAVAILABLE: Final = "insider.state.unavailable"
+
+# Attributes of events alone.
+DEDUPE_AGE_MS: Final = "insider.dedupe.age.ms"
+STORE: Final = "insider.state.store"
 
 # Metrics.
 METRIC_REQUEST_DURATION: Final = "http.client.request.duration"
@@ -64,7 +71,9 @@ METRIC_RETRIES: Final = "insider.client.retries"
 METRIC_WAIT_DURATION: Final = "insider.client.wait.duration"
 METRIC_DUPLICATES: Final = "insider.client.duplicates"
 METRIC_RECORDS: Final = "insider.client.records"
+METRIC_UTILIZATION: Final = "insider.client.rate_limit.utilization"
 
 # Labels that only metrics carry.
 RECORDS_RESULT: Final = "insider.records.result"
 DUPLICATE_SOURCE: Final = "insider.duplicate.source"
+POOL: Final = "insider.pool"

@@ -80,8 +80,22 @@ class CallTrace:
         labels = {names.OPERATION: self._operation.name, names.DUPLICATE_SOURCE: "server"}
         self._telemetry.instruments.duplicates.add(1, labels, self.context)
 
+    def held_back(self, age: float) -> None:
+        """The call is not sent: Insider has taken the same content ``age`` seconds ago."""
+        self._event(names.EVENT_HELD_BACK, {names.DEDUPE_AGE_MS: milliseconds(age)})
+        labels = {names.OPERATION: self._operation.name, names.DUPLICATE_SOURCE: "local"}
+        self._telemetry.instruments.duplicates.add(1, labels, self.context)
+
+    def in_flight(self, age: float) -> None:
+        """Another call with the same content began ``age`` seconds ago and may yet fail; this one is sent too."""
+        self._event(names.EVENT_IN_FLIGHT, {names.DEDUPE_AGE_MS: milliseconds(age)})
+
+    def store_unavailable(self, store: str) -> None:
+        """The store of limits and claims was found in trouble; this process holds them alone."""
+        self._event(names.EVENT_STORE_UNAVAILABLE, {names.STORE: store})
+
     def refused(self, verdict: Verdict) -> None:
-        """The call is not sent: its pool is closed until after the deadline."""
+        """The call is not sent: its pool has no room before the deadline."""
         attributes: dict[str, AttributeValue] = {names.STATUS_RULE: verdict.rule}
         if verdict.retry_after is not None:
             attributes[names.WAIT_MS] = milliseconds(verdict.retry_after)

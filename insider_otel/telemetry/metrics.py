@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from opentelemetry.metrics import Meter
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter, get_meter_provider
+
+from insider_otel._version import __version__
 from insider_otel.telemetry import attributes as names
+
+SCOPE = "insider_otel"
+"""Name of the instrumentation scope."""
 
 # The boundaries that the semantic conventions advise for HTTP.
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
@@ -55,3 +63,41 @@ class Instruments:
             unit="{record}",
             description="Records that Insider says it took, or did not take.",
         )
+
+
+class Pools(Protocol):
+    """What knows how full the pools are."""
+
+    def utilization(self) -> Iterator[tuple[str, float]]:
+        """The share of each pool's limit that is used, 0 to 1."""
+        ...
+
+
+_observed: weakref.WeakKeyDictionary[MeterProvider, weakref.WeakSet[Pools]] = weakref.WeakKeyDictionary()
+
+
+def observe_utilization(meter_provider: MeterProvider | None, pools: Pools) -> None:
+    """Let a gauge tell how full the pools are; once, however many transports share them.
+
+    Args:
+        meter_provider: Whose gauge; the global provider's by default.
+        pools: What knows.
+    """
+    provider = get_meter_provider() if meter_provider is None else meter_provider
+    known = _observed.setdefault(provider, weakref.WeakSet())
+    if pools in known:
+        return
+    known.add(pools)
+    # The provider keeps the callback for good, and must not keep the pools of a transport that is gone.
+    reference = weakref.ref(pools)
+
+    def observe(options: CallbackOptions) -> Iterable[Observation]:
+        alive = reference()
+        return () if alive is None else [Observation(used, {names.POOL: pool}) for pool, used in alive.utilization()]
+
+    get_meter(SCOPE, __version__, provider).create_observable_gauge(
+        names.METRIC_UTILIZATION,
+        callbacks=[observe],
+        unit="1",
+        description="Share of a pool's rate limit that is used in the window that ends now.",
+    )

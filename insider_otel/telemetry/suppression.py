@@ -22,3 +22,8 @@ def is_suppressed() -> bool:
 def suppressing(context: Context) -> Context:
     """``context``, in which the HTTP instrumentations below us make no spans and send no trace headers."""
     return set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, context)
+
+
+def silencing(context: Context) -> Context:
+    """``context``, in which no instrumentation makes spans."""
+    return set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context)

@@ -12,13 +12,10 @@ from opentelemetry.trace import NoOpTracer, Tracer, TracerProvider, get_tracer
 from insider_otel._version import __version__
 from insider_otel.telemetry.captured_headers import HeaderCapture, excluded_urls
 from insider_otel.telemetry.events import EmitEvent, emitter
-from insider_otel.telemetry.metrics import Instruments
+from insider_otel.telemetry.metrics import SCOPE, Instruments
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
-
-SCOPE = "insider_otel"
-"""Name of the instrumentation scope."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor
 
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings
-from insider_otel.state.process import PROCESS_STATE
+from insider_otel.state.opening import PROCESS_STATE
 from insider_otel.testing import FakeClock
 
 from .wire import Wire, wire

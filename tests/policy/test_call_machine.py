@@ -16,6 +16,7 @@ from insider_otel.policy.steps import Admit, Done, Refuse, Send, Step, Stop, Wai
 
 PLAN = CallPlan(
     enforce=True,
+    limited=True,
     quick_retries=1,
     quick_delay=0.5,
     spread_retries=3,
@@ -61,7 +62,7 @@ def drive(
     random: float | list[float] = 0.5,
     budget: RetryBudget | None = None,
     attempt_takes: float = 0.0,
-    blocked_until: float | None = None,
+    closed_until: float = 0.0,
 ) -> Driven:
     """Run a machine against answers; an answer that repeats is used for as long as the machine asks."""
     draws = iter(random) if isinstance(random, list) else None
@@ -72,11 +73,12 @@ def drive(
     )
     now, sends, waits = 0.0, [], []
     given_answers = [answer if isinstance(answer, tuple) else (answer, False) for answer in answers]
-    step = machine.start()
+    step = machine.start(now)
     for _ in range(100):
         match step:
-            case Admit():
-                step = machine.admit(blocked_until, now)
+            case Admit(longest_wait=longest):
+                left = max(closed_until - now, 0.0)
+                step = machine.admitted(left, now, granted=left <= longest, closed=left > 0)
             case Send():
                 sends.append(now)
                 now += attempt_takes
@@ -85,7 +87,7 @@ def drive(
             case Wait(seconds=seconds):
                 waits.append(step)
                 now += seconds
-                step = machine.resume()
+                step = machine.resume(now)
             case _:
                 return Driven(sends, waits, step)
     raise AssertionError("the machine does not stop")
@@ -107,9 +109,9 @@ def test_one_quick_retry_then_retries_spread_over_the_window() -> None:
 
 
 def test_observe_mode_sends_once_whatever_comes_back() -> None:
-    watching = replace(PLAN, enforce=False)
+    watching = replace(PLAN, enforce=False, limited=False)
     assert drive(watching, [DOWN]) == Driven([0.0], [], Done(None))
-    assert drive(watching, [TOO_MANY], blocked_until=50.0) == Driven([0.0], [], Done(None))
+    assert drive(watching, [TOO_MANY], closed_until=50.0) == Driven([0.0], [], Done(None))
 
 
 # -- C1: the retry sequences that the AWS standard mode shares with us -------------------------------------------------
@@ -220,22 +222,48 @@ def test_a_window_read_from_the_text_is_a_window_and_no_appointment() -> None:
 
 
 def test_a_pool_that_is_closed_holds_the_first_attempt_back() -> None:
-    driven = drive(PLAN, [OK], blocked_until=10.0)
+    driven = drive(PLAN, [OK], closed_until=10.0)
     assert driven.sends == [10.5]
     assert driven.waits == [Wait(10.5, WaitReason.RATE_LIMIT, WaitSource.LIMITER)]
 
 
 def test_a_pool_that_stays_closed_beyond_the_deadline_is_refused() -> None:
-    assert drive(replace(PLAN, deadline=5.0), [OK], blocked_until=10.0) == Driven([], [], Refuse(10.0))
+    assert drive(replace(PLAN, deadline=5.0), [OK], closed_until=10.0) == Driven([], [], Refuse(10.0))
 
 
 def test_a_pool_that_closes_between_attempts_ends_the_call_with_what_it_has() -> None:
-    driven = drive(replace(PLAN, deadline=5.0), [DOWN], blocked_until=None)
+    driven = drive(replace(PLAN, deadline=5.0), [DOWN])
     assert driven.end == Done(Stop.DEADLINE)
     machine = CallMachine(replace(PLAN, deadline=5.0), RetryBudget(), lambda: 0.5)
-    machine.admit(None, 0.0)
+    machine.admitted(0.0, 0.0)
     machine.answered(DOWN, 0.0)
-    assert machine.admit(60.0, 0.25) == Done(Stop.DEADLINE)
+    assert machine.admitted(60.0, 0.25, granted=False) == Done(Stop.DEADLINE)
+
+
+def test_a_slot_of_an_open_pool_is_waited_for_to_the_moment() -> None:
+    """Slots are apart as the limit wants them already: jitter would only lose time."""
+    machine = CallMachine(PLAN, RetryBudget(), lambda: 0.5)
+    assert machine.admitted(10.0, 0.0) == Wait(10.0, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
+
+
+def test_the_jitter_after_a_closed_pool_ends_before_the_deadline() -> None:
+    machine = CallMachine(replace(PLAN, deadline=10.2), RetryBudget(), lambda: 0.5)
+    assert machine.admitted(10.0, 0.0, closed=True) == Wait(
+        pytest.approx(10.2), WaitReason.RATE_LIMIT, WaitSource.LIMITER
+    )
+
+
+@pytest.mark.parametrize(("deadline", "longest"), [(None, 300.0), (5.0, 5.0), (1000.0, 1000.0)])
+def test_a_slot_is_waited_for_until_the_deadline_or_else_for_the_retry_window(
+    deadline: float | None, longest: float
+) -> None:
+    assert CallMachine(replace(PLAN, deadline=deadline), RetryBudget(), lambda: 0.5).start(0.0) == Admit(longest)
+
+
+def test_without_a_deadline_the_waits_for_slots_have_one_bound_together() -> None:
+    machine = CallMachine(PLAN, RetryBudget(), lambda: 0.5)
+    machine.admitted(200.0, 0.0)
+    assert machine.resume(200.0) == Admit(100.0)
 
 
 def test_only_a_rate_limit_closes_the_pool() -> None:
@@ -392,7 +420,7 @@ def test_the_jitter_is_uniform() -> None:
     bins = [0] * 10
     for _ in range(10_000):
         machine = CallMachine(replace(PLAN, quick_retries=0), RetryBudget(), random)
-        machine.admit(None, 0.0)
+        machine.admitted(0.0, 0.0)
         step = machine.answered(DOWN, 0.0)
         assert isinstance(step, Wait)
         bins[int(step.seconds // 30)] += 1
@@ -403,7 +431,8 @@ def test_a_pool_that_closes_again_and_again_holds_a_call_no_longer_than_the_retr
     machine = CallMachine(PLAN, RetryBudget(), lambda: 0.0)
     now = 0.0
     for _ in range(5):
-        step = machine.admit(now + 60.0, now)
+        step = machine.admitted(60.0, now, closed=True)
         assert step == Wait(60.0, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
         now += 60.0
-    assert machine.admit(now + 60.0, now) == Refuse(60.0)
+    assert machine.resume(now) == Admit(0.0)
+    assert machine.admitted(60.0, now, granted=False, closed=True) == Refuse(60.0)

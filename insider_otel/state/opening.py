@@ -1,0 +1,81 @@
+"""Which state a setting names: one for the whole process, however many transports name it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from insider_otel.policy.state_url import StateURL
+from insider_otel.state.protocol import Store
+from insider_otel.state.shared import SharedState
+
+
+def open_store(url: StateURL) -> Store | None:
+    """The store at an address.
+
+    Args:
+        url: The address.
+
+    Returns:
+        The store; None for the memory of this process, which needs none.
+
+    Raises:
+        ImportError: The store needs a package that is not installed.
+        StoreError: The store can never be used, for instance because a directory is missing.
+    """
+    match url.scheme:
+        case "memory":
+            return None
+        case "sqlite":
+            from insider_otel.state.sqlite_store import SQLiteStore  # noqa: PLC0415  (who has no such store loads none)
+
+            return SQLiteStore(url.target, timeout=url.timeout)
+        case "redis":
+            from insider_otel.state.redis_store import RedisStore  # noqa: PLC0415
+
+            return RedisStore(url.target, timeout=url.timeout, prefix=url.prefix)
+
+
+PROCESS_STATE = SharedState()
+"""What all calls of this process share that name no other store and go by the process's own clock."""
+
+_states: dict[StateURL, SharedState] = {}
+_lock = threading.Lock()
+
+
+def shared_state(address: str, clock: Callable[[], float] | None = None) -> SharedState:
+    """The state that calls share.
+
+    Args:
+        address: The setting ``state``.
+        clock: The calls' own clock; None for the process's. Moments of another clock mean nothing to the rest of the
+            process, so such calls share nothing with it but the store.
+
+    Raises:
+        ImportError: The store needs a package that is not installed.
+        StoreError: The store can never be used.
+    """
+    url = StateURL.parse(address)
+    if clock is not None:
+        return SharedState(open_store(url), clock, clock)
+    if url.scheme == "memory":
+        return PROCESS_STATE
+    with _lock:
+        state = _states.get(url)
+        if state is None:
+            state = _states[url] = SharedState(open_store(url), time.monotonic, time.time)
+    return state
+
+
+def _after_fork_in_child() -> None:
+    # A child must not inherit a lock that some thread of its parent happened to hold, nor its parent's slots.
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+    for state in (PROCESS_STATE, *_states.values()):
+        state.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
