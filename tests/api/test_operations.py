@@ -307,18 +307,34 @@ def test_every_row_says_where_it_is_from() -> None:
         ("user.attribute_delete", Limit(25_000, 60)),
         ("user.identity_delete", Limit(1_000, 60)),
         ("user.profile", Limit(1_000, 60, unit="quota")),
-        ("raw.export", Limit(1, 86_400, calendar=True)),
-        ("mail.send", Limit(2_000, 1)),
-        ("sms.send", Limit(5, 1)),
-        ("whatsapp.send", Limit(10, 1)),
-        ("verify.check", Limit(10, 60)),
-        ("push.notify", Limit(1_000, 60)),
+        ("mail.send", Limit(9_000, 1)),
+        ("sms.send", Limit(200, 1)),
+        ("sms.send_bulk", Limit(5, 1)),
+        ("whatsapp.send", Limit(1_000, 1)),
+        ("verify.generate", Limit(750, 60)),
+        ("verify.check", Limit(750, 60)),
         ("catalog.update_nested", Limit(60, 60)),
         ("analytics.email_campaign_list", Limit(100, 60)),
     ],
 )
-def test_where_sources_disagree_the_lower_limit_stands(name: str, limit: Limit) -> None:
+def test_where_sources_disagree_the_newer_limit_stands(name: str, limit: Limit) -> None:
     assert BY_NAME[name].limit == limit
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("push.notify", Limit(1_000, 60)), ("whatsapp.conversational_send", Limit(10, 1))]
+)
+def test_where_the_newer_source_is_not_alone_the_lower_limit_stands_and_the_note_says_so(
+    name: str, limit: Limit
+) -> None:
+    assert BY_NAME[name].limit == limit
+    assert "the lower" in BY_NAME[name].note
+
+
+def test_what_failed_counts_except_for_the_export_of_a_day() -> None:
+    assert BY_NAME["raw.export"].limit == Limit(1, 86_400, calendar=True, counts_failures=False)
+    limits = {operation.pool: operation.limit for operation in operations() if operation.limit is not None}
+    assert [pool for pool, limit in limits.items() if not limit.counts_failures] == ["raw.export"]
 
 
 # ------------------------------------------------------------------------------------------------------- finding
@@ -444,7 +460,56 @@ def test_a_limit_is_read_from_its_short_spelling(count: int, window: int) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["", "25000", "25000/60", "0/60s", "5/0s", "-1/60s", "5/1m", "5/60s/2", "five/60s", "1e3/1s"]
+    ("text", "limit"),
+    [
+        ("25000/60s", Limit(25_000, 60)),
+        ("3/0.5s", Limit(3, 0.5)),
+        ("1/UTC day", Limit(1, 86_400, calendar=True)),
+        ("1000 quota/60s", Limit(1_000, 60, unit="quota")),
+        ("1 successful/UTC day", Limit(1, 86_400, calendar=True, counts_failures=False)),
+    ],
+)
+def test_a_limit_has_a_text(text: str, limit: Limit) -> None:
+    assert str(limit) == text
+    assert Limit.parse(text) == limit
+
+
+def test_a_day_is_one_of_the_utc_calendar() -> None:
+    assert Limit.parse("1/day") == Limit(1, 86_400, calendar=True)
+    assert Limit.parse("1/86400s") == Limit(1, 86_400)
+
+
+@given(
+    count=st.integers(1, 10**15 - 1),
+    window=st.floats(0, exclude_min=True, allow_infinity=False) | st.none(),
+    unit=st.sampled_from(["request", "quota"]),
+    counts_failures=st.booleans(),
+)
+def test_a_limit_is_read_back_from_its_text(count: int, window: float | None, unit: str, counts_failures: bool) -> None:
+    limit = Limit(count, window or 86_400, calendar=window is None, unit=unit, counts_failures=counts_failures)
+    assert Limit.parse(str(limit)) == limit
+
+
+@given(text=st.from_regex(r"[0-9]{1,20}( successful)?( quota)?/([0-9.e+-]{1,12}s|day)", fullmatch=True) | st.text())
+def test_any_text_is_a_limit_or_an_error_about_it(text: str) -> None:
+    try:
+        limit = Limit.parse(text)
+    except ValueError as error:
+        assert "25000/60s" in str(error)  # noqa: PT017  (either outcome is right)
+    else:
+        assert limit.count > 0
+        assert limit.window > 0
+
+
+@pytest.mark.parametrize(("count", "window"), [(0, 60.0), (-1, 60.0), (5, 0.0), (5, -1.0), (5, float("nan"))])
+def test_a_limit_allows_something_in_some_time(count: int, window: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Limit(count, window)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "25000", "25000/60", "0/60s", "0/day", "5/0s", "-1/60s", "5/1m", "5/60s/2", "five/60s", "1e3/1s", "1/1e999s"],
 )
 def test_a_limit_that_cannot_be_read_is_an_error_that_shows_the_form(text: str) -> None:
     with pytest.raises(ValueError, match="25000/60s"):

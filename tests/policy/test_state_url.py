@@ -1,0 +1,129 @@
+"""The address of a store: what it may be, and that its password goes no further."""
+
+from __future__ import annotations
+
+import traceback
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insider_otel import SettingsError
+from insider_otel.policy.state_url import StateURL
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "target", "display"),
+    [
+        ("memory://", "memory", "", "memory://"),
+        ("sqlite:///state.db", "sqlite", "state.db", "sqlite:///state.db"),
+        ("sqlite:////var/lib/shop/state.db", "sqlite", "/var/lib/shop/state.db", "sqlite:////var/lib/shop/state.db"),
+        ("sqlite:///my%20state%3F.db?timeout=1", "sqlite", "my state?.db", "sqlite:///my state?.db"),
+        ("redis://cache", "redis", "redis://cache", "redis://cache"),
+        ("REDIS://cache:6380/2", "redis", "redis://cache:6380/2", "redis://cache:6380/2"),
+        ("redis://[::1]:6379/0", "redis", "redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("rediss://shop:pw@cache/1", "redis", "rediss://shop:pw@cache/1", "rediss://cache/1"),
+        (
+            "rediss://cache?ssl_ca_certs=%2Fca.pem&timeout=1&db=3",
+            "redis",
+            "rediss://cache?ssl_ca_certs=%2Fca.pem&db=3",
+            "rediss://cache",
+        ),
+        ("unix:///run/redis.sock?db=1", "redis", "unix:///run/redis.sock?db=1", "unix:///run/redis.sock"),
+        ("unix://shop:pw@/run/redis.sock", "redis", "unix://shop:pw@/run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_an_address_names_its_store(text: str, scheme: str, target: str, display: str) -> None:
+    url = StateURL.parse(text)
+    assert (url.scheme, url.target, url.display) == (scheme, target, display)
+
+
+def test_a_store_has_50_ms_and_keys_of_our_name_unless_its_options_say_otherwise() -> None:
+    url = StateURL.parse("redis://cache")
+    assert (url.timeout, url.prefix) == (0.05, "insider-otel")
+    url = StateURL.parse("redis://cache?timeout=0.2&prefix=shop-2%3Aeu")
+    assert (url.timeout, url.prefix, url.target) == (0.2, "shop-2:eu", "redis://cache")
+    assert StateURL.parse("sqlite:///state.db?timeout=2").timeout == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("", "memory://"),
+        ("memory", "memory://"),
+        (None, "memory://"),
+        (b"memory://", "memory://"),
+        ("postgres://cache", "sqlite:////absolute.db"),
+        ("memory://shared", "no path"),
+        ("memory://?timeout=1", "no options"),
+        ("sqlite://state.db", "three slashes"),
+        ("sqlite:///", "path of a file"),
+        ("sqlite:////var/lib/", "path of a file"),
+        ("sqlite:///%00", "path of a file"),
+        ("sqlite:///:memory:", "memory://"),
+        ("sqlite:///state.db?prefix=a", "no option but timeout"),
+        ("redis://", "host"),
+        ("redis:///0", "host"),
+        ("redis://cache/first", "number of a database"),
+        ("redis://cache:port", "%23"),
+        ("redis://cache:99999", "%23"),
+        ("redis://[::1", "%23"),
+        ("redis://shop:a#b@cache", "%23"),
+        ("redis://shop:a/b@cache", "%2F"),
+        ("redis://cache?timout=1", "timeout, prefix"),
+        ("redis://cache?socket_timeout=1", "timeout, prefix"),
+        ("redis://cache?timeout=0", "seconds above 0"),
+        ("redis://cache?timeout=-1", "seconds above 0"),
+        ("redis://cache?timeout=nan", "seconds above 0"),
+        ("redis://cache?timeout=3600", "60 at most"),
+        ("redis://cache?timeout=50ms", "seconds above 0"),
+        ("redis://cache?timeout=1&timeout=2", "twice"),
+        ("redis://cache?prefix=", "letters"),
+        ("redis://cache?prefix={a}", "letters"),
+        ("unix://run/redis.sock", "three slashes"),
+        ("unix:///", "absolute path"),
+    ],
+)
+def test_a_bad_address_is_refused_with_field_variable_and_remedy(text: object, remedy: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        StateURL.parse(text)
+    assert str(refused.value).startswith("state (INSIDER_OTEL_STATE) is '")
+    assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "redis://shop:{}@cache:6379/0",
+        "redis://:{}@cache?prefix=a&timeout=1",
+        "unix://shop:{}@/run/redis.sock",
+        "redis://shop:{}@cache:port",
+        "redis://shop:{}@cache:6379/first",
+        "redis://shop:{}@",
+        "redis://{}@cache:6379:1",
+        "redis://cache:{}",
+        "redis://cache?password={}",
+        "redis://cache?password={}&timeout=x",
+        "rediss://cache?pass={}",
+        "mysql://shop:{}@cache",
+        "memory://{}",
+        "sqlite://shop:{}@/state.db",
+        "redis:{}@cache",
+        "{}",
+    ],
+)
+@given(password=st.text(min_size=6, max_size=12).map(lambda text: f"pw{text}wp"), quoted=st.booleans())
+def test_a_password_is_never_shown(text: str, password: str, quoted: bool) -> None:
+    written = quote(password, safe="") if quoted else password
+    try:
+        url = StateURL.parse(text.format(written))
+    except SettingsError as error:
+        shown = "".join(traceback.format_exception(error))
+        chained = "".join(traceback.format_exception(error.__context__)) if error.__context__ else ""
+        # The text of this test stands in the traceback, the password does not.
+        assert written not in shown + chained
+        assert password not in shown + chained
+    else:
+        assert written not in repr(url)
+        assert password not in repr(url)
