@@ -117,9 +117,11 @@ class RedisStore:
             raise self._trouble(error) from error
 
     def close(self) -> None:
-        """Let go of all connections; those of event loops are closed by their loops, a moment later."""
+        """Let go of all connections; those of an event loop are closed by that loop, a moment later or when it ends."""
         self._client.connection_pool.disconnect()
-        self._loops.clear()
+        for loop, client in list(self._loops.items()):
+            if loop.is_running():
+                asyncio.run_coroutine_threadsafe(client.disconnect(), loop)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> _LoopClient:
         for other in list(self._loops):
@@ -148,7 +150,7 @@ class _LoopClient:
 
     def __init__(self, options: dict[str, Any], timeout: float) -> None:
         self._timeout = timeout
-        pool = redis.asyncio.ConnectionPool(**options)
+        self._pool = pool = redis.asyncio.ConnectionPool(**options)
         self._client: Any = redis.asyncio.Redis(connection_pool=pool)
         # The pool of redis-py that lets callers wait can lose one that is cancelled.
         self._room = asyncio.Semaphore(pool.max_connections)
@@ -157,6 +159,10 @@ class _LoopClient:
     async def start(self) -> None:
         """Have the loop close the connections: whoever ends a loop ends its asynchronous generators first."""
         await anext(self._life)
+
+    async def disconnect(self) -> None:
+        """Close the connections that nobody uses."""
+        await self._pool.disconnect(inuse_connections=False)
 
     async def execute(self, command: Command) -> Any:
         """Send a command and await its answer.

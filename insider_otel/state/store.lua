@@ -18,7 +18,7 @@ end
 
 local function load_pool()
   local fields = redis.call(
-    "HMGET", POOL, "born", "last", "skew", "closed", "first", "stop", "free", "limit", "learned"
+    "HMGET", POOL, "born", "last", "skew", "closed", "first", "stop", "free", "limit", "learned", "calendar"
   )
   local time = redis.call("TIME")
   local wall = time[1] * SECOND + time[2]
@@ -32,6 +32,7 @@ local function load_pool()
     closed = tonumber(fields[4]) or 0,
     limit = fields[8],
     learned = fields[9],
+    by_calendar = fields[10] == "1",
   }
   uses.key, uses.first, uses.stop = USES, tonumber(fields[5]) or 0, tonumber(fields[6]) or 0
   set_free(fields[7] or "")
@@ -52,7 +53,8 @@ local function save_pool(pool)
   redis.call(
     "HSET", POOL, "born", digits(pool.born), "last", digits(pool.now), "skew", digits(pool.now - pool.wall),
     "closed", digits(pool.closed), "first", digits(uses.first), "stop", digits(uses.stop), "free", free.bytes,
-    "limit", pool.limit or "", "learned", pool.learned or ""
+    "limit", pool.limit or "", "learned", pool.learned or "",
+    "calendar", pool.by_calendar and 1 or 0
   )
   local limit = read_limit(pool.limit)
   local counts_for = limit and limit.window or 0
@@ -62,8 +64,18 @@ local function save_pool(pool)
 end
 
 -- A calendar day begins and ends by the clock on the wall.
-local function window_now(pool, limit)
-  return limit.calendar and pool.wall or pool.now
+local function window_now(pool)
+  return pool.by_calendar and pool.wall or pool.now
+end
+
+-- Hold the pool to a limit from now on.
+local function hold(pool, limit)
+  pool.limit = ask.limit
+  if limit and limit.calendar ~= pool.by_calendar then
+    -- Moments of one clock say nothing on the other.
+    pool.by_calendar, uses.first, uses.stop = limit.calendar, 0, 0
+    set_free("")
+  end
 end
 
 local function sees_workers_since(pool, limit)
@@ -100,7 +112,7 @@ end
 -- What is known of a content, microseconds since the call that has it began, and the token if the caller may have it.
 local function ask_claim(now)
   local held = read_claim()
-  if held.expires > now and held.since ~= ask.claim.token then
+  if held.expires > now and (held.done or held.since ~= ask.claim.token) then
     return held.done and "done" or "in_flight", math.max(now - held.since, 0), nil
   end
   return "claimed", 0, held.expires > now and held.since or now
@@ -120,19 +132,23 @@ local function report_claim(now)
   end
 end
 
-local function apply_corrections()
-  for _, each in ipairs(ask.corrections) do correct(unpack(each)) end
+local function apply_corrections(pool)
+  for _, each in ipairs(ask.corrections) do
+    local slot, cost, actual, late = unpack(each)
+    -- A use to come would be one by the clock of another kind of limit, held before.
+    if actual == 0 or slot + late <= window_now(pool) then correct(slot, cost, actual, late) end
+  end
 end
 
 local function admit()
   local pool, limit = load_pool(), read_limit(ask.limit)
-  pool.limit = ask.limit
+  hold(pool, limit)
   local claim, age, token
   if ask.claim then claim, age, token = ask_claim(pool.now) end
   local closed_for = math.max(pool.closed - pool.now, 0)
-  local now = limit and window_now(pool, limit) or pool.now
+  local now = limit and window_now(pool) or pool.now
   if limit then
-    apply_corrections()
+    apply_corrections(pool)
     local past = {}
     for _, use in ipairs(ask.past) do table.insert(past, {now - use[1], use[2]}) end
     add(past)
@@ -156,13 +172,13 @@ local function admit()
   save_pool(pool)
   return {
     math.max(slot - now, 0), taken and slot, closed_for > 0 and 1 or 0, in_use, count_workers(pool, limit), pool.born,
-    pool.learned ~= "" and limit and pool.learned or false, claim or false, age or 0, token or false,
+    pool.learned ~= "" and pool.learned or false, claim or false, age or 0, token or false,
   }
 end
 
 local function report()
   local pool = load_pool()
-  apply_corrections()
+  apply_corrections(pool)
   if ask.closed_for then pool.closed = math.max(pool.closed, pool.now + ask.closed_for) end
   if ask.learned then pool.learned = ask.learned end
   if ask.claim then report_claim(pool.now) end
@@ -175,7 +191,7 @@ local function list()
   local pool = load_pool()
   if not pool.exists then return false end
   local limit = read_limit(pool.limit)
-  local in_use = limit and used(limit, window_now(pool, limit)) or 0
+  local in_use = limit and used(limit, window_now(pool)) or 0
   return {
     pool.limit ~= "" and pool.limit or false, in_use, math.max(pool.closed - pool.now, 0), count_workers(pool, limit),
     pool.learned ~= "" and pool.learned or false,

@@ -160,18 +160,6 @@ local function forget(limit, now)
   end
 end
 
--- A slot after all others: who came earlier is served earlier.
-local function next_slot(limit, now, start, cost)
-  local before = uses.stop - (limit.count - cost) - 1
-  if start > now then
-    -- The pool is closed until then: slots before it will be given up by whoever waits for them.
-    local opening = bisect_left(uses, start)
-    if before < opening then before = before - (opening - bisect_right(uses, now)) end
-  end
-  local slot = is_empty(uses) and start or math.max(start, last(uses))
-  return before >= uses.first and math.max(slot, window_end(at(uses, before), limit)) or slot
-end
-
 -- The moment, `from` or later, at which a use fits after all that are not free and not after `from`.
 local function room(limit, from, cost)
   local before = bisect_right(uses, from) - (limit.count - cost) - 1
@@ -185,22 +173,33 @@ local function room(limit, from, cost)
   return from
 end
 
--- The earliest slots that were given back and can be used together, at the last of them or at `start`.
-local function freed(limit, now, start, cost)
-  if free.stop < cost then return {} end
+-- The earliest slots that were given back and can be used as one; fewer than `cost` if there are no more.
+local function freed(limit, start, cost)
+  if is_empty(free) then return {} end
   local newest = last(uses)
   -- Else somebody may have been promised a slot on the strength of its distance to this one.
-  local function is_movable(moment) return newest < window_end(moment, limit) end
-  local first = bisect_left(free, start)
-  if start == now then first = math.min(first, first_where(free, is_movable)) end
-  for index = first, free.stop - cost do
-    if at(free, index) == at(free, index + cost - 1) or is_movable(at(free, index)) then
-      local found = {}
-      for number = index, index + cost - 1 do table.insert(found, at(free, number)) end
-      return found
+  local movable = first_where(free, function(moment) return newest < window_end(moment, limit) end)
+  local from, to = movable, free.stop
+  for index = math.min(bisect_left(free, start), movable), free.stop - cost do
+    if index >= movable or at(free, index) == at(free, index + cost - 1) then
+      from, to = index, index + cost
+      break
     end
   end
-  return {}
+  local found = {}
+  for index = from, to - 1 do table.insert(found, at(free, index)) end
+  return found
+end
+
+-- Free what comes before the pool opens: whoever waits for it will find it closed, and ask anew.
+local function revoke(now, opens)
+  if opens <= now then return end
+  local first, stop = bisect_right(free, now), bisect_left(free, opens)
+  local waiting = uses.read(bisect_right(uses, now), bisect_left(uses, opens))
+  if #waiting / BYTES > stop - first then
+    set_free(free.read(0, first) .. waiting .. free.read(stop, free.stop))
+    trim()
+  end
 end
 
 local function give_back(slot, cost)
@@ -227,18 +226,21 @@ end
 
 local function reserve(limit, now, cost, not_before, longest_wait)
   forget(limit, now)
+  revoke(now, not_before)
   drop_free(now)
   cost = math.min(cost, limit.count)
-  local start, slot = math.max(now, not_before), nil
-  local found = freed(limit, now, start, cost)
-  if #found > 0 then
-    slot = room(limit, math.max(start, found[#found]), cost)
-  else
-    slot = next_slot(limit, now, start, cost)
+  local start = math.max(now, not_before)
+  local found = freed(limit, start, cost)
+  if #found > 0 and #found == cost then
+    start = math.max(start, found[#found])
+  elseif not is_empty(uses) then
+    -- After all others: who came earlier is served earlier.
+    start = math.max(start, last(uses))
   end
+  local slot = room(limit, start, cost)
   if slot - now > longest_wait then return slot, false end
-  if #found == 0 then append(slot, cost) end
   for _, moment in ipairs(found) do take(moment, slot, 1) end
+  append(slot, cost - #found)
   return slot, true
 end
 
@@ -265,7 +267,14 @@ end
 local function correct(slot, cost, actual, late)
   local kept = math.min(actual, cost)
   give_back(slot, cost - kept)
-  if late ~= 0 and kept > 0 then move(slot, slot + late, kept) end
+  if late ~= 0 and kept > 0 then
+    if count(slot) > 0 then
+      move(slot, slot + late, kept)
+    else
+      -- Its slot is forgotten, but its use may still count.
+      add({{slot + late, kept}})
+    end
+  end
   if actual > cost then add({{slot + late, actual - cost}}) end
 end
 
