@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import dataclass
 
 from insider_otel.api.operations import Limit
 from insider_otel.state.protocol import PoolKey
 
 logger = logging.getLogger("insider_otel")
 
-_FORGETTING = 1.01
+_EPOCH = 60.0
+"""Seconds after which what was quick before begins to be forgotten: the way to Insider may have become longer for good."""
+
+
+@dataclass(slots=True)
+class _Quickest:
+    """How quickly Insider has answered at best, in the present epoch and in the one before; 0 before it is known.
+
+    Attributes:
+        since: The moment the present epoch began.
+        before: Seconds, in the epoch before.
+        now: Seconds, in the present one.
+    """
+
+    since: float
+    before: float = 0.0
+    now: float = math.inf
+
+    def after(self, took: float, moment: float) -> float:
+        """The quickest answer, now that one took so long."""
+        if moment - self.since > _EPOCH:
+            self.since, self.before, self.now = moment, self.now, took
+        self.now = min(self.now, took)
+        return min(self.before, self.now)
 
 
 class Experience:
     """What this process has found out about pools. Each entry is one assignment, so that it needs no lock."""
 
-    __slots__ = ("_costs", "_fastest", "_limits")
+    __slots__ = ("_costs", "_quickest", "_limits")
 
     def __init__(self) -> None:
         self._limits: dict[PoolKey, Limit] = {}
         self._costs: dict[tuple[PoolKey, str], int] = {}
-        self._fastest: dict[PoolKey, float] = {}
+        self._quickest: dict[PoolKey, _Quickest] = {}
 
     def limit(self, pool: PoolKey) -> Limit | None:
         """The limit that Insider named; None if it has not."""
@@ -65,7 +90,7 @@ class Experience:
             sent_at: The moment it was sent.
             answered_at: The moment of the answer.
         """
-        took = answered_at - sent_at
-        # The quickest is slowly forgotten: the way to Insider may have become longer for good.
-        fastest = self._fastest[pool] = min(took, self._fastest.get(pool, took) * _FORGETTING)
-        return max(answered_at - due - fastest, 0.0)
+        quickest = self._quickest.get(pool)
+        if quickest is None:
+            quickest = self._quickest[pool] = _Quickest(sent_at)
+        return max(answered_at - due - quickest.after(answered_at - sent_at, answered_at), 0.0)

@@ -193,9 +193,7 @@ class MemoryStore:
     def _correct(self, pool: _Pool, corrections: tuple[Correction, ...]) -> None:
         now = self._wall_now() if pool.is_by_calendar else self._now()
         for correction in corrections:
-            # A use to come would be one by the clock of another kind of limit, held before.
-            if not correction.actual or correction.slot + correction.late <= now:
-                pool.window.correct(correction)
+            pool.window.correct(correction, now)
 
     def _use(self, key: PoolKey, pool: _Pool) -> PoolUse:
         now = self._now()

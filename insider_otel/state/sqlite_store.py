@@ -150,7 +150,7 @@ class _Transaction:
     def report(self, report: Report) -> None:
         pool = Pool.open(self._connection, report.pool, self._now)
         for correction in report.corrections:
-            pool.window.correct(correction)
+            pool.window.correct(correction, self._now if pool.limit is None else self._window_now(pool.limit))
         if report.closed_for is not None:
             pool.closed_until = max(pool.closed_until, self._now + round(report.closed_for * MICROSECONDS))
         if report.learned is not None:
@@ -181,7 +181,7 @@ class _Transaction:
             )
         now = self._window_now(limit)
         for correction in ask.corrections:
-            pool.window.correct(correction)
+            pool.window.correct(correction, now)
         pool.window.add(*((now - use.age, use.cost) for use in ask.past))
         opens = now + closed_for
         if ask.holding is None:

@@ -135,8 +135,9 @@ end
 local function apply_corrections(pool)
   for _, each in ipairs(ask.corrections) do
     local slot, cost, actual, late = unpack(each)
-    -- A use to come would be one by the clock of another kind of limit, held before.
-    if actual == 0 or slot + late <= window_now(pool) then correct(slot, cost, actual, late) end
+    local now = window_now(pool)
+    -- What is told of was used before now; a use to come is one by the clock of another kind of limit, held before.
+    if actual == 0 or slot <= now then correct(slot, cost, actual, math.min(late, math.max(now - slot, 0))) end
   end
 end
 

@@ -189,12 +189,19 @@ class RollingWindow:
         self._mark_free(slot, cost)
         self._trim()
 
-    def correct(self, correction: Correction) -> None:
-        """A slot was used late, or at another cost, or not at all."""
+    def correct(self, correction: Correction, now: int) -> None:
+        """A slot was used late, or at another cost, or not at all.
+
+        Args:
+            correction: What became of the slot.
+            now: The present moment: what is told of was used before it.
+        """
+        if correction.actual and correction.slot > now:
+            return  # a moment of another clock: the pool was held by another kind of limit then
         kept = min(correction.actual, correction.cost)
         self.give_back(correction.slot, correction.cost - kept)
-        used = correction.slot + correction.late
-        if correction.late and kept:
+        used = min(correction.slot + correction.late, max(now, correction.slot))
+        if used > correction.slot and kept:
             if self._count(correction.slot):
                 self._move(correction.slot, used, kept)
             else:
