@@ -94,8 +94,8 @@ def test_the_core_depends_on_four_distributions_and_no_more() -> None:
     assert needed == {"httpx", "opentelemetry-api", "opentelemetry-instrumentation", "wrapt"}
 
 
-def test_the_extras_are_these_four() -> None:
-    assert set(metadata("insider-otel").get_all("Provides-Extra") or []) == {"cli", "httpx2", "sdk", "testing"}
+def test_the_extras_are_these() -> None:
+    assert set(metadata("insider-otel").get_all("Provides-Extra") or []) == {"cli", "httpx2", "redis", "sdk", "testing"}
 
 
 @pytest.mark.parametrize(

@@ -36,15 +36,16 @@ def fingerprint(
         purpose: ``OWNER`` or ``CONTENT``: fingerprints of different purposes do not tell of each other.
 
     Returns:
-        16 bytes: the fingerprint, or ``NOBODY`` if the operation has no credentials; None if the request lacks them, so
-        that nobody can say whose it is.
+        16 bytes: the fingerprint, or ``NOBODY`` if the operation has no credentials. Requests without the headers, such
+        as a proxy may add, have one fingerprint. None if a body does not show its credentials, so that nobody can say
+        whose it is.
     """
     if not operation.credentials:
         return NOBODY
     fields = [name.removeprefix(_IN_BODY) for name in operation.credentials if name.startswith(_IN_BODY)]
     from_headers = [headers.get(name, "") for name in operation.credentials if not name.startswith(_IN_BODY)]
     from_body = _values(fields, body) if fields else []
-    if not any(values and all(values) for values in (from_headers, from_body)):
+    if not all(from_body) and not (from_headers and all(from_headers)):
         return None
     # No key that all processes would have to share is needed to keep the credential a secret: its token is long and
     # random, so nobody finds it by trying. The partner's name could be guessed; it is hashed together with the token.
