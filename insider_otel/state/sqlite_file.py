@@ -159,7 +159,7 @@ class SQLiteFile:
         if ask("PRAGMA journal_mode = WAL") != "wal":
             raise StoreError(f"{self._path} is on a file system without shared memory: name a file on a local disk")
         # Nothing in it is worth a wait for the disk at each transaction: a crash of the machine may lose the last few.
-        connection.execute("PRAGMA synchronous = NORMAL")
+        _retry(deadline, lambda: connection.execute("PRAGMA synchronous = NORMAL"))
 
     def _identify(self) -> tuple[int, int] | None:
         """Which file is at the path now; None if there is none."""
@@ -182,7 +182,8 @@ def _transaction(connection: sqlite3.Connection, deadline: float, begin: str) ->
     try:
         _retry(deadline, lambda: connection.execute(begin))
         yield
-        connection.execute("COMMIT")
+        # Before the file is in WAL mode, readers can be in the way of this too.
+        _retry(deadline, lambda: connection.execute("COMMIT"))
     except BaseException:
         # sqlite itself rolls back after some errors.
         if connection.in_transaction:
