@@ -64,15 +64,16 @@ class MemoryClaims:
             now: The present moment.
         """
         since, expires, done = self._read(report.key)
-        mine = since == report.token and not done
+        # A claim whose lease is over is still the caller's if nobody took it, even if it is forgotten.
+        token = report.token if not done and since in {0, report.token} else None
         until = now + round(report.lasts * MICROSECONDS)
         match report.end:
             case ClaimEnd.DONE:
-                began = since if mine else now
+                began = now if token is None else token
                 self._write(report.key, _packed(began, max(until, expires if done else 0), True), now)
-            case ClaimEnd.KEEP if mine:
-                self._write(report.key, _packed(since, until, False), now)
-            case ClaimEnd.RELEASE if mine:
+            case ClaimEnd.KEEP if token is not None:
+                self._write(report.key, _packed(token, until, False), now)
+            case ClaimEnd.RELEASE if since == token:
                 # It stays, expired, so that its key stands in the order once.
                 self._claims[report.key] = _packed(since, 0, False)
             case _:
