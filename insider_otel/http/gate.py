@@ -1,4 +1,4 @@
-"""What one call asks of the state it shares with others: a slot in its pool for each attempt, and its content for itself."""
+"""What one call asks of the state it shares with others: a slot for each attempt, and its content for itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from insider_otel.api.verdict import Category, Retry, Verdict
 from insider_otel.policy.limits import limit_of, told_by
 from insider_otel.policy.settings import Settings
 from insider_otel.state.content import content_key
-from insider_otel.state.credential import CONTENT, fingerprint
+from insider_otel.state.credential import content_secret, owner_of
 from insider_otel.state.protocol import (
     Admit,
     ClaimAsk,
@@ -104,12 +104,12 @@ class Gate:
         self._token: int | None = None
         self._content: bytes | None = None
         self._content_window = settings.duplicate_window_of(operation) or 0.0
-        owner = fingerprint(operation, request.headers, body) if holds else None
+        owner = owner_of(operation, request.headers, body) if holds else None
         # Without the credential there is no telling whose limit it counts against, nor whose content it is.
         self._pool = None if owner is None else PoolKey(operation.pool, owner)
         # Nor is there a secret to hash the content with, so that nobody who reads the store can try what was sent.
-        if self._pool is not None and operation.credentials and body is not None and self._content_window > 0:
-            secret = fingerprint(operation, request.headers, body, CONTENT)
+        if owner is not None and body is not None and self._content_window > 0:
+            secret = content_secret(operation, request.headers, body)
             content_type = request.headers.get("content-type")
             if secret is not None:
                 self._content = content_key(operation, secret, request.url.raw_path, content_type, body)

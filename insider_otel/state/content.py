@@ -18,13 +18,13 @@ _NUL_ESCAPE = b"\\u0000"
 
 
 def content_key(
-    operation: Operation, owner: bytes, url_path_and_query: bytes | str, content_type: str | None, body: bytes
+    operation: Operation, secret: bytes, url_path_and_query: bytes | str, content_type: str | None, body: bytes
 ) -> bytes:
     """A keyed hash of what a request asks for.
 
     Args:
         operation: The operation called.
-        owner: Keyed hash of the credential, up to 64 bytes: the same content of another account is another content.
+        secret: A secret of the account, up to 64 bytes: the same content of another account is another content.
         url_path_and_query: The URL's path and query as sent.
         content_type: The request's ``Content-Type``; None if it has none.
         body: The request's body.
@@ -36,7 +36,7 @@ def content_key(
     meaning = canonical_json(body) if _may_be_json(content_type) else None
     # A body by its bytes never equals one by its meaning, though the text should be the same.
     parts = (operation.name.encode(), target, b"bytes" if meaning is None else b"json")
-    digest = hashlib.blake2b(key=owner, person=b"insider-content", digest_size=16)
+    digest = hashlib.blake2b(key=secret, person=b"insider-content", digest_size=16)
     for part in parts:
         digest.update(len(part).to_bytes(8, "big") + part)
     digest.update(body if meaning is None else meaning)

@@ -4,52 +4,52 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.memory import MOST_POOLS
 from insider_otel.state.protocol import PoolKey
+from insider_otel.state.recent import Recent
 
 logger = logging.getLogger("insider_otel")
 
 _EPOCH = 60.0
-"""Seconds after which what was quick before begins to be forgotten: the way to Insider may have become longer for good."""
+"""Seconds. What was quick two epochs ago is forgotten: the way to Insider may have become longer for good."""
 
 
 @dataclass(slots=True)
-class _Quickest:
-    """How quickly Insider has answered at best, in the present epoch and in the one before; 0 before it is known.
+class _Pool:
+    """What was found out about one pool.
 
     Attributes:
-        since: The moment the present epoch began.
-        before: Seconds, in the epoch before.
-        now: Seconds, in the present one.
+        limit: The limit that Insider named.
+        costs: What the last call of each operation cost, where it was not 1.
+        epoch: The moment the present epoch began; None before the first answer.
+        quickest_before: How quickly Insider answered at best in the epoch before, in seconds; 0 while that is unknown.
+        quickest: The same in the present epoch.
     """
 
-    since: float
-    before: float = 0.0
-    now: float = math.inf
-
-    def after(self, took: float, moment: float) -> float:
-        """The quickest answer, now that one took so long."""
-        if moment - self.since > _EPOCH:
-            self.since, self.before, self.now = moment, self.now, took
-        self.now = min(self.now, took)
-        return min(self.before, self.now)
+    limit: Limit | None = None
+    costs: dict[str, int] = field(default_factory=dict[str, int])
+    epoch: float | None = None
+    quickest_before: float = 0.0
+    quickest: float = math.inf
 
 
 class Experience:
-    """What this process has found out about pools. Each entry is one assignment, so that it needs no lock."""
+    """What this process has found out about pools. Safe between threads."""
 
-    __slots__ = ("_costs", "_quickest", "_limits")
+    __slots__ = ("_lock", "_pools")
 
     def __init__(self) -> None:
-        self._limits: dict[PoolKey, Limit] = {}
-        self._costs: dict[tuple[PoolKey, str], int] = {}
-        self._quickest: dict[PoolKey, _Quickest] = {}
+        self._lock = threading.Lock()
+        self._pools: Recent[PoolKey, _Pool] = Recent(_Pool, MOST_POOLS)
 
     def limit(self, pool: PoolKey) -> Limit | None:
         """The limit that Insider named; None if it has not."""
-        return self._limits.get(pool)
+        known = self._pools.peek(pool)
+        return None if known is None else known.limit
 
     def learn_limit(self, pool: PoolKey, named: Limit, believed: Limit | None) -> bool:
         """Insider named a limit.
@@ -62,27 +62,31 @@ class Experience:
         Returns:
             Whether that is news.
         """
-        if self._limits.get(pool) == named:
-            return False
-        self._limits[pool] = named
-        logger.warning(
-            "Insider names a limit of %s for %s, where %s was believed", named, pool.pool, believed or "none"
-        )
-        return True
+        with self._lock:
+            known = self._pools.get(pool, _is_idle)
+            is_news = known.limit != named
+            known.limit = named
+        if is_news:
+            logger.warning(
+                "Insider names a limit of %s for %s, where %s was believed", named, pool.pool, believed or "none"
+            )
+        return is_news
 
     def cost(self, pool: PoolKey, operation: str) -> int:
         """What a call of an operation is likely to cost: as much as the last one."""
-        return self._costs.get((pool, operation), 1)
+        known = self._pools.peek(pool)
+        return 1 if known is None else known.costs.get(operation, 1)
 
     def learn_cost(self, pool: PoolKey, operation: str, cost: int) -> None:
         """A call of an operation cost so much."""
-        self._costs[pool, operation] = max(cost, 1)
+        with self._lock:
+            self._pools.get(pool, _is_idle).costs[operation] = max(cost, 1)
 
     def late(self, pool: PoolKey, due: float, sent_at: float, answered_at: float) -> float:
         """Seconds after its slot at which a request may have reached Insider at the latest.
 
-        Another request may be as quick as the quickest so far. If this one took longer, it may have arrived as much
-        later, and what follows it has to be a whole window after that.
+        Another request may be as quick as the quickest. If this one took longer, it may have arrived as much later, and
+        what follows it has to be a whole window after that.
 
         Args:
             pool: The pool.
@@ -90,7 +94,17 @@ class Experience:
             sent_at: The moment it was sent.
             answered_at: The moment of the answer.
         """
-        quickest = self._quickest.get(pool)
-        if quickest is None:
-            quickest = self._quickest[pool] = _Quickest(sent_at)
-        return max(answered_at - due - quickest.after(answered_at - sent_at, answered_at), 0.0)
+        took = answered_at - sent_at
+        with self._lock:
+            known = self._pools.get(pool, _is_idle)
+            if known.epoch is None:
+                known.epoch = sent_at
+            elif answered_at - known.epoch > _EPOCH:
+                known.epoch, known.quickest_before, known.quickest = answered_at, known.quickest, took
+            known.quickest = min(known.quickest, took)
+            return max(answered_at - due - min(known.quickest_before, known.quickest), 0.0)
+
+
+def _is_idle(known: _Pool) -> bool:
+    """Whether what was found out can be found out again at no cost but a little caution."""
+    return known.limit is None and not known.costs

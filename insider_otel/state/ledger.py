@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.memory import MemoryStore
-from insider_otel.state.protocol import Admission, Admit, Correction, PastUse, PoolKey
+from insider_otel.state.memory import MOST_POOLS, MemoryStore
+from insider_otel.state.protocol import MICROSECONDS, Admission, Admit, Correction, PastUse, PoolKey
+from insider_otel.state.recent import Recent
 
 _MOST_CORRECTIONS = 1000
 _MOST_PAST_USES = 200
@@ -37,13 +38,13 @@ class _Account:
         missed: Uses that the store knows nothing of.
     """
 
-    limit: Limit
-    workers: int
-    born: int
-    used: int
-    heard: int
-    corrections: list[Correction]
-    missed: Uses
+    limit: Limit | None = None
+    workers: int = 1
+    born: int = 0
+    used: int = 0
+    heard: int = 0
+    corrections: list[Correction] = field(default_factory=list[Correction])
+    missed: Uses = field(default_factory=Counter[int])
 
 
 class Ledger:
@@ -58,22 +59,22 @@ class Ledger:
     def __init__(self, local: MemoryStore) -> None:
         self._local = local
         self._lock = threading.Lock()
-        self._accounts: dict[PoolKey, _Account] = {}
+        self._accounts: Recent[PoolKey, _Account] = Recent(_Account, MOST_POOLS)
 
     def workers(self, pool: PoolKey) -> int:
         """How many processes share a pool, as far as was last heard."""
-        account = self._accounts.get(pool)
+        account = self._accounts.peek(pool)
         return 1 if account is None else account.workers
 
     def limit(self, pool: PoolKey) -> Limit | None:
         """The limit a pool was last asked for with."""
-        account = self._accounts.get(pool)
+        account = self._accounts.peek(pool)
         return None if account is None else account.limit
 
     def correct(self, pool: PoolKey, correction: Correction) -> None:
         """Tell the store, with the next ask, what became of a slot of its own."""
         with self._lock:
-            account = self._accounts.get(pool)
+            account = self._accounts.peek(pool)
             if account is not None:
                 account.corrections.append(correction)
                 del account.corrections[:-_MOST_CORRECTIONS]
@@ -132,19 +133,28 @@ class Ledger:
         with self._lock:
             accounts = list(self._accounts.items())
         for pool, account in accounts:
-            recent = account.heard > self._local.now(account.limit) - account.limit.window * 1_000_000
-            yield pool, account.limit, account.used if recent else 0
+            if account.limit is not None:
+                yield pool, account.limit, account.used if self._counts(account, account.limit) else 0
 
     def _account(self, pool: PoolKey, limit: Limit) -> _Account:
-        account = self._accounts.get(pool)
-        if account is None:
-            account = self._accounts[pool] = _Account(limit, 1, 0, 0, 0, [], Counter())
+        account = self._accounts.get(pool, self._is_idle)
+        if account.limit is None:
+            account.limit = limit
         return account
+
+    def _counts(self, account: _Account, limit: Limit) -> bool:
+        """Whether what was heard last of a pool still counts."""
+        return account.heard > self._local.now(limit) - limit.window * MICROSECONDS
+
+    def _is_idle(self, account: _Account) -> bool:
+        if account.missed or account.corrections:
+            return False
+        return account.limit is None or not self._counts(account, account.limit)
 
 
 def _recent(missed: Uses, now: int, limit: Limit) -> Uses:
     """The uses that still count, those that are close together as one: no earlier than they were."""
-    window = round(limit.window * 1_000_000)
+    window = round(limit.window * MICROSECONDS)
     grain = max(window // _MOST_PAST_USES, 1)
     recent: Uses = Counter()
     for moment, cost in missed.items():

@@ -25,6 +25,7 @@ from insider_otel.state.protocol import (
     Report,
     Request,
 )
+from insider_otel.state.recent import Recent
 from insider_otel.state.window import MomentsInMemory, RollingWindow
 
 MOST_POOLS = 10_000
@@ -81,7 +82,7 @@ class MemoryStore:
     def forget(self) -> None:
         """Start anew. A forked child must: what its parent has reserved and promised is not the child's."""
         self._lock = threading.Lock()
-        self._pools: dict[PoolKey, _Pool] = {}
+        self._pools: Recent[PoolKey, _Pool] = Recent(_Pool, MOST_POOLS)
         self._claims = MemoryClaims(self._most_claims)
 
     def perform(self, request: Request) -> Any:
@@ -202,14 +203,13 @@ class MemoryStore:
         return PoolUse(key, pool.limit, used, closed_for, 1, pool.learned)
 
     def _pool(self, key: PoolKey) -> _Pool:
-        pool = self._pools.pop(key, None)
-        if pool is None:
-            pool = _Pool()
-            if len(self._pools) >= MOST_POOLS:
-                del self._pools[next(iter(self._pools))]
-        # The last asked for stands last.
-        self._pools[key] = pool
-        return pool
+        return self._pools.get(key, self._is_idle)
+
+    def _is_idle(self, pool: _Pool) -> bool:
+        now = self._now()
+        if pool.learned is not None or pool.closed_until > now:
+            return False
+        return pool.limit is None or pool.window.is_empty(pool.limit, self._window_now(pool.limit, now))
 
     def _now(self) -> int:
         return round(self._clock() * MICROSECONDS)

@@ -286,6 +286,6 @@ class SharedState:
         if not self.is_away:
             return
         with self._lock:
-            news, self._away_until = self.is_away, None
-        if news and self.store is not None:
+            was_away, self._away_until = self._away_until, None
+        if was_away is not None and self.store is not None:
             logger.warning("the %s store %s is back", self.store.name, self.store.address)

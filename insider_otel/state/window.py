@@ -233,6 +233,11 @@ class RollingWindow:
         self._forget(limit, now)
         return bisect_right(self._moments, now) - bisect_right(self._free, now)
 
+    def is_empty(self, limit: Limit, now: int) -> bool:
+        """Whether nothing is used or promised that still counts."""
+        self._forget(limit, now)
+        return not self._moments
+
     def uses(self) -> Counter[int]:
         """Every moment that is not forgotten, and what is used at it."""
         return Counter(self._moments[index] for index in range(len(self._moments))) - Counter(self._free)
