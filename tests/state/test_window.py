@@ -497,6 +497,13 @@ def test_those_who_wait_when_the_pool_closes_have_the_full_limit_when_it_opens()
     assert moved == [25, 25, 35, 35]
 
 
+def test_a_waiter_whose_slot_was_revoked_by_a_closing_asks_anew_even_if_it_wakes_after_it() -> None:
+    window, limit = new_window(), rolling(1, 10)
+    assert taken(window, limit, 0, 0) == [0, 10]
+    assert window.reserve(limit, 1, not_before=12, longest_wait=FOREVER) == (12, True)
+    assert window.confirm(limit, 10, 13, longest_wait=FOREVER) == (22, True)
+
+
 # -------------------------------------------------------------------------------------------------------- what it costs
 
 
@@ -537,6 +544,17 @@ def test_a_reservation_and_its_confirmation_look_at_as_much_whatever_the_limit(c
         window.confirm(limit, slot, slot)
         most = max(most, moments.touched)
     assert most <= 15 * math.log2(3 * count)
+
+
+def test_what_is_given_back_is_cleared_away_once_for_all() -> None:
+    moments, count = CountingMoments(), 10_000
+    window, limit = RollingWindow(moments, []), rolling(count, 60 * MICROSECONDS)
+    taken(window, limit, *range(count))
+    for moment in range(0, count, 10):
+        window.correct(Correction(moment, 1, 0), count)
+    moments.touched = 0
+    assert taken(window, limit, *[count] * (count // 10)) == [count] * (count // 10)
+    assert moments.touched < 10 * count
 
 
 def test_a_use_takes_eight_bytes_and_idle_time_frees_them() -> None:
