@@ -128,7 +128,7 @@ def pool_limits(name: str, value: Any) -> Mapping[str, Limit | None]:
             raise setting_error(name, pairs, LIMITS_ACCEPT)
         try:
             pool, documented = _pool(key.strip().lower())
-            checked[pool] = _limit(limit, documented)
+            checked[pool] = read_limit(limit, documented)
         except ValueError as error:
             raise setting_error(name, pairs, f"{LIMITS_ACCEPT}; {error}") from None
     return MappingProxyType(checked)
@@ -147,7 +147,19 @@ def _pool(key: str) -> tuple[str, Limit | None]:
     return key, listed.limit
 
 
-def _limit(value: object, documented: Limit | None) -> Limit | None:
+def read_limit(value: object, documented: Limit | None) -> Limit | None:
+    """The limit that somebody sets in place of a documented one.
+
+    Args:
+        value: A ``Limit``, its text, or ``"off"`` or None to lift it.
+        documented: The documented limit; None if there is none.
+
+    Returns:
+        The limit; None if it is lifted.
+
+    Raises:
+        ValueError: It is no limit.
+    """
     if value is None or (isinstance(value, str) and value.strip().lower() == "off"):
         return None
     if isinstance(value, Limit):

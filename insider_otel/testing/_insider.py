@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from insider_otel.api.operations import ANY_HOST, Limit, Operation, find, hosts
+from insider_otel.policy.setting_checks import read_limit
 from insider_otel.testing._account import Account
 from insider_otel.testing._answers import Ask, answer
 from insider_otel.testing._checks import Refused, check_credentials, check_records, given_credentials, read_body
@@ -131,7 +132,7 @@ def _limit(pool: str, limit: str | Limit | None) -> Limit | None:
     first = known(operations_by_name(), pool, "pool", "a pool has the name of its first operation")
     if first.pool != pool:
         raise ValueError(f"limit of {pool!r}: it shares the limit of {first.pool!r}, set that")
-    return Limit.parse(limit) if isinstance(limit, str) else limit
+    return read_limit(limit, first.limit)
 
 
 def _digest(payload: Any) -> str:

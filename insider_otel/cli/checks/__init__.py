@@ -9,6 +9,7 @@ from insider_otel.cli.checks.export import endpoint, exporter, sdk
 from insider_otel.cli.checks.instrumentation import excluded, settings, stock_instrumentors, zero_code
 from insider_otel.cli.checks.libraries import libraries, pre_fork, retry_libraries
 from insider_otel.cli.checks.privacy import captured_headers, url_logging
+from insider_otel.cli.checks.state import limits, state
 
 CHECKS: tuple[Callable[[Environment], Iterator[Finding]], ...] = (
     libraries,
@@ -18,6 +19,8 @@ CHECKS: tuple[Callable[[Environment], Iterator[Finding]], ...] = (
     stock_instrumentors,
     zero_code,
     settings,
+    limits,
+    state,
     excluded,
     captured_headers,
     url_logging,
