@@ -20,6 +20,7 @@ from insider_otel.http.effects import Close, Effects, Sleep, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
 from insider_otel.http.gate import Gate, Turn
+from insider_otel.http.health import note_outcome
 from insider_otel.http.record import Call, attach_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
@@ -342,6 +343,8 @@ class Exchange:
             waited=self._waited,
             now=self._engine.clock(),
         )
+        if record is not None:
+            note_outcome(self._operation.product, record.outcome, record.verdict)
         if self._scope is not None:
             self._scope.record(
                 record, attempts=self._machine.attempts, waited=self._waited, rate_limited=self._rate_limited

@@ -14,7 +14,7 @@ from wrapt import wrap_function_wrapper
 
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import NAMES
-from insider_otel.http.transport import AsyncEngineTransport, EngineTransport
+from insider_otel.http.transport import AsyncEngineTransport, AsyncInsiderTransport, EngineTransport, InsiderTransport
 from insider_otel.policy.settings import Mode, Settings
 
 # The one place in a client that every request passes and that lies above whatever transport the client uses. The stock
@@ -62,6 +62,30 @@ def _wrapper(transport_class: Any) -> Callable[..., Any]:
         return transport_class(engine, transport)
 
     return transport_for_url
+
+
+def cover_client(client: Any, engine: Engine) -> None:
+    """Let the calls of one client be calls of an engine, whatever the instrumentor does for the others.
+
+    The client keeps its transports, its mounts and the proxies of its environment.
+
+    Args:
+        client: A client of httpx or httpx2, sync or async.
+        engine: The engine.
+    """
+    transport_class = _TRANSPORTS["AsyncClient" if hasattr(client, "aclose") else "Client"]
+    find_transport: Callable[[Any], Any] = getattr(client, _WRAPPED)
+
+    def transport_for_url(url: Any) -> Any:
+        transport = find_transport(url)
+        if engine.insider_host(url) is None or isinstance(transport, InsiderTransport | AsyncInsiderTransport):
+            return transport
+        if type(transport) is transport_class:
+            # The instrumentor's, put there a moment ago.
+            transport = transport.inner
+        return transport_class(engine, transport)
+
+    setattr(client, _WRAPPED, transport_for_url)
 
 
 class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]

@@ -45,7 +45,7 @@ def rate_limit_refused(retry_after: float) -> Verdict:
         fault=Fault.CALLER,
         retry=Retry.AFTER_WINDOW,
         retry_after=retry_after,
-        advice="This rate limit has no room before the deadline of the call. Send less or later, or allow it more time.",
+        advice="This rate limit has no room before the deadline of the call. Send less, or allow it more time.",
     )
 
 

@@ -6,14 +6,19 @@ import math
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from insider_otel.api.verdict import Category
 from insider_otel.http.record import Call
 from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
 from insider_otel.telemetry.call import milliseconds
+from insider_otel.telemetry.server_span import find_server_span
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 
 class RequestScope:
@@ -25,14 +30,16 @@ class RequestScope:
         outer: The scope that this one was opened in; it counts the calls too.
     """
 
-    __slots__ = ("_clock", "_closed", "_ends", "_lock", "_outer", "_summary")
+    __slots__ = ("__weakref__", "_began", "_clock", "_closed", "_ends", "_lock", "_outer", "_server_span", "_summary")
 
     def __init__(
         self, deadline: float | None, clock: Callable[[], float] = time.monotonic, outer: RequestScope | None = None
     ) -> None:
         self._clock = clock
         self._outer = outer
-        self._ends = None if deadline is None else clock() + deadline
+        self._server_span: Span | None = None
+        self._began = clock()
+        self._ends = None if deadline is None else self._began + deadline
         self._closed = False
         self._lock = threading.Lock()
         self._summary: dict[str, int] = dict.fromkeys(
@@ -58,10 +65,38 @@ class RequestScope:
             return None
         return self._ends - self._clock()
 
+    def set_deadline(self, seconds: float | None) -> None:
+        """Give the request another deadline: what a route's own setting does, once the route is known.
+
+        Args:
+            seconds: Seconds from the beginning of the scope, so that what the request has used already counts; None for
+                no bound. A scope within a scope still cannot outlast it.
+
+        Raises:
+            ValueError: ``seconds`` is not a number of seconds.
+        """
+        _check_deadline(seconds)
+        ends = None if seconds is None else self._began + seconds
+        left = None if self._outer is None else self._outer.remaining
+        if left is not None:
+            ends = self._clock() + left if ends is None else min(ends, self._clock() + left)
+        self._ends = ends
+
     def summary(self) -> dict[str, int]:
         """The ``insider.request.*`` attributes for the server span."""
         with self._lock:
             return dict(self._summary)
+
+    def found_server_span(self, span: Span) -> None:
+        """Have the summary written on a span, now and after every call: the framework may end it before the scope ends.
+
+        Args:
+            span: The server span of the request.
+        """
+        if self._server_span is None and self._outer is None and not self._closed:
+            self._server_span = span
+            if self._summary[names.REQUEST_CALLS]:
+                span.set_attributes(self.summary())
 
     def record(self, call: Call | None, *, attempts: int, waited: float, rate_limited: int) -> None:
         """Add one call to the summary.
@@ -84,13 +119,21 @@ class RequestScope:
                 summary[names.REQUEST_FAILED_CALLS] += call.outcome in {Outcome.FAILED, Outcome.PARTLY_FAILED}
                 summary[names.REQUEST_DUPLICATES] += call.verdict.category is Category.DUPLICATE
                 summary[names.REQUEST_DEFERRED] += call.outcome is Outcome.DEFERRED
+            if self._server_span is not None:
+                self._server_span.set_attributes(summary)
         if self._outer is not None:
             self._outer.record(call, attempts=attempts, waited=waited, rate_limited=rate_limited)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the request is over."""
+        return self._closed
 
     def close(self) -> None:
         """End the scope: its deadline binds no longer, and later calls are not counted."""
         with self._lock:
             self._closed = True
+            self._server_span = None
 
 
 _current: ContextVar[RequestScope | None] = ContextVar("insider_otel_request_scope", default=None)
@@ -101,8 +144,9 @@ def current_scope() -> RequestScope | None:
     return _current.get()
 
 
-def _is_length_of_time(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value < math.inf
+def _check_deadline(deadline: object) -> None:
+    if deadline is not None and not (isinstance(deadline, int | float) and 0 <= deadline < math.inf):
+        raise ValueError(f"deadline is {deadline!r}; it accepts seconds from 0 up, or None for no bound")
 
 
 @contextmanager
@@ -123,16 +167,52 @@ def request_scope(
     Raises:
         ValueError: ``deadline`` is not a number of seconds.
     """
-    if deadline is not None and not _is_length_of_time(deadline):
-        raise ValueError(f"deadline is {deadline!r}; it accepts seconds from 0 up, or None for no bound")
-    outer = _current.get()
-    left = outer.remaining if outer is not None else None
-    if left is not None:
-        deadline = left if deadline is None else min(deadline, left)
-    scope = RequestScope(deadline, clock, outer)
+    scope = open_scope(deadline, clock=clock)
     token = _current.set(scope)
     try:
         yield scope
     finally:
         scope.close()
         _current.reset(token)
+
+
+def open_scope(deadline: float | None = None, *, clock: Callable[[], float] = time.monotonic) -> RequestScope:
+    """A scope that calls are not yet made in; see ``request_scope`` for its arguments.
+
+    Raises:
+        ValueError: ``deadline`` is not a number of seconds.
+    """
+    _check_deadline(deadline)
+    outer = _current.get()
+    if outer is not None and outer.is_closed:
+        # Work that outlived its request serves another one now.
+        outer = None
+    left = outer.remaining if outer is not None else None
+    if left is not None:
+        deadline = left if deadline is None else min(deadline, left)
+    scope = RequestScope(deadline, clock, outer)
+    find_server_span(scope)
+    return scope
+
+
+@contextmanager
+def within(scope: RequestScope | None) -> Generator[None]:
+    """Make calls in a scope, or with None in no scope at all: work that a request leaves behind is not bound by it.
+
+    Args:
+        scope: The scope.
+    """
+    token = _current.set(scope)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def background() -> AbstractContextManager[None]:
+    """Make calls as if in no request: for what a request leaves behind and that must not hurry because of it.
+
+    with background():
+        client.post(...)  # no deadline of the request, not in its summary; the trace goes on
+    """
+    return within(None)

@@ -54,6 +54,11 @@ class _WrappedBelow:
 
     _transport: Any
 
+    @property
+    def inner(self) -> Any:
+        """The transport below, which sends."""
+        return self._transport
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _SENDING and hasattr(value, "_self_wrapper"):
             from wrapt import FunctionWrapper  # noqa: PLC0415  (only who wraps needs it, and has it loaded)

@@ -27,7 +27,7 @@ def owner_of(operation: Operation, headers: Mapping[str, str], body: bytes | Non
         body: The request's body; None if it cannot be read twice.
 
     Returns:
-        16 bytes: ``NOBODY`` if the operation has no credentials; None if they are in the body and not to be had from it,
+        16 bytes: ``NOBODY`` if the operation has no credentials; None if they are in the body and cannot be read there,
         so that nobody can say whose request it is. Headers that are missing are not: a proxy may add them.
     """
     if not operation.credentials:

@@ -69,11 +69,16 @@ def shared_state(address: str, clock: Callable[[], float] | None = None) -> Shar
     return state
 
 
+def all_states() -> tuple[SharedState, ...]:
+    """Every state that calls of this process share."""
+    return (PROCESS_STATE, *_states.values())
+
+
 def _after_fork_in_child() -> None:
     # A child must not inherit a lock that some thread of its parent happened to hold, nor its parent's slots.
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
-    for state in (PROCESS_STATE, *_states.values()):
+    for state in all_states():
         state.forget()
 
 

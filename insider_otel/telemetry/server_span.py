@@ -1,0 +1,82 @@
+"""The span that the framework's own instrumentation makes for an incoming request, wherever it stands."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextvars import ContextVar
+from typing import Any, ClassVar, Protocol
+
+from opentelemetry.trace import Span, SpanKind, get_current_span, get_tracer_provider
+
+
+class Seeker(Protocol):
+    """What wants to know a request's server span."""
+
+    def found_server_span(self, span: Span) -> None:
+        """Here it is."""
+        ...
+
+
+_seeker: ContextVar[weakref.ref[Seeker] | None] = ContextVar("insider_otel_server_span_seeker", default=None)
+
+
+def find_server_span(seeker: Seeker) -> None:
+    """Tell a seeker the server span of the request that is handled here.
+
+    The framework's instrumentation may have made it already. If it is installed nearer to the app than who asks, it
+    will make it later: then the tracer provider says so.
+
+    Args:
+        seeker: Who wants to know.
+    """
+    span = get_current_span()
+    if _is_server_span(span):
+        seeker.found_server_span(span)
+        return
+    # The context of the request holds the seeker for no longer than somebody else does.
+    _seeker.set(weakref.ref(seeker))
+    _Watch.over(get_tracer_provider())
+
+
+def _is_server_span(span: Any) -> bool:
+    # What the API knows of a span says nothing of its kind; what the SDK makes does.
+    return getattr(span, "kind", None) is SpanKind.SERVER and span.is_recording()
+
+
+class _Watch:
+    """A span processor that looks at the start of server spans; without a base class of the SDK, which is optional."""
+
+    _watched: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    @classmethod
+    def over(cls, provider: Any) -> None:
+        """Watch the spans of a provider, if it is one that makes any."""
+        with cls._lock:
+            if provider in cls._watched or not hasattr(provider, "add_span_processor"):
+                return
+            cls._watched.add(provider)
+        provider.add_span_processor(cls())
+
+    def on_start(self, span: Any, parent_context: object = None) -> None:
+        """A span began."""
+        reference = _seeker.get()
+        if reference is None or not _is_server_span(span):
+            return
+        seeker = reference()
+        if seeker is not None:
+            seeker.found_server_span(span)
+
+    def _on_ending(self, span: Any) -> None:
+        """A span is about to end."""
+
+    def on_end(self, span: Any) -> None:
+        """A span ended."""
+
+    def shutdown(self) -> None:
+        """The provider shuts down."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """There is nothing to flush."""
+        return True

@@ -1,0 +1,133 @@
+"""Clients at hand: one for a process, one for each event loop; closed with them, and made anew after a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import httpx
+
+from insider_otel.http.engine import Engine
+from insider_otel.http.instrumentor import cover_client
+from insider_otel.http.transport import AsyncEngineTransport, EngineTransport
+
+
+class Clients:
+    """The clients of one app. Safe between threads and event loops.
+
+    Args:
+        engine: What their calls share.
+        module: ``httpx`` or ``httpx2``.
+    """
+
+    def __init__(self, engine: Engine, module: ModuleType = httpx) -> None:
+        self._engine = engine
+        self._module: Any = module
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._client: Any = None
+        self._loops: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
+        self._fake: Any = None
+
+    def client(self) -> Any:
+        """The client of this process: ``httpx.Client``, or ``httpx2.Client``. Opened at its first use."""
+        self._forget_the_parents()
+        if self._client is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._make(is_async=False)
+        return self._client
+
+    async def async_client(self) -> Any:
+        """The client of the running event loop: ``httpx.AsyncClient``, or ``httpx2.AsyncClient``.
+
+        Opened at its first use, and closed by ``aclose`` or else by the loop itself when it ends.
+        """
+        self._forget_the_parents()
+        loop = asyncio.get_running_loop()
+        mine = self._loops.get(loop)
+        if mine is None:
+            for other in [each for each in list(self._loops) if each.is_closed()]:
+                self._loops.pop(other, None)
+            mine = self._loops[loop] = _LoopClient(self._make(is_async=True))
+            await mine.start()
+        return mine.client
+
+    def close(self) -> None:
+        """Close the process's client. The next call of ``client`` opens another."""
+        self._forget_the_parents()
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    async def aclose(self) -> None:
+        """Close the running loop's client."""
+        mine = self._loops.pop(asyncio.get_running_loop(), None)
+        if mine is not None:
+            await mine.close()
+
+    @contextmanager
+    def override(self, transport: Any) -> Generator[None]:
+        """Let the clients send through another transport: a fake Insider's, in tests.
+
+            with clients.override(fake.transport()): ...
+
+        Args:
+            transport: What sends: for sync clients, async ones or both, as ``FakeInsider.transport()`` is.
+        """
+        with self._replaced(transport):
+            yield
+
+    @contextmanager
+    def _replaced(self, transport: Any) -> Generator[None]:
+        before = self._fake, self._client, self._loops
+        self._fake, self._client, self._loops = transport, None, {}
+        try:
+            yield
+        finally:
+            self.close()
+            self._fake, self._client, self._loops = before
+
+    def _make(self, *, is_async: bool) -> Any:
+        client_class = self._module.AsyncClient if is_async else self._module.Client
+        if self._fake is not None:
+            transport_class: Any = AsyncEngineTransport if is_async else EngineTransport
+            return client_class(transport=transport_class(self._engine, self._fake))
+        client = client_class()
+        cover_client(client, self._engine)
+        return client
+
+    def _forget_the_parents(self) -> None:
+        if self._pid != os.getpid():
+            # Its connections are still the parent's, which goes on using them: they are not to be closed either.
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+            self._client, self._loops = None, {}
+
+
+class _LoopClient:
+    """A client that its event loop closes when it ends."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._life = self._live()
+
+    async def start(self) -> None:
+        """Have the loop close the client: whoever ends a loop ends its asynchronous generators first."""
+        await anext(self._life)
+
+    async def close(self) -> None:
+        """Close the client now."""
+        await self._life.aclose()
+
+    async def _live(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            await self.client.aclose()

@@ -1,0 +1,71 @@
+"""What a web app answers when a call to Insider failed and no view handled it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from insider_otel.api.verdict import Category
+from insider_otel.http.record import Call, call_of
+
+_STATUS = {
+    Category.TIMEOUT: 504,
+    Category.RATE_LIMIT: 503,
+    Category.UNAVAILABLE: 503,
+}
+_BAD_GATEWAY = 502
+_DETAIL = {
+    502: "A service this page needs gave no usable answer.",
+    503: "A service this page needs is busy. Please try again in a moment.",
+    504: "A service this page needs did not answer in time.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An HTTP answer for a failed call. It tells the visitor nothing of what Insider said.
+
+    Attributes:
+        status: 502, 503 or 504.
+        detail: A sentence for the visitor.
+        retry_after: Seconds for the ``Retry-After`` header; None for none.
+    """
+
+    status: int
+    detail: str
+    retry_after: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """The answer for an exception that left a view.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        The answer; None if the exception came from no call to Insider.
+    """
+    call = _call_behind(error)
+    if call is None:
+        return None
+    status = _STATUS.get(call.verdict.category, _BAD_GATEWAY)
+    after = call.verdict.retry_after if status == 503 else None
+    return Failure(status, _DETAIL[status], None if after is None else max(math.ceil(after), 1))
+
+
+def _call_behind(error: BaseException) -> Call | None:
+    # ``raise_for_status`` raises an exception of its own, which has the response.
+    results: tuple[Any, ...] = (error, getattr(error, "response", None))
+    for result in results:
+        if isinstance(result, BaseException) or hasattr(result, "extensions"):
+            try:
+                return call_of(result)
+            except LookupError:
+                continue
+    return None

@@ -1,0 +1,101 @@
+"""What a web app sets in its framework's own configuration: the library's settings, and what only web apps need."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from insider_otel.policy.settings import PREFIX, Settings, SettingsError
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class OptionsError(SettingsError):
+    """An option that cannot be used; says which, where it can be set, and what it accepts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """How a web app uses Insider.
+
+    Args:
+        settings: The library's settings.
+        request_deadline: Seconds from the beginning of a request by which every call made in it must be over; None for
+            no bound. A route may have another.
+        error_responses: Whether a failed call that a view did not handle is answered with 502, 503 or 504 instead of
+            500.
+        instrument: Whether every httpx and httpx2 client of the process is covered, not just the adapter's own.
+
+    Raises:
+        OptionsError: A value cannot be used.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    request_deadline: float | None = 5.0
+    error_responses: bool = False
+    instrument: bool = True
+
+    def __post_init__(self) -> None:
+        deadline: Any = self.request_deadline
+        if deadline is not None and (
+            isinstance(deadline, bool)
+            or not isinstance(deadline, int | float)
+            or not math.isfinite(deadline)
+            or deadline < 0
+        ):
+            raise _error("request_deadline", deadline, "seconds from 0 up, or None for no bound")
+        for name in ("error_responses", "instrument"):
+            if not isinstance(getattr(self, name), bool):
+                raise _error(name, getattr(self, name), "True or False")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> WebOptions:
+        """Options from a framework's configuration and the ``INSIDER_OTEL_*`` variables, which win.
+
+        Args:
+            config: Options and settings by name, lower case: ``{"request_deadline": 3.0, "state": "redis://cache"}``.
+            environ: The environment; the process's own by default.
+
+        Returns:
+            The options.
+
+        Raises:
+            OptionsError: There is no such option.
+            SettingsError: A value cannot be used.
+        """
+        environ = os.environ if environ is None else environ
+        own = {each.name for each in fields(cls)} - {"settings"}
+        known = own | {each.name for each in fields(Settings)}
+        for name in config:
+            if name not in known:
+                raise OptionsError(f"{name} is no option of insider-otel; there are: {', '.join(sorted(known))}")
+        options = {name: config[name] for name in own & config.keys()}
+        for name in own:
+            text = environ.get(PREFIX + name.upper(), "").strip()
+            if text:
+                options[name] = _read(name, text)
+        settings = {name: value for name, value in config.items() if name not in own}
+        return cls(settings=Settings.from_env(environ, **settings), **options)
+
+
+def _read(name: str, text: str) -> Any:
+    if name == "request_deadline":
+        if text.lower() == "none":
+            return None
+        try:
+            return float(text)
+        except ValueError:
+            raise _error(name, text, "seconds from 0 up, or 'none' for no bound") from None
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise _error(name, text, "true or false")
+
+
+def _error(name: str, value: object, accepts: str) -> OptionsError:
+    return OptionsError(f"{name} ({PREFIX + name.upper()}) is {value!r}; it accepts {accepts}")
