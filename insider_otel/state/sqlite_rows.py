@@ -24,7 +24,8 @@ SCHEMA = (
     """
     CREATE TABLE pools (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner BLOB NOT NULL, born INTEGER NOT NULL,
-        asked_limit TEXT, learned_limit TEXT, closed_until INTEGER NOT NULL, kept_until INTEGER NOT NULL,
+        asked_limit TEXT, by_calendar INTEGER NOT NULL, learned_limit TEXT,
+        closed_until INTEGER NOT NULL, kept_until INTEGER NOT NULL,
         oldest INTEGER NOT NULL, first INTEGER NOT NULL, length INTEGER NOT NULL, free BLOB NOT NULL,
         UNIQUE (name, owner)
     )
@@ -167,6 +168,7 @@ class Pool:
         id: Its row.
         born: When its row was made.
         limit: The limit it was last asked for with.
+        by_calendar: Whether its moments are those of the wall clock.
         learned: The limit that Insider named.
         closed_until: The moment from which it is open.
         window: The uses of its limit.
@@ -176,6 +178,7 @@ class Pool:
     key: PoolKey
     born: int
     limit: Limit | None
+    by_calendar: bool
     learned: Limit | None
     closed_until: int
     window: RollingWindow
@@ -191,9 +194,9 @@ class Pool:
         row = connection.execute("SELECT * FROM pools WHERE name = ? AND owner = ?", key).fetchone()
         if row is None:
             _make_room(connection, now)
-            new = (None, *key, now, None, None, 0, now, 0, 0, 0, b"")
+            new = (None, *key, now, None, False, None, 0, now, 0, 0, 0, b"")
             identity = connection.execute(
-                "INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new
+                "INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new
             ).lastrowid
             row = (identity, *new[1:])
         return cls._read(connection, row)
@@ -206,7 +209,8 @@ class Pool:
 
     @classmethod
     def _read(cls, connection: sqlite3.Connection, row: tuple[Any, ...]) -> Pool:
-        identity, name, owner, born, limit, learned, closed_until, kept_until, oldest, first, length, packed = row
+        identity, name, owner, born, limit, by_calendar, learned, closed_until, kept_until, *numbers, packed = row
+        oldest, first, length = numbers
         free = array("q", packed).tolist()
         moments = Moments(connection, identity, first, length)
         return cls(
@@ -214,6 +218,7 @@ class Pool:
             PoolKey(name, owner),
             born,
             _limit(limit),
+            bool(by_calendar),
             _limit(learned),
             closed_until,
             RollingWindow(moments, free),
@@ -221,14 +226,24 @@ class Pool:
             free,
             oldest,
             kept_until,
-            (limit, learned, closed_until, oldest, first, length, packed),
+            (limit, by_calendar, learned, closed_until, oldest, first, length, packed),
         )
+
+    def hold(self, limit: Limit | None) -> None:
+        """Hold the pool to a limit from now on."""
+        self.limit = limit
+        if limit is not None and limit.calendar is not self.by_calendar:
+            # Moments of one clock say nothing on the other.
+            self.by_calendar = limit.calendar
+            self._moments.drop_first(len(self._moments))
+            self._free.clear()
 
     def save(self, connection: sqlite3.Connection, now: int) -> None:
         """Write what has changed."""
         oldest = self._moments.save(self._oldest)
         row = (
             _text(self.limit),
+            self.by_calendar,
             _text(self.learned),
             self.closed_until,
             oldest,
@@ -239,8 +254,8 @@ class Pool:
         kept_until = max(now, self.closed_until, self._moments[-1] if self._moments else 0) + _IDLE + self._span()
         if row != self._saved or kept_until > self._kept_until + _SEEN_EVERY:
             connection.execute(
-                "UPDATE pools SET asked_limit = ?, learned_limit = ?, closed_until = ?, oldest = ?, first = ?,"
-                " length = ?, free = ?, kept_until = ? WHERE id = ?",
+                "UPDATE pools SET asked_limit = ?, by_calendar = ?, learned_limit = ?, closed_until = ?, oldest = ?,"
+                " first = ?, length = ?, free = ?, kept_until = ? WHERE id = ?",
                 (*row, kept_until, self.id),
             )
 
@@ -269,7 +284,9 @@ class Pool:
 
 def _make_room(connection: sqlite3.Connection, now: int) -> None:
     """Let go of pools that nobody has asked for in a long time, and of one more if there are too many."""
-    idle = connection.execute("SELECT id FROM pools WHERE kept_until < ? LIMIT 2", (now,)).fetchall()
+    idle = connection.execute(
+        "SELECT id FROM pools WHERE kept_until < ? AND learned_limit IS NULL LIMIT 2", (now,)
+    ).fetchall()
     (count,) = connection.execute("SELECT count(*) FROM pools").fetchone()
     if not idle and count >= MOST_POOLS:
         idle = connection.execute("SELECT id FROM pools ORDER BY kept_until LIMIT 1").fetchall()
@@ -318,7 +335,7 @@ class Claims:
             What is known of it, seconds since the call that has or had it began, and the token if the caller has it.
         """
         since, expires, done = self._read(ask.key)
-        if expires > now and since != ask.token:
+        if expires > now and (done or since != ask.token):
             state = ClaimState.DONE if done else ClaimState.IN_FLIGHT
             return state, max(now - since, 0) / MICROSECONDS, None
         if expires <= now:
@@ -335,14 +352,16 @@ class Claims:
             now: The present moment.
         """
         since, expires, done = self._read(report.key)
-        mine = since == report.token and not done
+        # A claim whose lease is over is still the caller's if nobody took it, even if it is forgotten.
+        token = report.token if not done and since in {0, report.token} else None
         until = now + round(report.lasts * MICROSECONDS)
         match report.end:
             case ClaimEnd.DONE:
-                self._write(report.key, since if mine else now, max(until, expires if done else 0), True, now)
-            case ClaimEnd.KEEP if mine:
-                self._write(report.key, since, until, False, now)
-            case ClaimEnd.RELEASE if mine:
+                began = now if token is None else token
+                self._write(report.key, began, max(until, expires if done else 0), True, now)
+            case ClaimEnd.KEEP if token is not None:
+                self._write(report.key, token, until, False, now)
+            case ClaimEnd.RELEASE if since == token:
                 # It stays, expired, so that claims go in the order in which they came.
                 self._write(report.key, since, 0, False, now)
             case _:

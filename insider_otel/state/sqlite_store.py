@@ -20,6 +20,7 @@ from insider_otel.state.protocol import (
     ClaimEnd,
     ClaimReport,
     ClaimState,
+    Correction,
     ListPools,
     PoolUse,
     Report,
@@ -149,8 +150,7 @@ class _Transaction:
 
     def report(self, report: Report) -> None:
         pool = Pool.open(self._connection, report.pool, self._now)
-        for correction in report.corrections:
-            pool.window.correct(correction, self._now if pool.limit is None else self._window_now(pool.limit))
+        self._correct(pool, report.corrections)
         if report.closed_for is not None:
             pool.closed_until = max(pool.closed_until, self._now + round(report.closed_for * MICROSECONDS))
         if report.learned is not None:
@@ -173,15 +173,18 @@ class _Transaction:
     def _slot(self, pool: Pool, ask: Admit) -> Admission:
         closed_for = max(pool.closed_until - self._now, 0)
         longest = round(ask.longest_wait * MICROSECONDS)
-        limit = pool.limit = ask.limit
+        limit = ask.limit
+        pool.hold(limit)
         if limit is None:
             fits = closed_for <= longest
             return Admission(
-                wait=closed_for / MICROSECONDS, slot=self._now + closed_for if fits else None, closed=closed_for > 0
+                wait=closed_for / MICROSECONDS,
+                slot=self._now + closed_for if fits else None,
+                closed=closed_for > 0,
+                learned=pool.learned,
             )
         now = self._window_now(limit)
-        for correction in ask.corrections:
-            pool.window.correct(correction, now)
+        self._correct(pool, ask.corrections)
         pool.window.add(*((now - use.age, use.cost) for use in ask.past))
         opens = now + closed_for
         if ask.holding is None:
@@ -197,6 +200,11 @@ class _Transaction:
             used=pool.window.used(limit, now),
             learned=pool.learned,
         )
+
+    def _correct(self, pool: Pool, corrections: tuple[Correction, ...]) -> None:
+        now = self._wall if pool.by_calendar else self._now
+        for correction in corrections:
+            pool.window.correct(correction, now)
 
     def _window_now(self, limit: Limit) -> int:
         return self._wall if limit.calendar else self._now

@@ -16,14 +16,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
 from insider_otel.state import sqlite_rows
+from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import (
     Admission,
     Admit,
@@ -31,10 +35,13 @@ from insider_otel.state.protocol import (
     ClaimEnd,
     ClaimReport,
     ClaimState,
+    Correction,
     ListPools,
+    PastUse,
     PoolKey,
     PoolUse,
     Report,
+    Request,
     StoreError,
 )
 from insider_otel.state.sqlite_store import SQLiteStore
@@ -112,6 +119,79 @@ def _report(answers: Any, barrier: Any, work: Callable[..., Any], args: tuple[An
     except Exception as error:  # noqa: BLE001  (raised again in the test)
         answer = AssertionError(f"{type(error).__name__}: {error}")
     answers.put(answer)
+
+
+# ---------------------------------------------------------------------------------------------------- the same answers
+
+_LIMITS = st.sampled_from([None, Limit(3, 1.0), Limit(5, 0.5), Limit(4, 86_400.0, calendar=True)])
+_KEYS = st.sampled_from([b"a" * 16, b"b" * 16, b"c" * 16])
+_SECONDS = st.sampled_from([0.0, 0.001, 0.3, 1.0, 90_000.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_it_answers_as_the_memory_store_does(data: st.DataObject) -> None:
+    """Whatever is asked, in whatever order, at whatever moment."""
+    clock = Clock(1_800_000_000.0)
+    memory = MemoryStore(clock, clock)
+    slots: list[int] = [0]
+    tokens: list[int | None] = [None]
+
+    def corrections() -> tuple[Correction, ...]:
+        correction = st.builds(
+            Correction,
+            st.sampled_from(slots),
+            st.integers(1, 3),
+            st.integers(0, 4),
+            st.sampled_from([0, 1000, 400_000]),
+        )
+        return tuple(data.draw(st.lists(correction, max_size=2)))
+
+    with tempfile.TemporaryDirectory() as directory:
+        store = SQLiteStore(Path(directory) / "state.db", timeout=PATIENT, monotonic=clock, wall_clock=clock)
+        for _ in range(data.draw(st.integers(1, 30))):
+            clock.now += data.draw(_SECONDS) + 0.0001
+            request: Request
+            match data.draw(st.sampled_from(["admit", "admit", "admit", "report", "list"])):
+                case "admit":
+                    claim = st.builds(ClaimAsk, _KEYS, _SECONDS, st.sampled_from(tokens))
+                    request = Admit(
+                        POOL,
+                        data.draw(_LIMITS),
+                        cost=data.draw(st.integers(1, 4)),
+                        longest_wait=data.draw(_SECONDS),
+                        holding=data.draw(st.none() | st.sampled_from(slots)),
+                        corrections=corrections(),
+                        past=tuple(
+                            data.draw(
+                                st.lists(st.builds(PastUse, st.integers(0, 500_000), st.integers(1, 2)), max_size=2)
+                            )
+                        ),
+                        claim=data.draw(st.none() | claim),
+                    )
+                case "report":
+                    claim_report = st.builds(
+                        ClaimReport, _KEYS, st.sampled_from(tokens), st.sampled_from(ClaimEnd), _SECONDS
+                    )
+                    request = Report(
+                        POOL,
+                        corrections=corrections(),
+                        closed_for=data.draw(st.none() | _SECONDS),
+                        learned=data.draw(_LIMITS),
+                        claim=data.draw(st.none() | claim_report),
+                    )
+                case _:
+                    request = ListPools()
+            expected, answered = memory.perform(request), store.perform(request)
+            if isinstance(expected, Admission):
+                # What only a shared store can say.
+                assert replace(answered, born=0) == expected
+                if expected.slot is not None:
+                    slots.append(expected.slot)
+                tokens.append(expected.token)
+            else:
+                assert answered == expected
+        store.close()
 
 
 # ------------------------------------------------------------------------------------------------- many processes
