@@ -180,7 +180,9 @@ class Exchange:
             answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
             trace.unanswered(exc, answer.verdict, self._engine.clock())
         except BaseException:
-            trace.cancelled(self._engine.clock())
+            now = self._engine.clock()
+            self._gate.interrupted(sent_at=self._machine.sent_at, now=now)
+            trace.cancelled(now)
             raise
         else:
             trace.answered(response, answer.verdict, answer.error, self._engine.clock())

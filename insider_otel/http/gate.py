@@ -75,6 +75,7 @@ class Gate:
     """
 
     __slots__ = (
+        "_claim_is_local",
         "_claimed",
         "_content",
         "_content_window",
@@ -101,6 +102,7 @@ class Gate:
         self._operation = operation
         self._grant: Grant | None = None
         self._claimed: ClaimState | None = None
+        self._claim_is_local = False
         self._token: int | None = None
         self._content: bytes | None = None
         self._content_window = settings.duplicate_window_of(operation) or 0.0
@@ -139,7 +141,7 @@ class Gate:
         admission = grant.admission
         lost = self._state.store.name if grant.lost and self._state.store is not None else None
         if claim is not None:
-            self._claimed, self._token = admission.claim, admission.token
+            self._claimed, self._token, self._claim_is_local = admission.claim, admission.token, grant.local
             if admission.claim is ClaimState.DONE:
                 return Turn(held_back=admission.claim_age, store_lost=lost)
         if admission.slot is not None:
@@ -186,6 +188,17 @@ class Gate:
                 self._state.report(Report(self._pool, limit, closed_for=closed_for, learned=told))
             )
 
+    def interrupted(self, *, sent_at: float, now: float) -> None:
+        """An attempt was broken off in the air: its slot counts, for Insider may have received it.
+
+        Args:
+            sent_at: The moment it was sent.
+            now: The present moment.
+        """
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            self._state.settle(grant, sent_at=sent_at, answered_at=now, actual=grant.cost)
+
     def ended(
         self, verdict: Verdict | None, *, sent_at: float, ambiguous_since: float | None, now: float
     ) -> StoreEffects[None]:
@@ -210,7 +223,8 @@ class Gate:
         # The claim of another call is that call's, unless this one has succeeded first.
         if self._token is not None or end is ClaimEnd.DONE:
             claim = ClaimReport(self._content, self._token, end, max(lasts, 0.0))
-            yield from self._silently(self._state.report(Report(self._pool, claim=claim)))
+            report = Report(self._pool, claim=claim)
+            yield from self._silently(self._state.report(report, local=self._claim_is_local))
 
     def dropped(self) -> None:
         """The call was dropped without a chance to ask or tell anybody: what it held is told with the next ask."""

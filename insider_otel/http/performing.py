@@ -29,16 +29,25 @@ async def perform_async(effect: Perform) -> Any:
         if not _in_asyncio():
             effect.reply = await effect.store.perform_async(effect.request)
             return effect.reply
-        # An asyncio task can be cancelled from outside of any scope; what runs in a task of its own is not.
+        # An asyncio task can be cancelled from outside of any scope, and more than once; what runs in a task of its own
+        # is not.
         task = asyncio.ensure_future(effect.store.perform_async(effect.request))
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is None:
+            effect.reply = task.result()
+            return effect.reply
+        if not task.cancelled() and task.exception() is None:
+            effect.reply = task.result()
         try:
-            effect.reply = await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait([task])
-            if task.exception() is None:
-                effect.reply = task.result()
-            raise
-        return effect.reply
+            raise cancelled
+        finally:
+            # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            del cancelled
 
 
 def _in_asyncio() -> bool:

@@ -23,6 +23,13 @@ LETTER = {
     "content": [{"type": "text/plain", "value": "Thanks"}],
 }
 TAKEN = (202, {"message_id": "00000000-0000-4000-8000-000000000001", "status_message": "accepted"})
+DUPLICATE = (
+    409,
+    {
+        "status_message": "This request has already been received and is being processed. "
+        "Any duplicate content from the user will be ignored for the next 15 minutes."
+    },
+)
 ONCE = Settings(quick_retries=0, spread_retries=0)
 
 
@@ -118,13 +125,7 @@ def test_a_retry_is_not_held_back_by_its_own_claim(rig: Rig) -> None:
 
 
 def test_an_answer_duplicate_after_silence_counts_from_the_attempt_that_arrived(rig: Rig) -> None:
-    duplicate = (
-        409,
-        {
-            "status_message": "This request has already been received and is being processed. Any duplicate content from the user will be ignored for the next 15 minutes."
-        },
-    )
-    transport = rig.answers("ReadTimeout", duplicate, TAKEN)
+    transport = rig.answers("ReadTimeout", DUPLICATE, TAKEN)
     assert outcomes(send(rig, transport), send(rig, transport)) == [Outcome.SUCCEEDED, Outcome.HELD_BACK]
     rig.clock.advance(901)
     assert outcomes(send(rig, transport)) == [Outcome.SUCCEEDED]
@@ -132,13 +133,7 @@ def test_an_answer_duplicate_after_silence_counts_from_the_attempt_that_arrived(
 
 def test_an_answer_duplicate_to_a_first_attempt_holds_nothing_back(rig: Rig) -> None:
     """Insider's window began before this call, nobody knows when; ours must not outlast it."""
-    duplicate = (
-        409,
-        {
-            "status_message": "This request has already been received and is being processed. Any duplicate content from the user will be ignored for the next 15 minutes."
-        },
-    )
-    transport = rig.answers(duplicate, TAKEN)
+    transport = rig.answers(DUPLICATE, TAKEN)
     send(rig, transport)
     assert outcomes(send(rig, transport)) == [Outcome.SUCCEEDED]
 

@@ -13,7 +13,7 @@ import pytest
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Outcome, Settings, Stop, call_of, request_scope
 from insider_otel.testing import FakeClock, FakeInsider, sample_request, set_testing
 
-from .conftest import Flavour, Rig, event_names
+from .conftest import Rig, event_names
 
 CATALOG = "https://catalog.api.useinsider.com/v2/ingest"
 CATALOG_UPDATE = "https://catalog.api.useinsider.com/v2/update"
@@ -303,3 +303,34 @@ def test_threads_share_a_limit_first_come_first_served(insider_spans: Any) -> No
     assert len(fake.accepted("catalog.ingest")) == len(fake.requests) == 40
     in_a_queue = [0.3 * (place // 10) for place in range(40)]
     assert all(wait <= 1.2 * ideal + 0.1 for wait, ideal in zip(sorted(waits), in_a_queue, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_cancelled_in_the_air_has_used_its_slot(backend: str, insider_spans: Any) -> None:
+    """Insider may have received it, and counts it."""
+    clock = FakeClock()
+
+    async def run() -> float:
+        on_its_way = anyio.Event()
+
+        async def handle(request: httpx.Request) -> httpx.Response:
+            if not on_its_way.is_set():
+                on_its_way.set()
+                await anyio.sleep_forever()
+            return httpx.Response(200)
+
+        transport = AsyncInsiderTransport(
+            httpx.MockTransport(handle),
+            settings=tight("1/10s"),
+            tracer_provider=insider_spans.tracer_provider,
+            clock=clock,
+            sleep=clock.async_sleep,
+        )
+        async with httpx.AsyncClient(transport=transport, headers=KEYS) as client:
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.post, CATALOG)
+                await on_its_way.wait()
+                group.cancel_scope.cancel()
+            return call_of(await client.post(CATALOG, json=[])).waited
+
+    assert anyio.run(run, backend=backend) == 10.0
