@@ -17,8 +17,10 @@ from insider_otel.state.memory import MOST_POOLS, MemoryStore
 from insider_otel.state.protocol import MICROSECONDS, Admission, Admit, Correction, PastUse, PoolKey
 from insider_otel.state.recent import Recent
 
-_MOST_CORRECTIONS = 1000
+_MOST_CORRECTIONS = 10_000
+_CORRECTIONS_AT_ONCE = 100
 _MOST_PAST_USES = 200
+_FEW = 1000
 
 Uses = Counter[int]
 """Moments by the local store's clock, and what was used of a limit at each."""
@@ -35,7 +37,11 @@ class _Account:
         used: What was used of it then.
         heard: The moment of that, on the local store's clock.
         corrections: What became of slots, and was not told yet.
-        missed: Uses that the store knows nothing of.
+        is_correcting: Whether somebody is telling of corrections, and will go on until there are none.
+        missed: Uses that the store knows nothing of; those to come may yet be given up.
+        most_missed: With how many of them to look for those that no longer count.
+        changes: How often there was more to miss.
+        telling: How many asks under way tell of missed uses.
     """
 
     limit: Limit | None = None
@@ -44,7 +50,30 @@ class _Account:
     used: int = 0
     heard: int = 0
     corrections: list[Correction] = field(default_factory=list[Correction])
+    is_correcting: bool = False
     missed: Uses = field(default_factory=Counter[int])
+    most_missed: int = _FEW
+    changes: int = 0
+    telling: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An ask with what the store has to know before it answers.
+
+    Attributes:
+        ask: The ask.
+        missed: The missed uses that it tells of.
+        born: When the store's record of the pool began, as far as was known.
+        changes: How often there had been more to miss.
+        is_alone: Whether no other ask was telling of missed uses, and might come later.
+    """
+
+    ask: Admit
+    missed: Uses = field(default_factory=Counter[int])
+    born: int = 0
+    changes: int = 0
+    is_alone: bool = True
 
 
 class Ledger:
@@ -79,54 +108,89 @@ class Ledger:
                 account.corrections.append(correction)
                 del account.corrections[:-_MOST_CORRECTIONS]
 
+    def start_correcting(self, pool: PoolKey) -> tuple[Correction, ...]:
+        """What to tell of slots, at once; nothing if somebody is at it: the one who is goes on until all is told."""
+        with self._lock:
+            account = self._accounts.peek(pool)
+            if account is None or account.is_correcting:
+                return ()
+            corrections = _take(account)
+            account.is_correcting = bool(corrections)
+            return corrections
+
+    def end_correcting(self, pool: PoolKey, untold: tuple[Correction, ...]) -> None:
+        """The store was told, or could not be."""
+        with self._lock:
+            account = self._accounts.peek(pool)
+            if account is not None:
+                account.is_correcting = False
+                account.corrections[:0] = untold
+
     def missed(self, pool: PoolKey, limit: Limit, moment: int, cost: int) -> None:
         """A slot was taken without the store; a negative cost takes that back."""
         with self._lock:
-            self._account(pool, limit).missed[moment] += cost
+            account = self._account(pool, limit)
+            account.missed[moment] += cost
+            account.changes += cost > 0
+            if len(account.missed) > account.most_missed:
+                since = self._local.now(limit) - _window(limit)
+                account.missed = _between(account.missed, since, None)
+                account.most_missed = max(2 * len(account.missed), _FEW)
 
-    def tell(self, ask: Admit) -> tuple[Admit, Uses]:
-        """An ask, with what the store has to know before it answers; and the missed uses among that."""
+    def tell(self, ask: Admit) -> Told:
+        """An ask, with what the store has to know before it answers."""
         if ask.limit is None:
-            return ask, Counter()
+            return Told(ask)
         now = self._local.now(ask.limit)
         with self._lock:
             account = self._account(ask.pool, ask.limit)
-            corrections, account.corrections = tuple(account.corrections), []
-            missed, account.missed = account.missed, Counter()
-        missed = _recent(missed, now, ask.limit)
-        if not corrections and not missed:
-            return ask, missed
-        past = tuple(PastUse(now - moment, cost) for moment, cost in missed.items())
-        return replace(ask, corrections=corrections, past=past), missed
+            missed = _between(account.missed, now - _window(ask.limit), now)
+            # Whoever waits for a slot to come will ask the store for one.
+            account.missed = _between(account.missed, now, None)
+            told = replace(ask, corrections=_take(account), past=_as_past(missed, now, ask.limit))
+            is_alone = not account.telling
+            account.telling += bool(missed)
+            return Told(told, missed, account.born, account.changes, is_alone)
 
-    def untold(self, told: Admit, missed: Uses) -> None:
+    def untold(self, told: Told) -> None:
         """The store was not reached: what it was to know is kept for the next ask."""
-        if told.limit is not None and (told.corrections or missed):
+        ask = told.ask
+        if ask.limit is not None:
             with self._lock:
-                account = self._account(told.pool, told.limit)
-                account.corrections[:0] = told.corrections
-                account.missed += missed
+                account = self._account(ask.pool, ask.limit)
+                account.telling = max(account.telling - bool(told.missed), 0)
+                account.corrections[:0] = ask.corrections
+                account.missed += told.missed
 
-    def heard(self, ask: Admit, told: Uses, admission: Admission) -> None:
+    def heard(self, told: Told, admission: Admission) -> bool:
         """The store answered.
 
         Args:
-            ask: What it was asked.
-            told: The missed uses that it was told with it.
+            told: What it was asked.
             admission: Its answer.
+
+        Returns:
+            Whether it knew of all that this process has used.
         """
+        ask = told.ask
         if ask.limit is None:
-            return
+            return True
         now = self._local.now(ask.limit)
         with self._lock:
             account = self._account(ask.pool, ask.limit)
+            account.telling = max(account.telling - bool(told.missed), 0)
             if account.born not in {0, admission.born}:
-                # It has lost what this process had used before.
-                forgotten = self._local.uses(ask.pool)
-                forgotten.subtract(told)
-                account.missed.update(+forgotten)
+                if account.born != told.born:
+                    # It has lost its memory since it gave this answer, as another ask has found out.
+                    return False
+                forgotten = _between(self._local.uses(ask.pool), now - _window(ask.limit), now)
+                forgotten.subtract(told.missed)
+                account.missed |= forgotten
+                account.corrections.clear()
+                account.changes += 1
             account.limit, account.workers, account.born = ask.limit, admission.workers, admission.born
             account.used, account.heard = admission.used, now
+            return told.is_alone and told.changes == account.changes
 
     def uses(self) -> Iterator[tuple[PoolKey, Limit, int]]:
         """Every pool with its limit, and what was used of it when the store was last heard of, if that still counts."""
@@ -144,20 +208,37 @@ class Ledger:
 
     def _counts(self, account: _Account, limit: Limit) -> bool:
         """Whether what was heard last of a pool still counts."""
-        return account.heard > self._local.now(limit) - limit.window * MICROSECONDS
+        return account.heard > self._local.now(limit) - _window(limit)
 
     def _is_idle(self, account: _Account) -> bool:
-        if account.missed or account.corrections:
+        if account.missed or account.telling or account.corrections or account.is_correcting:
             return False
         return account.limit is None or not self._counts(account, account.limit)
 
 
-def _recent(missed: Uses, now: int, limit: Limit) -> Uses:
-    """The uses that still count, those that are close together as one: no earlier than they were."""
-    window = round(limit.window * MICROSECONDS)
-    grain = max(window // _MOST_PAST_USES, 1)
-    recent: Uses = Counter()
-    for moment, cost in missed.items():
-        if moment > now - window and cost > 0:
-            recent[-(-moment // grain) * grain if len(missed) > _MOST_PAST_USES else moment] += cost
-    return recent
+def _take(account: _Account) -> tuple[Correction, ...]:
+    """Some of an account's corrections: all at once could take a store too long."""
+    corrections = tuple(account.corrections[:_CORRECTIONS_AT_ONCE])
+    del account.corrections[:_CORRECTIONS_AT_ONCE]
+    return corrections
+
+
+def _window(limit: Limit) -> int:
+    return round(limit.window * MICROSECONDS)
+
+
+def _between(uses: Uses, since: int, until: int | None) -> Uses:
+    """The uses after one moment and, if there is another, not after that."""
+    return Counter({at: cost for at, cost in uses.items() if at > since and (until is None or at <= until)})
+
+
+def _as_past(uses: Uses, now: int, limit: Limit) -> tuple[PastUse, ...]:
+    """Uses as a store is told of them; where they are many, those that are close together as one, no earlier."""
+    uses = +uses
+    if len(uses) > _MOST_PAST_USES:
+        grain = max(_window(limit) // _MOST_PAST_USES, 1)
+        merged: Uses = Counter()
+        for moment, cost in uses.items():
+            merged[min(-(-moment // grain) * grain, now)] += cost
+        uses = merged
+    return tuple(PastUse(now - moment, cost) for moment, cost in uses.items())

@@ -1,8 +1,8 @@
-"""What calls share: retry budgets, and the limits and claims of a store, with this process's own memory to fall back on.
+"""What calls share: retry budgets, and the limits and claims of a store, with this process's memory to fall back on.
 
 A store in trouble never stops a call. It is left alone for a second, and meanwhile this process holds its share of each
-limit itself, by what it has used; when the store is back it is told what it missed. Nothing here does I/O: what has to be
-asked of a store is an effect for whoever drives the call.
+limit itself, by what it has used; when the store is back it is told what it missed. Nothing here does I/O: what has to
+be asked of a store is an effect for whoever drives the call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.limits import share_of
 from insider_otel.state.experience import Experience
-from insider_otel.state.ledger import Ledger
+from insider_otel.state.ledger import Ledger, Told
 from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import (
     MICROSECONDS,
@@ -52,7 +52,7 @@ class Grant:
         due: The moment of the slot, on the clock of the calls.
         local: Whether this process gave it from its own memory.
         noted: The moment under which this process's own memory holds the slot; None without a slot or a limit.
-        lost: Whether it was this ask that found the store in trouble.
+        lost: Whether it is this call's to say that the store is in trouble: one does in each outage.
     """
 
     pool: PoolKey
@@ -93,6 +93,7 @@ class SharedState:
         self._budgets: dict[str, RetryBudget] = {}
         self._worker = secrets.token_bytes(8)
         self._away_until: float | None = None
+        self._has_news = False
 
     def budget(self, host: str) -> RetryBudget:
         """The retry budget that all calls to ``host`` share."""
@@ -119,36 +120,37 @@ class SharedState:
         """
         if self.store is None:
             return self._admit_locally(ask, held)
+        if held is not None and held.local:
+            # Whoever answers: what it answers takes the place of the slot that this process gave itself.
+            self._forget_missed(held)
+        probes = self.is_away
         if not self._may_ask():
             return self._admit_in_its_place(ask, held)
-        if held is not None and held.local:
-            self._take_back(held)
-            held = None
         asked = self._clock()
-        told, missed = self._ledger.tell(ask)
-        holding = None if held is None else held.admission.slot
-        question = Perform(self.store, replace(told, holding=holding, worker=self._worker))
+        told = self._ledger.tell(ask)
+        holding = None if held is None or held.local else held.admission.slot
+        question = Perform(self.store, replace(told.ask, holding=holding, worker=self._worker))
         try:
             admission: Admission = yield question
         except StoreError as error:
-            self._ledger.untold(told, missed)
-            lost = self._lose(error)
-            return replace(self._admit_in_its_place(ask, held), lost=lost)
+            self._ledger.untold(told)
+            self._lose(error)
+            return self._admit_in_its_place(ask, held)
         except BaseException:
-            # Cancelled; but what the store granted meanwhile must not be lost with the call.
-            if question.reply is not None:
-                yield from self._decline(ask, question.reply)
+            yield from self._cancel(told, question.reply, held)
             raise
         self._is_back()
-        if held is not None:
-            self._take_back(held)
-        self._ledger.heard(ask, missed, admission)
+        knows_all = self._ledger.heard(told, admission) and not probes
         if admission.learned is not None:
             self.experience.learn_limit(ask.pool, admission.learned, ask.limit)
-        noted = None
-        if ask.limit is not None and admission.slot is not None:
-            noted = self._local.note(ask.pool, ask.limit, admission.wait, ask.cost)
-        return Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=False, noted=noted)
+        grant = Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=False)
+        if ask.limit is None or admission.slot is None:
+            self._strike(held)
+            return grant
+        if not knows_all:
+            return (yield from self._agree(ask, grant, held))
+        self._strike(held)
+        return replace(grant, noted=self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
 
     def settle(self, grant: Grant, *, sent_at: float, answered_at: float, actual: int) -> None:
         """Say what became of a slot. A store is told with the next ask, so that it costs no round trip.
@@ -175,16 +177,35 @@ class SharedState:
         slot = grant.admission.slot
         if slot is None or grant.noted is None:
             return
-        self._take_back(grant)
-        if not grant.local:
-            yield from self._tell_store(
-                Report(grant.pool, self._ledger.limit(grant.pool), corrections=(Correction(slot, grant.cost, 0),))
-            )
+        self._strike(grant)
+        if grant.local:
+            self._forget_missed(grant)
+            return
+        self._ledger.correct(grant.pool, Correction(slot, grant.cost, 0))
+        # Of many that give back at once, one tells for all; what it cannot tell is told with the next ask.
+        while corrections := self._ledger.start_correcting(grant.pool):
+            is_told = True
+            try:
+                is_told = yield from self._tell_store(
+                    Report(grant.pool, self._ledger.limit(grant.pool), corrections=corrections)
+                )
+            finally:
+                self._ledger.end_correcting(grant.pool, () if is_told else corrections)
+            if not is_told:
+                return
 
-    def report(self, report: Report) -> StoreEffects[None]:
-        """Tell all who share the store what they have to know."""
+    def report(self, report: Report, *, local: bool = False) -> StoreEffects[None]:
+        """Tell all who share the store what they have to know.
+
+        Args:
+            report: What they have to know.
+            local: Whether it is this process that gave the token of the claim, while the store was away.
+        """
         # This process's own memory must know too, for when the store is away.
         self._local.perform(report)
+        if local and report.claim is not None:
+            # The token is a moment of this process's clock: to the store, the claim is one of nobody's.
+            report = replace(report, claim=replace(report.claim, token=None))
         yield from self._tell_store(report)
 
     def utilization(self) -> Iterator[tuple[str, float]]:
@@ -204,38 +225,69 @@ class SharedState:
 
     def _admit_locally(self, ask: Admit, held: Grant | None) -> Grant:
         asked = self._clock()
-        admission: Admission = self._local.perform(
-            ask if held is None else replace(ask, holding=held.admission.slot),
-        )
+        admission: Admission = self._local.perform(replace(ask, holding=None if held is None else held.noted))
         noted = None if ask.limit is None else admission.slot
         return Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=True, noted=noted)
 
     def _admit_in_its_place(self, ask: Admit, held: Grant | None) -> Grant:
         """Answer in place of the store that is away, by this process's share of the limit."""
+        lost = self._take_news()
         if held is not None and not held.local:
             # The store that granted the slot went away while it was waited for; it is as good as it was.
-            return replace(held, admission=replace(held.admission, wait=0.0))
-        if ask.limit is None:
-            return self._admit_locally(ask, held)
-        if held is not None and held.noted is not None:
-            self._ledger.missed(ask.pool, ask.limit, held.noted, -held.cost)
-        share = share_of(ask.limit, self._ledger.workers(ask.pool))
-        grant = self._admit_locally(replace(ask, limit=share), held)
-        if grant.noted is not None:
+            return replace(held, admission=replace(held.admission, wait=0.0), lost=lost)
+        grant = replace(self._admit_locally(self._of_share(ask), held), lost=lost)
+        if ask.limit is not None and grant.noted is not None:
             self._ledger.missed(ask.pool, ask.limit, grant.noted, grant.cost)
         return grant
 
-    def _take_back(self, grant: Grant) -> None:
+    def _agree(self, ask: Admit, grant: Grant, held: Grant | None) -> StoreEffects[Grant]:
+        """A slot from a store that does not know all that this process has used: both must have room for it.
+
+        Such a store was away, or has lost its memory. What it missed is told with the asks, but not before all of them.
+        """
+        mine = self._admit_locally(replace(self._of_share(ask), claim=None), held)
+        if mine.noted is None:
+            yield from self._decline(ask, grant.admission)
+            admission = mine.admission
+            if ask.claim is not None and ask.claim.token is not None:
+                admission = replace(admission, claim=grant.admission.claim, token=grant.admission.token)
+            return replace(grant, admission=admission, due=mine.due)
+        if ask.limit is not None and mine.admission.wait < grant.admission.wait:
+            self._strike(mine)
+            return replace(grant, noted=self._local.note(ask.pool, ask.limit, grant.admission.wait, ask.cost))
+        # The store's slot is left too early; it is moved when this one was waited for and is confirmed, or was used.
+        return replace(grant, admission=replace(grant.admission, wait=mine.admission.wait), noted=mine.noted)
+
+    def _of_share(self, ask: Admit) -> Admit:
+        """An ask for a part of this process's share of a limit."""
+        if ask.limit is None:
+            return ask
+        return replace(ask, limit=share_of(ask.limit, self._ledger.workers(ask.pool)))
+
+    def _strike(self, grant: Grant | None) -> None:
         """Strike a slot out of this process's own memory."""
-        if grant.noted is None:
-            return
-        self._local.perform(Report(grant.pool, corrections=(Correction(grant.noted, grant.cost, 0),)))
+        if grant is not None and grant.noted is not None:
+            self._local.perform(Report(grant.pool, corrections=(Correction(grant.noted, grant.cost, 0),)))
+
+    def _forget_missed(self, grant: Grant) -> None:
+        """A slot that this process gave itself was not used: there is nothing to tell of it."""
         limit = self._ledger.limit(grant.pool)
-        if grant.local and limit is not None:
+        if limit is not None and grant.noted is not None:
             self._ledger.missed(grant.pool, limit, grant.noted, -grant.cost)
 
+    def _cancel(self, told: Told, reply: Admission | None, held: Grant | None) -> StoreEffects[None]:
+        """The call is no more; what the store granted it meanwhile, and what it had, must not be lost with it."""
+        self._strike(held)
+        if reply is not None:
+            self._ledger.heard(told, reply)
+            yield from self._decline(told.ask, reply)
+            return
+        self._ledger.untold(told)
+        if held is not None and not held.local and held.admission.slot is not None:
+            self._ledger.correct(held.pool, Correction(held.admission.slot, held.cost, 0))
+
     def _decline(self, ask: Admit, admission: Admission) -> StoreEffects[None]:
-        """What a store granted to a call that is no more is the next one's."""
+        """What a store granted to a call that cannot use it is the next one's."""
         unused: tuple[Correction, ...] = ()
         if admission.slot is not None and ask.limit is not None:
             unused = (Correction(admission.slot, ask.cost, 0),)
@@ -243,17 +295,22 @@ class SharedState:
         if ask.claim is not None and ask.claim.token is None and admission.token is not None:
             claim = ClaimReport(ask.claim.key, admission.token, ClaimEnd.RELEASE)
         if unused or claim:
-            yield from self._tell_store(Report(ask.pool, ask.limit, corrections=unused, claim=claim))
+            is_told = yield from self._tell_store(Report(ask.pool, ask.limit, corrections=unused, claim=claim))
+            if not is_told:
+                for correction in unused:
+                    self._ledger.correct(ask.pool, correction)
 
-    def _tell_store(self, report: Report) -> StoreEffects[None]:
+    def _tell_store(self, report: Report) -> StoreEffects[bool]:
+        """Tell the store, if it is not away; returns whether it knows."""
         if self.store is None or not self._may_ask():
-            return
+            return False
         try:
             yield Perform(self.store, report)
         except StoreError as error:
             self._lose(error)
-        else:
-            self._is_back()
+            return False
+        self._is_back()
+        return True
 
     def _may_ask(self) -> bool:
         """Whether the store is well, or it is this call's turn to see whether it is again."""
@@ -267,12 +324,13 @@ class SharedState:
             self._away_until = now + RETRY_EVERY
             return True
 
-    def _lose(self, error: StoreError) -> bool:
-        """The store is in trouble; returns whether that is news."""
+    def _lose(self, error: StoreError) -> None:
+        """The store is in trouble: say so, if that is news."""
         assert self.store is not None
         with self._lock:
             news = self._away_until is None
             self._away_until = self._clock() + RETRY_EVERY
+            self._has_news |= news
         if news:
             logger.warning(
                 "the %s store %s is not to be used (%s); this process holds its share of each limit until it is",
@@ -280,12 +338,18 @@ class SharedState:
                 self.store.address,
                 error,
             )
-        return news
+
+    def _take_news(self) -> bool:
+        """Whether the store was lost, and no call has said so yet."""
+        with self._lock:
+            news, self._has_news = self._has_news, False
+            return news
 
     def _is_back(self) -> None:
         if not self.is_away:
             return
         with self._lock:
             was_away, self._away_until = self._away_until, None
+            self._has_news = False
         if was_away is not None and self.store is not None:
             logger.warning("the %s store %s is back", self.store.name, self.store.address)
