@@ -1,4 +1,4 @@
-"""pytest fixtures: ``insider_fake``, ``insider_clock`` and ``insider_spans``."""
+"""pytest fixtures: ``insider_fake``, ``insider_clock``, ``insider_spans``; and tests know nothing of each other."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from insider_otel.state.opening import PROCESS_STATE
+
 # pytest loads this module at the start of every run, needed or not: what is large is imported by the fixtures.
 if TYPE_CHECKING:
     from insider_otel.testing.clock import FakeClock
     from insider_otel.testing.fake import FakeInsider
     from insider_otel.testing.spans import CapturedSpans
+
+
+@pytest.fixture(autouse=True)
+def insider_forgets() -> None:
+    """What one test has sent does not bear on the next: used limits, closed pools, sent mails, spent retry budgets."""
+    PROCESS_STATE.forget()
 
 
 @pytest.fixture

@@ -27,9 +27,11 @@ def test_each_scenario_ends_as_it_is_meant_to(played: dict[str, Played]) -> None
         "success": (Outcome.SUCCEEDED, Category.SUCCESS),
         "quick-retry": (Outcome.SUCCEEDED, Category.SUCCESS),
         "hidden-rate-limit": (Outcome.SUCCEEDED, Category.SUCCESS),
+        "wait-for-slot": (Outcome.SUCCEEDED, Category.SUCCESS),
         "otp-typo": (Outcome.FAILED, Category.VERIFICATION),
         "lost-records": (Outcome.PARTLY_FAILED, Category.PARTIAL_FAILURE),
         "duplicate-window": (Outcome.SUCCEEDED, Category.DUPLICATE),
+        "held-back": (Outcome.HELD_BACK, Category.DUPLICATE),
         "permanent-500": (Outcome.FAILED, Category.CONFLICT),
         "wrong-key": (Outcome.FAILED, Category.AUTHENTICATION),
     }
@@ -53,7 +55,27 @@ def test_the_page_carries_the_summary_of_its_calls(played: dict[str, Played]) ->
     assert summary("quick-retry") == {"calls": 1, "retries": 1, "wait_ms": 300}
     assert summary("hidden-rate-limit") == {"calls": 1, "retries": 1, "rate_limited": 1, "wait_ms": 1300}
     assert summary("duplicate-window") == {"calls": 1, "retries": 1, "duplicates": 1, "wait_ms": 300}
+    assert summary("held-back") == {"calls": 1, "duplicates": 1}
     assert summary("lost-records") == {"calls": 1, "failed_calls": 1}
+
+
+def test_a_wait_for_a_slot_spares_the_refusal(played: dict[str, Played]) -> None:
+    """The client without insider-otel was refused; ours, a moment later, waited and was not."""
+    each = played["wait-for-slot"]
+    assert each.bare == "429 Too Many Requests"
+    assert [(span.attributes or {})["http.response.status_code"] for span in each.attempts] == [201]
+    assert 0.5 < each.call.waited <= 1.1
+
+
+def test_what_is_held_back_is_not_sent(played: dict[str, Played]) -> None:
+    assert (played["held-back"].attempts, played["held-back"].call.attempts) == ([], 0)
+
+
+def test_a_scenario_knows_nothing_of_the_one_before() -> None:
+    """Else the mail of one would be held back in the next."""
+    mail = Scenario("mail", "A mail", "POST /orders", "mail.send", "Fine.")
+    with stage(Recorder()) as set_stage:
+        assert [each.call.outcome for each in set_stage.play([mail, mail])] == [Outcome.SUCCEEDED] * 2
 
 
 def test_a_scenario_may_end_in_an_exception() -> None:

@@ -1,4 +1,4 @@
-"""The pytest plugin: three fixtures, and next to nothing until one is used."""
+"""The pytest plugin: three fixtures, next to nothing until one is used, and tests that know nothing of each other."""
 
 from __future__ import annotations
 
@@ -47,6 +47,26 @@ def test_each_test_has_its_own(insider_fake, insider_spans):
     assert insider_spans.tree() == []
 """
 
+FORGETFUL = """
+import httpx
+import pytest
+from insider_otel import InsiderTransport, Settings, call_of
+from insider_otel.testing import sample_request, set_testing
+
+
+@pytest.mark.parametrize("operation", ["mail.send", "mail.campaign_create"] * 2)
+def test_of_the_process_clock(operation, insider_fake):
+    sample = sample_request(operation)
+    settings = Settings(limits={"mail.campaign_create": "1/60s"}, deadline=1.0)
+    transport = InsiderTransport(insider_fake.transport(), settings=settings)
+    with set_testing(hold=True), httpx.Client(transport=transport) as client:
+        outcomes = []
+        for _ in range(2):
+            response = client.request(sample.method, sample.url, headers=sample.headers, content=sample.content)
+            outcomes.append(str(call_of(response).outcome))
+    assert outcomes == ["succeeded", {"mail.send": "held_back", "mail.campaign_create": "failed"}[operation]]
+"""
+
 
 def run_pytest(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run pytest in another process, with our plugin and no other."""
@@ -66,6 +86,13 @@ def test_a_shop_tests_with_the_fixtures(tmp_path: Path) -> None:
     (tmp_path / "test_shop.py").write_text(SHOP)
     done = run_pytest(tmp_path, "-q")
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_one_test_has_sent_does_not_bear_on_the_next(tmp_path: Path) -> None:
+    """Each test is held to limits and holds back its own repeats, and nobody else's."""
+    (tmp_path / "test_shop.py").write_text(FORGETFUL)
+    done = run_pytest(tmp_path, "-q")
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_without_the_sdk_only_the_spans_are_missing_and_say_why(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -42,12 +42,14 @@ class Played:
 
     Attributes:
         scenario: The scenario.
+        bare: All that a client without insider-otel learns: a status, or an exception in its place.
         call: How its call ended.
         trace_id: Its trace id, as Jaeger and Tempo write it.
         spans: Its trace, in the order in which the spans ended.
     """
 
     scenario: Scenario
+    bare: str
     call: Call
     trace_id: str
     spans: tuple[ReadableSpan, ...]
@@ -55,7 +57,11 @@ class Played:
     @property
     def attempts(self) -> list[ReadableSpan]:
         """The spans of its HTTP requests, the first one first: the only one that a client alone would have made."""
-        return [span for span in self.spans if span.kind is SpanKind.CLIENT]
+        return _attempts(self.spans)
+
+
+def _attempts(spans: Iterable[ReadableSpan]) -> list[ReadableSpan]:
+    return [span for span in spans if span.kind is SpanKind.CLIENT]
 
 
 class Recorder:
@@ -91,17 +97,22 @@ class Stage:
     Args:
         served: Where the fake is served.
         fake: The fake.
-        client: The shop's client.
-        passer_by: A client without insider-otel, for what happened before.
+        open_shop: Opens the shop's client, which has forgotten the limits and mails of the one before.
+        passer_by: A client without insider-otel, for what others do.
         recorder: What records the client's telemetry.
     """
 
     def __init__(
-        self, served: ServedFake, fake: FakeInsider, client: httpx.Client, passer_by: httpx.Client, recorder: Recorder
+        self,
+        served: ServedFake,
+        fake: FakeInsider,
+        open_shop: Callable[[], httpx.Client],
+        passer_by: httpx.Client,
+        recorder: Recorder,
     ) -> None:
         self.url = served.url
         self._fake = fake
-        self._client = client
+        self._open_shop = open_shop
         self._passer_by = passer_by
         self._recorder = recorder
         self._tracer = recorder.tracer_provider.get_tracer("insider_otel.cli.demo")
@@ -120,19 +131,31 @@ class Stage:
         """
         for scenario in scenarios:
             self._fake.reset()
-            for operation in scenario.before:
-                self._send(self._passer_by, sample_request(operation, base_url=self.url), scenario.timeout)
-            self._fake.script(scenario.operation, *scenario.script)
-            call, trace_id = self._serve_page(scenario)
-            played = Played(scenario, call, trace_id, self._recorder.take_spans())
-            if not played.attempts:
-                raise UsageError(
-                    "OTEL_PYTHON_HTTPX_EXCLUDED_URLS or OTEL_PYTHON_EXCLUDED_URLS leaves the demo's calls out of the "
-                    "traces; unset it for the demo"
-                )
-            yield played
+            with self._open_shop() as shop:
+                yield self._play(scenario, shop)
 
-    def _serve_page(self, scenario: Scenario) -> tuple[Call, str]:
+    def _play(self, scenario: Scenario, shop: httpx.Client) -> Played:
+        for client, operations in ((self._passer_by, scenario.before), (shop, scenario.just_now)):
+            for operation in operations:
+                self._send(client, sample_request(operation, base_url=self.url), scenario.timeout)
+        self._recorder.take_spans()
+        bare = self._try_without(scenario) if scenario.just_now else None
+        self._fake.script(scenario.operation, *scenario.script)
+        call, trace_id = self._serve_page(scenario, shop)
+        spans = self._recorder.take_spans()
+        if not any(names.OPERATION in (span.attributes or {}) for span in spans):
+            raise UsageError(
+                "OTEL_PYTHON_HTTPX_EXCLUDED_URLS or OTEL_PYTHON_EXCLUDED_URLS leaves the demo's calls out of the "
+                "traces; unset it for the demo"
+            )
+        return Played(scenario, bare or _bare_status(_attempts(spans)[0]), call, trace_id, spans)
+
+    def _try_without(self, scenario: Scenario) -> str:
+        """What a client without insider-otel gets at this moment."""
+        sample = sample_request(scenario.operation, scenario.body, base_url=self.url)
+        return _status_text(self._send(self._passer_by, sample, scenario.timeout).status_code)
+
+    def _serve_page(self, scenario: Scenario, shop: httpx.Client) -> tuple[Call, str]:
         """What the shop does when somebody opens the page: a SERVER span, a scope, and the call to Insider."""
         method, path = scenario.route.split()
         page = {names.HTTP_REQUEST_METHOD: method, "http.route": path, "url.path": path, "url.scheme": "https"}
@@ -142,7 +165,7 @@ class Stage:
             request_scope(scenario.deadline) as scope,
         ):
             try:
-                call = call_of(self._send(self._client, sample, scenario.timeout))
+                call = call_of(self._send(shop, sample, scenario.timeout))
             except httpx.TransportError as error:
                 call = call_of(error)
             status = _status_of_page(call)
@@ -156,6 +179,16 @@ class Stage:
         return client.request(
             sample.method, sample.url, headers=sample.headers, content=sample.content, timeout=timeout
         )
+
+
+def _bare_status(attempt: ReadableSpan) -> str:
+    found = attempt.attributes or {}
+    status = found.get(names.HTTP_RESPONSE_STATUS_CODE)
+    return _status_text(status) if isinstance(status, int) else str(found[names.ERROR_TYPE])
+
+
+def _status_text(status: int) -> str:
+    return f"{status} {httpx.codes.get_reason_phrase(status)}".rstrip()
 
 
 _PAGES = {Category.VERIFICATION: 422, Category.CONFLICT: 409}
@@ -180,20 +213,19 @@ def stage(recorder: Recorder) -> Generator[Stage]:
         OSError: The fake cannot be served.
     """
     fake = FakeInsider(credentials=CREDENTIALS)
-    with ExitStack() as stack:
-        served = stack.enter_context(fake.serve())
-        transport = InsiderTransport(
-            httpx.HTTPTransport(),
-            # In full, so that no variable of the environment changes the play.
-            settings=Settings(hosts=served.hosts),
-            tracer_provider=recorder.tracer_provider,
-            meter_provider=recorder.meter_provider,
-            # With a clock of its own it shares no retry budget with others in the process.
-            clock=time.monotonic,
-            random=lambda: _CHANCE,
-        )
-        client, passer_by = (
-            stack.enter_context(httpx.Client(transport=each, trust_env=False))
-            for each in (transport, httpx.HTTPTransport())
-        )
-        yield Stage(served, fake, client, passer_by, recorder)
+    with fake.serve() as served, httpx.Client(trust_env=False) as passer_by:
+
+        def open_shop() -> httpx.Client:
+            transport = InsiderTransport(
+                httpx.HTTPTransport(),
+                # In full, so that no variable of the environment changes the play.
+                settings=Settings(hosts=served.hosts),
+                tracer_provider=recorder.tracer_provider,
+                meter_provider=recorder.meter_provider,
+                # With a clock of its own it shares no limits, mails and retry budget with others in the process.
+                clock=time.monotonic,
+                random=lambda: _CHANCE,
+            )
+            return httpx.Client(transport=transport, trust_env=False)
+
+        yield Stage(served, fake, open_shop, passer_by, recorder)

@@ -26,6 +26,8 @@ class Scenario:
         impression: What the bare status makes somebody think who has nothing else.
         body: The request's body; the sample's by default.
         before: Operations that were called earlier, with their sample requests, by somebody else.
+        just_now: Operations that the shop itself called a moment ago. A client without insider-otel is then let try the
+            call too: only so can its bare status be told where insider-otel sends nothing, or later.
         script: What the fake does in place of its usual answers, one step for each attempt.
         timeout: Seconds the shop's client waits for an answer.
         deadline: Seconds the page may take.
@@ -39,6 +41,7 @@ class Scenario:
     impression: str
     body: Any = None
     before: tuple[str, ...] = ()
+    just_now: tuple[str, ...] = ()
     script: tuple[Step | str, ...] = ()
     timeout: float = 5.0
     deadline: float = 5.0
@@ -69,6 +72,14 @@ SCENARIOS = (
         impression="Looks like a rejected key; a new one is made, in vain.",
         script=(documented("request_limit_exceeded_30_per_minute", headers={"Retry-After": "1"}),),
         note="Here the reply also has Retry-After: 1. Without it the wait would be the minute that the message names.",
+    ),
+    Scenario(
+        name="wait-for-slot",
+        title="A limit that is held here",
+        route="POST /admin/campaigns",
+        operation="mail.campaign_create",
+        impression="Looks like a bad day at Insider; the campaign is lost.",
+        just_now=("mail.campaign_create",),
     ),
     Scenario(
         name="otp-typo",
@@ -104,6 +115,14 @@ SCENARIOS = (
         impression="Was the mail sent? Sending it again may send it twice.",
         script=(timeout(processed=True),),
         timeout=0.5,
+    ),
+    Scenario(
+        name="held-back",
+        title="The same mail, held back",
+        route="POST /orders",
+        operation="mail.send",
+        impression="Looks like a second mail; Insider ignores it.",
+        just_now=("mail.send",),
     ),
     Scenario(
         name="permanent-500",

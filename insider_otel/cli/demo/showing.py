@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-import httpx
-from opentelemetry.sdk.trace import ReadableSpan
-
 from insider_otel.api.responses import table
 from insider_otel.api.verdict import Category
 from insider_otel.cli.demo.running import Played
@@ -23,7 +20,7 @@ from insider_otel.telemetry import attributes as names
 _BOLD, _FAINT = "1", "2"
 _LABEL_WIDTH = len("without  ")
 
-_OUTCOMES = {Outcome.PARTLY_FAILED: "partly failed"}
+_OUTCOMES = {Outcome.PARTLY_FAILED: "partly failed", Outcome.HELD_BACK: "held back"}
 _STOPS = {
     Stop.ATTEMPTS: "no attempt is left",
     Stop.DEADLINE: "the deadline is too near",
@@ -100,7 +97,7 @@ def scene(played: Played, number: int, count: int, paper: Paper) -> list[str]:
     return [
         "",
         _title(f"{number}/{count}", scenario.title, scenario.name, paper),
-        *_labelled("without", f"{_bare_status(played.attempts[0])}. {scenario.impression}", paper),
+        *_labelled("without", f"{played.bare}. {scenario.impression}", paper),
         "",
         *waterfall(played.spans, width=paper.width, colour=paper.colour, ascii_only=paper.ascii_only),
         "",
@@ -110,19 +107,10 @@ def scene(played: Played, number: int, count: int, paper: Paper) -> list[str]:
     ]
 
 
-def _bare_status(attempt: ReadableSpan) -> str:
-    """All that a client without insider-otel learns: a status, or an exception in its place."""
-    found = attempt.attributes or {}
-    status = found.get(names.HTTP_RESPONSE_STATUS_CODE)
-    if isinstance(status, int):
-        return f"{status} {httpx.codes.get_reason_phrase(status)}".rstrip()
-    return str(found[names.ERROR_TYPE])
-
-
 def _advice(played: Played) -> str:
     """What to know of the call: if all is well in the end, of the trouble that it had before."""
     verdict = played.call.verdict
-    if played.call.attempts == 1 or verdict.category not in {Category.SUCCESS, Category.ACCEPTED}:
+    if played.call.attempts < 2 or verdict.category not in {Category.SUCCESS, Category.ACCEPTED}:
         return verdict.advice
     rule = (played.attempts[0].attributes or {})[names.STATUS_RULE]
     known = table()
@@ -134,8 +122,11 @@ def _advice(played: Played) -> str:
 def _outcome(call: Call) -> str:
     verdict = call.verdict
     words = str(_OUTCOMES.get(call.outcome, call.outcome))
+    waited = duration_text(round(call.waited * 1e9))
     if call.attempts > 1:
-        words += f" after {call.attempts} attempts and {duration_text(round(call.waited * 1e9))} of waiting"
+        words += f" after {call.attempts} attempts and {waited} of waiting"
+    elif call.waited:
+        words += f" after {waited} of waiting for its turn"
     if verdict.failed:
         words += f": {verdict.failed} of {verdict.failed + (verdict.accepted or 0)} records lost"
     if call.stopped:
