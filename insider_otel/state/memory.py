@@ -138,10 +138,8 @@ class MemoryStore:
         claim, age, token = None, 0.0, None
         if ask.claim is not None:
             claim, age, token = self._claims.ask(ask.claim, now)
-            if claim is ClaimState.DONE:
-                return Admission(claim=claim, claim_age=age)
         pool = self._pool(ask.pool)
-        admission = self._slot(pool, ask, now)
+        admission = self._slot(pool, ask, now, takes=claim is not ClaimState.DONE)
         if admission.slot is None and ask.claim is not None and token is not None and ask.claim.token is None:
             self._claims.report(ClaimReport(ask.claim.key, token, ClaimEnd.RELEASE), now)
             return admission
@@ -149,12 +147,14 @@ class MemoryStore:
             return admission
         return replace(admission, claim=claim, claim_age=age, token=token)
 
-    def _slot(self, pool: _Pool, ask: Admit, steady: int) -> Admission:
+    def _slot(self, pool: _Pool, ask: Admit, steady: int, *, takes: bool) -> Admission:
         closed_for = max(pool.closed_until - steady, 0)
         longest = round(ask.longest_wait * MICROSECONDS)
         limit = ask.limit
         pool.hold(limit)
         if limit is None:
+            if not takes:
+                return Admission(learned=pool.learned)
             fits = closed_for <= longest
             return Admission(
                 wait=closed_for / MICROSECONDS,
@@ -165,6 +165,8 @@ class MemoryStore:
         now = self._window_now(limit, steady)
         self._correct(pool, ask.corrections)
         pool.window.add(*((now - use.age, use.cost) for use in ask.past))
+        if not takes:
+            return Admission(used=pool.window.used(limit, now), learned=pool.learned)
         opens = now + closed_for
         if ask.holding is None:
             slot, taken = pool.window.reserve(limit, now, cost=ask.cost, not_before=opens, longest_wait=longest)
