@@ -38,7 +38,7 @@ class _Account:
         heard: The moment of that, on the local store's clock.
         corrections: What became of slots, and was not told yet.
         is_correcting: Whether somebody is telling of corrections, and will go on until there are none.
-        missed: Uses that the store knows nothing of; those to come may yet be given up.
+        missed: Uses that the store knows nothing of.
         most_missed: With how many of them to look for those that no longer count.
         changes: How often there was more to miss.
         telling: How many asks under way tell of missed uses.
@@ -127,15 +127,22 @@ class Ledger:
                 account.corrections[:0] = untold
 
     def missed(self, pool: PoolKey, limit: Limit, moment: int, cost: int) -> None:
-        """A slot was taken without the store; a negative cost takes that back."""
+        """A slot was used without the store."""
         with self._lock:
             account = self._account(pool, limit)
             account.missed[moment] += cost
-            account.changes += cost > 0
+            account.changes += 1
             if len(account.missed) > account.most_missed:
-                since = self._local.now(limit) - _window(limit)
-                account.missed = _between(account.missed, since, None)
+                account.missed = _since(account.missed, self._local.now(limit) - _window(limit))
                 account.most_missed = max(2 * len(account.missed), _FEW)
+
+    def correct_missed(self, pool: PoolKey, correction: Correction) -> None:
+        """What became of a slot that was used without the store, if that was not told yet."""
+        with self._lock:
+            account = self._accounts.peek(pool)
+            if account is not None and account.missed[correction.slot] >= correction.cost:
+                account.missed[correction.slot] -= correction.cost
+                account.missed[correction.slot + correction.late] += correction.actual
 
     def tell(self, ask: Admit) -> Told:
         """An ask, with what the store has to know before it answers."""
@@ -144,9 +151,7 @@ class Ledger:
         now = self._local.now(ask.limit)
         with self._lock:
             account = self._account(ask.pool, ask.limit)
-            missed = _between(account.missed, now - _window(ask.limit), now)
-            # Whoever waits for a slot to come will ask the store for one.
-            account.missed = _between(account.missed, now, None)
+            missed, account.missed = _since(account.missed, now - _window(ask.limit)), Counter()
             told = replace(ask, corrections=_take(account), past=_as_past(missed, now, ask.limit))
             is_alone = not account.telling
             account.telling += bool(missed)
@@ -183,9 +188,10 @@ class Ledger:
                 if account.born != told.born:
                     # It has lost its memory since it gave this answer, as another ask has found out.
                     return False
-                forgotten = _between(self._local.uses(ask.pool), now - _window(ask.limit), now)
+                forgotten = _since(self._local.uses(ask.pool), now - _window(ask.limit))
                 forgotten.subtract(told.missed)
-                account.missed |= forgotten
+                # Whoever waits for a slot to come will ask for it anew.
+                account.missed |= Counter({at: cost for at, cost in forgotten.items() if at <= now})
                 account.corrections.clear()
                 account.changes += 1
             account.limit, account.workers, account.born = ask.limit, admission.workers, admission.born
@@ -211,9 +217,12 @@ class Ledger:
         return account.heard > self._local.now(limit) - _window(limit)
 
     def _is_idle(self, account: _Account) -> bool:
-        if account.missed or account.telling or account.corrections or account.is_correcting:
+        if account.limit is None:
+            return True
+        if account.telling or account.corrections or account.is_correcting or self._counts(account, account.limit):
             return False
-        return account.limit is None or not self._counts(account, account.limit)
+        since = self._local.now(account.limit) - _window(account.limit)
+        return all(moment <= since for moment in account.missed)
 
 
 def _take(account: _Account) -> tuple[Correction, ...]:
@@ -227,18 +236,17 @@ def _window(limit: Limit) -> int:
     return round(limit.window * MICROSECONDS)
 
 
-def _between(uses: Uses, since: int, until: int | None) -> Uses:
-    """The uses after one moment and, if there is another, not after that."""
-    return Counter({at: cost for at, cost in uses.items() if at > since and (until is None or at <= until)})
+def _since(uses: Uses, moment: int) -> Uses:
+    """The uses after a moment."""
+    return Counter({at: cost for at, cost in uses.items() if at > moment and cost > 0})
 
 
 def _as_past(uses: Uses, now: int, limit: Limit) -> tuple[PastUse, ...]:
     """Uses as a store is told of them; where they are many, those that are close together as one, no earlier."""
-    uses = +uses
     if len(uses) > _MOST_PAST_USES:
         grain = max(_window(limit) // _MOST_PAST_USES, 1)
         merged: Uses = Counter()
         for moment, cost in uses.items():
-            merged[min(-(-moment // grain) * grain, now)] += cost
+            merged[-(-moment // grain) * grain] += cost
         uses = merged
-    return tuple(PastUse(now - moment, cost) for moment, cost in uses.items())
+    return tuple(PastUse(max(now - moment, 0), cost) for moment, cost in uses.items())

@@ -120,9 +120,6 @@ class SharedState:
         """
         if self.store is None:
             return self._admit_locally(ask, held)
-        if held is not None and held.local:
-            # Whoever answers: what it answers takes the place of the slot that this process gave itself.
-            self._forget_missed(held)
         probes = self.is_away
         if not self._may_ask():
             return self._admit_in_its_place(ask, held)
@@ -168,8 +165,11 @@ class SharedState:
         if not late and actual == grant.cost:
             return
         correction = Correction(slot, grant.cost, actual, round(late * MICROSECONDS))
-        self._local.perform(Report(grant.pool, corrections=(replace(correction, slot=grant.noted),)))
-        if not grant.local:
+        noted = replace(correction, slot=grant.noted)
+        self._local.perform(Report(grant.pool, corrections=(noted,)))
+        if grant.local:
+            self._ledger.correct_missed(grant.pool, noted)
+        else:
             self._ledger.correct(grant.pool, correction)
 
     def give_back(self, grant: Grant) -> StoreEffects[None]:
@@ -179,7 +179,7 @@ class SharedState:
             return
         self._strike(grant)
         if grant.local:
-            self._forget_missed(grant)
+            self._ledger.correct_missed(grant.pool, Correction(grant.noted, grant.cost, 0))
             return
         self._ledger.correct(grant.pool, Correction(slot, grant.cost, 0))
         # Of many that give back at once, one tells for all; what it cannot tell is told with the next ask.
@@ -236,7 +236,9 @@ class SharedState:
             # The store that granted the slot went away while it was waited for; it is as good as it was.
             return replace(held, admission=replace(held.admission, wait=0.0), lost=lost)
         grant = replace(self._admit_locally(self._of_share(ask), held), lost=lost)
-        if ask.limit is not None and grant.noted is not None:
+        is_due = grant.admission.wait == 0 or (held is not None and grant.noted == held.noted)
+        # One that is waited for is used when it is asked for again, and not if the store is back by then.
+        if ask.limit is not None and grant.noted is not None and is_due:
             self._ledger.missed(ask.pool, ask.limit, grant.noted, grant.cost)
         return grant
 
@@ -268,12 +270,6 @@ class SharedState:
         """Strike a slot out of this process's own memory."""
         if grant is not None and grant.noted is not None:
             self._local.perform(Report(grant.pool, corrections=(Correction(grant.noted, grant.cost, 0),)))
-
-    def _forget_missed(self, grant: Grant) -> None:
-        """A slot that this process gave itself was not used: there is nothing to tell of it."""
-        limit = self._ledger.limit(grant.pool)
-        if limit is not None and grant.noted is not None:
-            self._ledger.missed(grant.pool, limit, grant.noted, -grant.cost)
 
     def _cancel(self, told: Told, reply: Admission | None, held: Grant | None) -> StoreEffects[None]:
         """The call is no more; what the store granted it meanwhile, and what it had, must not be lost with it."""
