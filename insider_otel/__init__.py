@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from insider_otel._version import __version__
 from insider_otel.api.classify import classify
+from insider_otel.api.operations import Limit
 from insider_otel.api.verdict import Category, Fault, RateLimit, Retry, Verdict
 from insider_otel.http.health import health
 from insider_otel.http.record import Call, call_of
 from insider_otel.http.scope import RequestScope, background, request_scope
 from insider_otel.http.transport import AsyncInsiderTransport, InsiderTransport
-from insider_otel.policy.settings import Events, Mode, Settings, SettingsError
+from insider_otel.policy.settings import Dedupe, Events, Mode, Settings, SettingsError
 from insider_otel.policy.steps import Outcome, Stop
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ __all__ = [
     "AsyncInsiderTransport",
     "Call",
     "Category",
+    "Dedupe",
     "Events",
     "Fault",
     "InsiderInstrumentor",
     "InsiderTransport",
+    "Limit",
     "Mode",
     "Outcome",
     "RateLimit",

@@ -24,6 +24,7 @@ HEAVY = [
     "pytest",
     "redis",
     "rich",
+    "sqlite3",
     "starlette",
     "tomllib",
     "uvicorn",
