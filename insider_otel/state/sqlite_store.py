@@ -133,10 +133,8 @@ class _Transaction:
         claim, age, token = None, 0.0, None
         if ask.claim is not None:
             claim, age, token = self._claims.ask(ask.claim, self._now)
-            if claim is ClaimState.DONE:
-                return Admission(claim=claim, claim_age=age)
         pool = Pool.open(self._connection, ask.pool, self._now)
-        admission = self._slot(pool, ask)
+        admission = self._slot(pool, ask, takes=claim is not ClaimState.DONE)
         if ask.worker:
             pool.see(self._connection, ask.worker, self._now)
         pool.save(self._connection, self._now)
@@ -170,12 +168,14 @@ class _Transaction:
             uses.append(PoolUse(pool.key, pool.limit, used, closed_for, workers, pool.learned))
         return tuple(uses)
 
-    def _slot(self, pool: Pool, ask: Admit) -> Admission:
+    def _slot(self, pool: Pool, ask: Admit, *, takes: bool) -> Admission:
         closed_for = max(pool.closed_until - self._now, 0)
         longest = round(ask.longest_wait * MICROSECONDS)
         limit = ask.limit
         pool.hold(limit)
         if limit is None:
+            if not takes:
+                return Admission(learned=pool.learned)
             fits = closed_for <= longest
             return Admission(
                 wait=closed_for / MICROSECONDS,
@@ -186,6 +186,8 @@ class _Transaction:
         now = self._window_now(limit)
         self._correct(pool, ask.corrections)
         pool.window.add(*((now - use.age, use.cost) for use in ask.past))
+        if not takes:
+            return Admission(used=pool.window.used(limit, now), learned=pool.learned)
         opens = now + closed_for
         if ask.holding is None:
             slot, taken = pool.window.reserve(limit, now, cost=ask.cost, not_before=opens, longest_wait=longest)
