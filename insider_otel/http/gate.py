@@ -146,9 +146,8 @@ class Gate:
                 return Turn(held_back=admission.claim_age, store_lost=lost)
         if admission.slot is not None:
             self._grant = grant
-        confirmed = held is not None and admission.slot == held.admission.slot
         return Turn(
-            wait=0.0 if confirmed else admission.wait,
+            wait=admission.wait,
             granted=admission.slot is not None,
             closed=admission.closed,
             in_flight=admission.claim_age if admission.claim is ClaimState.IN_FLIGHT else None,

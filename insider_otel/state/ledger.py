@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from insider_otel.api.operations import Limit
+from insider_otel.policy.limits import share_of
 from insider_otel.state.memory import MOST_POOLS, MemoryStore
 from insider_otel.state.protocol import MICROSECONDS, Admission, Admit, Correction, PastUse, PoolKey
 from insider_otel.state.recent import Recent
@@ -36,6 +37,7 @@ class _Account:
         born: When the store's record of it began.
         used: What was used of it then.
         heard: The moment of that, on the local store's clock.
+        others: What others had used of it then; None as long as nobody has asked.
         corrections: What became of slots, and was not told yet.
         is_correcting: Whether somebody is telling of corrections, and will go on until there are none.
         missed: Uses that the store knows nothing of.
@@ -49,6 +51,7 @@ class _Account:
     born: int = 0
     used: int = 0
     heard: int = 0
+    others: int | None = None
     corrections: list[Correction] = field(default_factory=list[Correction])
     is_correcting: bool = False
     missed: Uses = field(default_factory=Counter[int])
@@ -90,10 +93,19 @@ class Ledger:
         self._lock = threading.Lock()
         self._accounts: Recent[PoolKey, _Account] = Recent(_Account, MOST_POOLS)
 
-    def workers(self, pool: PoolKey) -> int:
-        """How many processes share a pool, as far as was last heard."""
+    def share(self, pool: PoolKey, limit: Limit) -> Limit:
+        """This process's part of a limit while the store is away: its share, but no more than the others have left."""
         account = self._accounts.peek(pool)
-        return 1 if account is None else account.workers
+        if account is None or account.workers == 1:
+            return limit
+        share = share_of(limit, account.workers)
+        if not self._counts(account, limit):
+            return share
+        with self._lock:
+            if account.others is None:
+                uses = self._local.uses(pool)
+                account.others = account.used - sum(cost for at, cost in uses.items() if at <= account.heard)
+            return replace(share, count=max(min(share.count, limit.count - account.others), 1))
 
     def limit(self, pool: PoolKey) -> Limit | None:
         """The limit a pool was last asked for with."""
@@ -195,7 +207,7 @@ class Ledger:
                 account.corrections.clear()
                 account.changes += 1
             account.limit, account.workers, account.born = ask.limit, admission.workers, admission.born
-            account.used, account.heard = admission.used, now
+            account.used, account.heard, account.others = admission.used, now, None
             return told.is_alone and told.changes == account.changes
 
     def uses(self) -> Iterator[tuple[PoolKey, Limit, int]]:

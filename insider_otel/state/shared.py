@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from insider_otel.policy.budget import RetryBudget
-from insider_otel.policy.limits import share_of
 from insider_otel.state.experience import Experience
 from insider_otel.state.ledger import Ledger, Told
 from insider_otel.state.memory import MemoryStore
@@ -128,7 +127,7 @@ class SharedState:
         holding = None if held is None or held.local else held.admission.slot
         question = Perform(self.store, replace(told.ask, holding=holding, worker=self._worker))
         try:
-            admission: Admission = yield question
+            answer: Admission = yield question
         except StoreError as error:
             self._ledger.untold(told)
             self._lose(error)
@@ -137,7 +136,8 @@ class SharedState:
             yield from self._cancel(told, question.reply, held)
             raise
         self._is_back()
-        knows_all = self._ledger.heard(told, admission) and not probes
+        knows_all = self._ledger.heard(told, answer) and not probes
+        admission = _confirmed(answer, holding)
         if admission.learned is not None:
             self.experience.learn_limit(ask.pool, admission.learned, ask.limit)
         grant = Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=False)
@@ -225,7 +225,8 @@ class SharedState:
 
     def _admit_locally(self, ask: Admit, held: Grant | None) -> Grant:
         asked = self._clock()
-        admission: Admission = self._local.perform(replace(ask, holding=None if held is None else held.noted))
+        holding = None if held is None else held.noted
+        admission = _confirmed(self._local.perform(replace(ask, holding=holding)), holding)
         noted = None if ask.limit is None else admission.slot
         return Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=True, noted=noted)
 
@@ -233,12 +234,18 @@ class SharedState:
         """Answer in place of the store that is away, by this process's share of the limit."""
         lost = self._take_news()
         if held is not None and not held.local:
-            # The store that granted the slot went away while it was waited for; it is as good as it was.
-            return replace(held, admission=replace(held.admission, wait=0.0), lost=lost)
+            # The store that granted the slot went away while it was waited for. It is as good as it was, unless what
+            # came before it was used late.
+            mine = self._admit_locally(replace(ask, claim=None), held)
+            if mine.admission.slot is not None:
+                held_on = replace(held.admission, wait=mine.admission.wait)
+                return replace(held, admission=held_on, noted=mine.noted, lost=lost)
+            if held.admission.slot is not None:
+                self._ledger.correct(held.pool, Correction(held.admission.slot, held.cost, 0))
+            return replace(mine, lost=lost)
         grant = replace(self._admit_locally(self._of_share(ask), held), lost=lost)
-        is_due = grant.admission.wait == 0 or (held is not None and grant.noted == held.noted)
         # One that is waited for is used when it is asked for again, and not if the store is back by then.
-        if ask.limit is not None and grant.noted is not None and is_due:
+        if ask.limit is not None and grant.noted is not None and grant.admission.wait == 0:
             self._ledger.missed(ask.pool, ask.limit, grant.noted, grant.cost)
         return grant
 
@@ -264,7 +271,7 @@ class SharedState:
         """An ask for a part of this process's share of a limit."""
         if ask.limit is None:
             return ask
-        return replace(ask, limit=share_of(ask.limit, self._ledger.workers(ask.pool)))
+        return replace(ask, limit=self._ledger.share(ask.pool, ask.limit))
 
     def _strike(self, grant: Grant | None) -> None:
         """Strike a slot out of this process's own memory."""
@@ -349,3 +356,10 @@ class SharedState:
             self._has_news = False
         if was_away is not None and self.store is not None:
             logger.warning("the %s store %s is back", self.store.name, self.store.address)
+
+
+def _confirmed(admission: Admission, holding: int | None) -> Admission:
+    """A slot that was waited for and still holds is to be used now, though by another clock it may be a moment away."""
+    if admission.slot is None or admission.slot != holding:
+        return admission
+    return replace(admission, wait=0.0)

@@ -133,11 +133,18 @@ def process(store: FakeStore, clock: FakeClock) -> Process:
 
 
 @pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    with caplog.at_level(logging.WARNING, "insider_otel"):
-        messages: list[str] = []
-        caplog.handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-        yield messages
+def warnings() -> Iterator[list[str]]:
+    """What is logged as a warning."""
+    messages: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler = Keep(logging.WARNING)
+    logging.getLogger("insider_otel").addHandler(handler)
+    yield messages
+    logging.getLogger("insider_otel").removeHandler(handler)
 
 
 class TestWhileTheStoreIsAway:
@@ -153,6 +160,16 @@ class TestWhileTheStoreIsAway:
         process.ask()
         store.fails = True
         assert process.take(2) == [True, False]
+        clock.advance(LIMIT.window)
+        assert process.take(3) == [True, True, False]
+
+    def test_one_of_several_takes_no_more_than_the_others_have_left(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        store.workers = 2
+        assert Process(store, clock).take(3) + process.take(1) == [True] * 4
+        store.fails = True
+        assert process.take(1) == [False]
         clock.advance(LIMIT.window)
         assert process.take(3) == [True, True, False]
 
@@ -192,6 +209,23 @@ class TestWhileTheStoreIsAway:
         woken = process.ask(wait=99, held=held)
         assert (woken.admission.slot, woken.admission.wait) == (held.admission.slot, 0.0)
         assert not woken.local
+
+    def test_a_slot_that_was_waited_for_is_later_if_what_came_before_it_was(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        grants = [process.ask() for _ in range(LIMIT.count)]
+        held = process.ask(wait=99)
+        clock.advance(0.5)
+        for grant in grants:
+            process.settle(grant, late=0.5)
+        clock.advance(LIMIT.window - 0.5)
+        store.fails = True
+        woken = process.ask(wait=99, held=held)
+        assert woken.admission.wait == pytest.approx(0.5)
+        clock.advance(woken.admission.wait)
+        assert process.ask(wait=99, held=woken).admission.wait == 0.0
+        clock.advance(RETRY_EVERY)
+        assert process.ask(wait=0.1, held=woken).admission.slot is not None
 
     def test_waiters_keep_their_places_though_one_of_them_tries_the_store(
         self, process: Process, store: FakeStore, clock: FakeClock
