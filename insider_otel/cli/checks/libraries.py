@@ -58,6 +58,7 @@ def pre_fork(environment: Environment) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             f"{', '.join(found)} is installed, which forks workers",
-            "Export threads do not survive a fork, and each worker has a retry budget of its own.",
+            "Export threads do not survive a fork. Each worker has a retry budget of its own and, with the state "
+            "memory://, limits of its own.",
             "Set up the SDK in the worker: gunicorn's post_fork, uWSGI's postfork, Celery's worker_process_init.",
         )
