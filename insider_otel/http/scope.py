@@ -119,7 +119,8 @@ class RequestScope:
                 summary[names.REQUEST_FAILED_CALLS] += call.outcome in {Outcome.FAILED, Outcome.PARTLY_FAILED}
                 summary[names.REQUEST_DUPLICATES] += call.verdict.category is Category.DUPLICATE
                 summary[names.REQUEST_DEFERRED] += call.outcome is Outcome.DEFERRED
-            if self._server_span is not None:
+            # A body that is still being sent may outlive the span.
+            if self._server_span is not None and self._server_span.is_recording():
                 self._server_span.set_attributes(summary)
         if self._outer is not None:
             self._outer.record(call, attempts=attempts, waited=waited, rate_limited=rate_limited)
@@ -191,7 +192,9 @@ def open_scope(deadline: float | None = None, *, clock: Callable[[], float] = ti
     if left is not None:
         deadline = left if deadline is None else min(deadline, left)
     scope = RequestScope(deadline, clock, outer)
-    find_server_span(scope)
+    if outer is None:
+        # The summary on the server span is that of the whole request, which counts the calls of scopes in it.
+        find_server_span(scope)
     return scope
 
 

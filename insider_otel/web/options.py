@@ -53,6 +53,11 @@ class WebOptions:
                 raise _error(name, getattr(self, name), "True or False")
 
     @classmethod
+    def names(cls) -> frozenset[str]:
+        """The names of all options and settings, lower case."""
+        return frozenset(each.name for each in (*fields(cls), *fields(Settings))) - {"settings"}
+
+    @classmethod
     def from_config(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> WebOptions:
         """Options from a framework's configuration and the ``INSIDER_OTEL_*`` variables, which win.
 
@@ -69,10 +74,9 @@ class WebOptions:
         """
         environ = os.environ if environ is None else environ
         own = {each.name for each in fields(cls)} - {"settings"}
-        known = own | {each.name for each in fields(Settings)}
         for name in config:
-            if name not in known:
-                raise OptionsError(f"{name} is no option of insider-otel; there are: {', '.join(sorted(known))}")
+            if name not in cls.names():
+                raise OptionsError(f"{name} is no option of insider-otel; there are: {', '.join(sorted(cls.names()))}")
         options = {name: config[name] for name in own & config.keys()}
         for name in own:
             text = environ.get(PREFIX + name.upper(), "").strip()
