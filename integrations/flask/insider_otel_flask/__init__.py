@@ -1,0 +1,15 @@
+"""insider-otel for Flask.
+
+app = Flask(__name__)
+InsiderOTel(app)
+
+@app.post("/signup")
+def signup():
+    insider.post("https://unification.useinsider.com/api/user/v1/upsert", json=..., headers=...)
+"""
+
+from insider_otel_flask.clients import async_client, insider, override
+from insider_otel_flask.extension import InsiderOTel
+from insider_otel_flask.views import deadline, health
+
+__all__ = ["InsiderOTel", "async_client", "deadline", "health", "insider", "override"]

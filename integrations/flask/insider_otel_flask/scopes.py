@@ -1,0 +1,116 @@
+"""The scope of each request: from the call of the WSGI app until the response has been sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from flask import Response, request
+from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.trace import get_current_span
+
+from insider_otel.http.scope import RequestScope, within
+from insider_otel.telemetry.server_span import find_server_span
+from insider_otel.web import WebApp
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_HANDLED = "insider_otel_flask.request"
+
+
+class _Handled:
+    """A request that is being handled: what is current in it, and in nothing else that its thread does."""
+
+    def __init__(self, scope: RequestScope) -> None:
+        self.scope = scope
+        self.trace_of_view: Context | None = None
+        self._trace = get_current()
+
+    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a part of it, in its scope and at its place in the trace. The thread is left as it was."""
+        token = attach(self._trace)
+        try:
+            with within(self.scope):
+                return function(*args, **kwargs)
+        finally:
+            self._trace = get_current()
+            detach(token)
+
+    def view_is_over(self) -> None:
+        """What is still to come, the body, belongs where the view belonged.
+
+        The stock instrumentation has left the server span by now, unless the body is one of ``stream_with_context``.
+        """
+        if self.trace_of_view is not None and not get_current_span(self._trace).get_span_context().is_valid:
+            self._trace = self.trace_of_view
+
+
+class ScopedApp:
+    """A WSGI app with a scope for each request.
+
+    Args:
+        app: The WSGI app.
+        web_app: What opens the scopes.
+    """
+
+    def __init__(self, app: WSGIApplication, web_app: WebApp) -> None:
+        self._app = app
+        self._web_app = web_app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request."""
+        handled = _Handled(self._web_app.open_scope())
+        environ[_HANDLED] = handled
+        try:
+            body = handled.run(self._app, environ, start_response)
+        except BaseException:
+            handled.scope.close()
+            raise
+        handled.view_is_over()
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+            # The server sends the file itself, if it sees that it is one; no code of the app runs any more.
+            handled.scope.close()
+            return body
+        return _ScopedBody(body, handled)
+
+
+class _ScopedBody:
+    """A response's body, made and closed in the scope of its request."""
+
+    def __init__(self, body: Iterable[bytes], handled: _Handled) -> None:
+        self._body: Any = body
+        self._handled = handled
+        self._chunks = handled.run(iter, body)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._handled.run(next, self._chunks)
+
+    def close(self) -> None:
+        """The response has been sent, or the visitor has gone."""
+        try:
+            if hasattr(self._body, "close"):
+                self._handled.run(self._body.close)
+        finally:
+            self._handled.scope.close()
+
+
+def note_view(response: Response) -> Response:
+    """Remember where in the trace the view was. For ``after_request``, which is called inside of the server span.
+
+    Args:
+        response: The response, which stays as it is.
+    """
+    handled: _Handled | None = request.environ.get(_HANDLED)
+    if handled is not None:
+        handled.trace_of_view = get_current()
+        # A server span of a tracer provider that is not the global one is not seen to start.
+        find_server_span(handled.scope)
+    return response
