@@ -27,8 +27,9 @@ from insider_otel.state.protocol import (
     Request,
     StoreError,
 )
+from insider_otel.state.sqlite_claims import Claims
 from insider_otel.state.sqlite_file import SQLiteFile
-from insider_otel.state.sqlite_rows import SCHEMA, VERSION, Claims, Pool, read_clock
+from insider_otel.state.sqlite_rows import SCHEMA, VERSION, Pool, read_clock
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -86,7 +87,8 @@ class SQLiteStore:
 
         deadline = time.monotonic() + self._timeout
         try:
-            with fail_after(self._timeout):
+            # Twice as long: an event loop that is busy itself is no trouble of the store's.
+            with fail_after(2 * self._timeout):
                 # A thread that has begun is waited for, also by a call that was cancelled.
                 return await to_thread.run_sync(self._perform, request, deadline, limiter=_limiter())
         except TimeoutError as error:
