@@ -7,6 +7,9 @@ STAMP := $(VENV)/.setup-done
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet --quiet
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+ADAPTERS := $(patsubst %/pyproject.toml,%,$(wildcard integrations/*/pyproject.toml))
+EDITABLE := --editable '.[cli,httpx2,redis,sdk,testing]' $(foreach adapter,$(ADAPTERS),--editable ./$(adapter))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench upgrade clean
 
@@ -15,7 +18,7 @@ help: ## Show this list
 
 setup: $(STAMP) ## Make .venv with everything; does nothing when it is up to date
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(ADAPTERS:=/pyproject.toml)
 	@set -e; \
 	usable='import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))'; \
 	if ! $(BIN)/python -c "$$usable" 2>/dev/null; then \
@@ -30,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing insider-otel and its tools into $(VENV)"
 	@$(PIP) install --constraint constraints.txt pip
 	@$(PIP) install --constraint constraints.txt --group dev
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[cli,httpx2,redis,sdk,testing]'
+	@$(PIP) install --constraint constraints.txt --no-build-isolation $(EDITABLE)
 	@touch $(STAMP)
 
 demo: setup ## Show what a call to Insider looks like as a trace
@@ -46,13 +49,14 @@ lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy $(wildcard integrations/*/insider_otel_* integrations/testkit/*)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
 upgrade: setup ## Renew constraints.txt: the newest releases of everything
 	@$(PIP) install --upgrade --upgrade-strategy eager pip
 	@$(PIP) install --upgrade --upgrade-strategy eager --group dev
-	@$(PIP) install --upgrade --upgrade-strategy eager --no-build-isolation --editable '.[cli,httpx2,redis,sdk,testing]'
+	@$(PIP) install --upgrade --upgrade-strategy eager --no-build-isolation $(EDITABLE)
 	@{ head -1 constraints.txt; $(BIN)/python -m pip list --format=freeze --exclude-editable --exclude setuptools | sort -f; } > constraints.new
 	@mv constraints.new constraints.txt
 

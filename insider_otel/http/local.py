@@ -28,7 +28,7 @@ HELD_BACK = Verdict(
     rule="local.duplicate",
     fault=Fault.NONE,
     retry=Retry.NEVER,
-    advice="Insider has taken the same content already, and would ignore it for the rest of its duplicate window.",
+    advice="Insider has taken the same content a short while ago; it was not sent a second time.",
 )
 """The same content was sent, and taken, inside the duplicate window; nothing was sent."""
 

@@ -75,7 +75,7 @@ class RequestScope:
         Raises:
             ValueError: ``seconds`` is not a number of seconds.
         """
-        _check_deadline(seconds)
+        check_deadline(seconds)
         ends = None if seconds is None else self._began + seconds
         left = None if self._outer is None else self._outer.remaining
         if left is not None:
@@ -86,6 +86,11 @@ class RequestScope:
         """The ``insider.request.*`` attributes for the server span."""
         with self._lock:
             return dict(self._summary)
+
+    @property
+    def server_span(self) -> Span | None:
+        """The server span of the request, which may have ended; None if it is not known, or after the scope ended."""
+        return self._server_span
 
     def found_server_span(self, span: Span) -> None:
         """Have the summary written on a span, now and after every call: the framework may end it before the scope ends.
@@ -145,7 +150,15 @@ def current_scope() -> RequestScope | None:
     return _current.get()
 
 
-def _check_deadline(deadline: object) -> None:
+def check_deadline(deadline: object) -> None:
+    """Refuse what is no deadline.
+
+    Args:
+        deadline: Seconds from 0 up; None for no bound.
+
+    Raises:
+        ValueError: It is neither.
+    """
     if deadline is not None and not (isinstance(deadline, int | float) and 0 <= deadline < math.inf):
         raise ValueError(f"deadline is {deadline!r}; it accepts seconds from 0 up, or None for no bound")
 
@@ -183,7 +196,7 @@ def open_scope(deadline: float | None = None, *, clock: Callable[[], float] = ti
     Raises:
         ValueError: ``deadline`` is not a number of seconds.
     """
-    _check_deadline(deadline)
+    check_deadline(deadline)
     outer = _current.get()
     if outer is not None and outer.is_closed:
         # Work that outlived its request serves another one now.

@@ -165,6 +165,8 @@ class InsiderTransport(EngineTransport):
 
     Raises:
         SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
+        ImportError: The store that ``state`` names needs a package that is not installed.
+        StoreError: That store can never be used, for instance because its directory is missing.
     """
 
     def __init__(
@@ -288,6 +290,8 @@ class AsyncInsiderTransport(AsyncEngineTransport):
 
     Raises:
         SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
+        ImportError: The store that ``state`` names needs a package that is not installed.
+        StoreError: That store can never be used, for instance because its directory is missing.
     """
 
     def __init__(

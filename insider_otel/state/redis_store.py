@@ -59,7 +59,7 @@ class RedisStore:
         self._timeout = timeout
         options = _read_url(url, redis.connection)
         self.address = _address(options)
-        self._secrets = [options[name] for name in ("password", "username") if options.get(name)]
+        self._password: str | None = options.get("password")
         bounds: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
         pool = _blocking_pool(**options, **bounds, retry=Retry(NoBackoff(), 0), timeout=timeout)
         try:
@@ -116,6 +116,19 @@ class RedisStore:
         except (RedisError, OSError) as error:
             raise self._trouble(error) from error
 
+    def server(self) -> str:
+        """The server's kind and version, such as ``Redis 7.0.15``.
+
+        Raises:
+            StoreError: It does not say.
+        """
+        try:
+            told = self._client.info("server")
+        except (RedisError, OSError) as error:
+            raise self._trouble(error) from error
+        valkey = told.get("valkey_version")
+        return f"Valkey {valkey}" if valkey else f"Redis {told.get('redis_version', 'of no known version')}"
+
     def close(self) -> None:
         """Let go of all connections; those of an event loop are closed by that loop, a moment later or when it ends."""
         self._client.connection_pool.disconnect()
@@ -135,8 +148,8 @@ class RedisStore:
         if isinstance(error, (TimeoutError, RedisTimeoutError)):
             return StoreError(f"{self.address}: no answer within {self._timeout:g} s")
         text = str(error)
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
+        if self._password:
+            text = text.replace(self._password, "***")
         return StoreError(f"{self.address}: {type(error).__name__}: {text}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -132,7 +133,8 @@ def test_a_store_that_answers_too_late_is_a_warning_with_a_timeout_that_would_do
 def test_a_server_is_read_and_written_and_timed(redis: RedisServer) -> None:
     finding = seen(f"{redis.url_as(':s3cret')}?timeout=10")
     assert finding.level is Level.OK
-    assert finding.what.startswith(f"the state redis://127.0.0.1:{redis.port}/0 is read and written in ")
+    address = f"redis://127.0.0.1:{redis.port}/0"
+    assert re.match(rf"the state {address} \((Redis|Valkey) \d+\.[\d.]+\) is read and written in ", finding.what)
 
 
 @pytest.mark.parametrize("account", ["", ":s3cret-no-more"])

@@ -131,11 +131,12 @@ def _absent(url: StateURL) -> Finding:
 def _tried(store: Store, url: StateURL) -> Finding:
     try:
         slowest = _slowest(store)
+        version = _version(store) if url.scheme == "redis" else ""
     except StoreError as error:
         return Finding(Level.ERROR, f"the state cannot be used: {error}", _WITHOUT, _REMEDIES[url.scheme])
     finally:
         store.close()
-    took = f"the state {url.display} is read and written in {slowest * 1000:.1f} ms"
+    took = f"the state {url.display}{version} is read and written in {slowest * 1000:.1f} ms"
     if slowest > url.timeout:
         return Finding(
             Level.WARNING,
@@ -144,6 +145,17 @@ def _tried(store: Store, url: StateURL) -> Finding:
             f"Bring it closer, or give it more time: {_VARIABLE}=…?timeout={max(round(slowest * 3, 2), 0.1):g}",
         )
     return Finding(Level.OK, f"{took}; it is given {url.timeout * 1000:g} ms")
+
+
+def _version(store: Store) -> str:
+    from insider_otel.state.redis_store import RedisStore  # noqa: PLC0415  (an extra)
+
+    assert isinstance(store, RedisStore), "no other store has a server"
+    try:
+        return f" ({store.server()})"
+    except StoreError:
+        # A user who may not ask for it may still do all that the store needs.
+        return ""
 
 
 def _slowest(store: Store) -> float:
