@@ -59,12 +59,21 @@ class WebApp:
         self.clients = Clients(self.engine, module)
         instrumentor = InsiderInstrumentor()
         # The first app of a process decides for the clients that are not an adapter's.
-        if options.instrument and not instrumentor.is_instrumented_by_opentelemetry:
+        self._instruments = options.instrument and not instrumentor.is_instrumented_by_opentelemetry
+        if self._instruments:
             instrumentor.instrument(settings=options.settings, **providers)
 
     def open_scope(self) -> RequestScope:
         """A scope for a request that begins now."""
         return open_scope(self.options.request_deadline)
+
+    def close(self) -> None:
+        """Close the process's client and put back what the app changed in the process: it is to be made anew."""
+        self.clients.close()
+        instrumentor = InsiderInstrumentor()
+        if self._instruments and instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.uninstrument()
+        self._instruments = False
 
     def failure_of(self, error: BaseException) -> Failure | None:
         """The HTTP answer for an exception that left a view; None if it is not to be answered here."""

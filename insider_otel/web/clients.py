@@ -78,9 +78,12 @@ class Clients:
 
             with clients.override(fake.transport()): ...
 
+        This process forgets what was sent before: one test's mail does not hold another's back as its duplicate.
+
         Args:
             transport: What sends: for sync clients, async ones or both, as ``FakeInsider.transport()`` is.
         """
+        self._engine.state.forget()
         with self._replaced(transport):
             yield
 
