@@ -1,0 +1,280 @@
+"""The rolling window against its model, by hypothesis: what it grants, and what it never does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from insider_otel.api.operations import Limit
+from insider_otel.state.protocol import Correction
+from insider_otel.state.window import DAY, window_end
+
+from .window_model import FOREVER, HOUR, Model, new_window, rolling
+
+LIMITS = st.builds(rolling, st.integers(1, 5), st.integers(2, 20))
+DAYS = st.builds(Limit, st.integers(1, 4), st.just(86_400.0), st.just(True))
+GAPS = st.integers(0, 8)
+COSTS = st.sampled_from([1, 1, 2, 3])
+LONG_GAPS = st.integers(0, 30 * HOUR)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One who asks for a slot, some time after the one before."""
+
+    gap: int
+    cost: int
+    longest_wait: int
+
+
+def asks(gaps: st.SearchStrategy[int]) -> st.SearchStrategy[list[Ask]]:
+    patience = st.one_of(st.just(FOREVER), gaps)
+    return st.lists(st.builds(Ask, gaps, COSTS, patience), max_size=30)
+
+
+# ------------------------------------------------------------------------------------------ where nothing is given back
+
+
+def assert_slots_are_the_models(limit: Limit, line: list[Ask]) -> None:
+    window, model, now = new_window(), Model(), 20_000 * DAY
+    for ask in line:
+        now += ask.gap
+        cost = min(ask.cost, limit.count)
+        slot, taken = window.reserve(limit, now, cost=ask.cost, longest_wait=ask.longest_wait)
+        right = model.reserve(limit, now, cost)
+        assert (slot, taken) == (right, right - now <= ask.longest_wait)
+        if not taken:
+            model.give_back(right, cost)
+
+
+@given(LIMITS, asks(GAPS))
+def test_a_slot_is_the_earliest_that_breaks_no_window_first_come_first_served(limit: Limit, line: list[Ask]) -> None:
+    assert_slots_are_the_models(limit, line)
+
+
+@given(DAYS, asks(LONG_GAPS))
+def test_a_slot_of_a_calendar_day_is_the_earliest_that_breaks_no_day(limit: Limit, line: list[Ask]) -> None:
+    assert_slots_are_the_models(limit, line)
+
+
+@given(LIMITS, asks(GAPS))
+def test_whoever_comes_first_is_served_first(limit: Limit, line: list[Ask]) -> None:
+    window, now, slots = new_window(), 0, []
+    for ask in line:
+        now += ask.gap
+        slots.append(window.reserve(limit, now, cost=ask.cost, longest_wait=FOREVER)[0])
+    assert slots == sorted(slots)
+
+
+@given(LIMITS, st.integers(0, 50), st.integers(1, 50))
+def test_a_closed_pool_has_no_slot_before_it_opens_and_the_full_limit_then(limit: Limit, now: int, closed: int) -> None:
+    window = new_window()
+    opens = now + closed
+    slots = [window.reserve(limit, now, not_before=opens, longest_wait=FOREVER)[0] for _ in range(limit.count + 1)]
+    assert slots == [opens] * limit.count + [window_end(opens, limit)]
+
+
+@given(LIMITS, LIMITS, asks(GAPS))
+def test_a_changed_limit_holds_for_all_that_is_remembered(before: Limit, after: Limit, line: list[Ask]) -> None:
+    window, model, now = new_window(), Model(), 0
+    for ask in line:
+        now += ask.gap
+        slot, _ = window.reserve(before, now, cost=ask.cost, longest_wait=FOREVER)
+        model.uses += [slot] * min(ask.cost, before.count)
+    # What the old limit had no use for any more is forgotten.
+    model.uses = [use for use in model.uses if window_end(use, before) > now]
+    last = max(model.uses, default=now)
+    slot, _ = window.reserve(after, now, longest_wait=FOREVER)
+    behind = [use for use in model.uses if use <= slot < window_end(use, after)]
+    assert slot >= last
+    assert len(behind) < after.count
+    assert slot == last or any(window_end(use, after) == slot for use in model.uses)
+
+
+# ------------------------------------------------------------------------------------------- where slots are given back
+
+
+@dataclass
+class Waiter:
+    slot: int
+    cost: int
+
+
+class Queue(RuleBasedStateMachine):
+    """Callers who ask, wait, and go: everybody is punctual, so that every promise can be kept to the microsecond."""
+
+    @initialize(limit=st.one_of(LIMITS, DAYS))
+    def start(self, limit: Limit) -> None:
+        self.limit = limit
+        self.unit = HOUR if limit.calendar else 1
+        self.now = 20_000 * DAY
+        self.window = new_window()
+        self.model = Model()
+        self.waiting: list[Waiter] = []
+
+    def confirm(self, waiter: Waiter) -> tuple[int, bool]:
+        self.waiting.remove(waiter)
+        return self.window.confirm(self.limit, waiter.slot, self.now, cost=waiter.cost)
+
+    @rule(gap=GAPS)
+    def time_passes(self, gap: int) -> None:
+        until = self.now + gap * self.unit
+        for waiter in sorted(self.waiting, key=lambda waiter: waiter.slot):
+            if waiter.slot <= until:
+                self.now = waiter.slot
+                assert self.confirm(waiter) == (waiter.slot, True)
+        self.now = until
+
+    @rule(cost=COSTS, patience=st.one_of(st.just(FOREVER), GAPS))
+    def ask(self, cost: int, patience: int) -> None:
+        cost = min(cost, self.limit.count)
+        first = self.model.earliest(self.limit, self.now, cost)
+        in_line = self.model.earliest(self.limit, max(self.now, *self.model.uses, self.now), cost)
+        slot, taken = self.window.reserve(self.limit, self.now, cost=cost, longest_wait=patience * self.unit)
+        # What was given back stands in nobody's way, ...
+        assert first <= slot <= in_line
+        if not self.waiting:
+            # ... and unless somebody waits it is as if it had never been asked for.
+            assert slot == first
+        assert taken == (slot - self.now <= patience * self.unit)
+        if taken:
+            self.model.uses += [slot] * cost
+            if slot > self.now:
+                self.waiting.append(Waiter(slot, cost))
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.waiting:
+            waiter = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+            self.window.give_back(waiter.slot, waiter.cost)
+            self.model.give_back(waiter.slot, waiter.cost)
+
+    @rule(data=st.data())
+    def cancel_and_ask_again(self, data: st.DataObject) -> None:
+        """A slot that was given back is the next one's, unless that finds an earlier one."""
+        if self.waiting:
+            waiter = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+            self.window.give_back(waiter.slot, waiter.cost)
+            slot, taken = self.window.reserve(self.limit, self.now, cost=waiter.cost, longest_wait=FOREVER)
+            assert taken
+            assert slot <= waiter.slot
+            self.model.give_back(waiter.slot, waiter.cost)
+            self.model.uses += [slot] * waiter.cost
+            if slot > self.now:
+                self.waiting.append(Waiter(slot, waiter.cost))
+
+    @rule(data=st.data())
+    def turn_out_unused(self, data: st.DataObject) -> None:
+        """A use that Insider did not count."""
+        if used := [use for use in self.model.uses if use <= self.now < window_end(use, self.limit)]:
+            slot = data.draw(st.sampled_from(used))
+            self.window.correct(Correction(slot, 1, 0), self.now)
+            self.model.give_back(slot, 1)
+
+    @invariant()
+    def no_window_is_too_full(self) -> None:
+        assert self.model.fullest(self.limit) <= self.limit.count
+
+    @invariant()
+    def used_is_what_the_window_that_ends_now_holds(self) -> None:
+        uses = [use for use in self.model.uses if use <= self.now < window_end(use, self.limit)]
+        assert self.window.used(self.limit, self.now) == len(uses)
+
+
+class Crowd(RuleBasedStateMachine):
+    """Callers who oversleep, dawdle, lose patience, and find the pool closed: the limit holds all the same."""
+
+    @initialize(limit=st.one_of(LIMITS, DAYS))
+    def start(self, limit: Limit) -> None:
+        self.limit = limit
+        self.unit = HOUR if limit.calendar else 1
+        self.now = 20_000 * DAY
+        self.opens = 0
+        self.window = new_window()
+        self.sent = Model()
+        self.waiting: list[Waiter] = []
+        self.sending: list[Waiter] = []
+
+    def answer(self, slot: int, cost: int, taken: bool, dawdles: bool) -> None:
+        if taken and slot <= self.now:
+            assert slot == self.now
+            assert self.now >= self.opens
+            if dawdles:
+                self.sending.append(Waiter(slot, cost))
+            else:
+                self.sent.uses += [slot] * cost
+        elif taken:
+            self.waiting.append(Waiter(slot, cost))
+
+    @rule(gap=GAPS)
+    def time_passes(self, gap: int) -> None:
+        self.now += gap * self.unit
+
+    @rule(cost=COSTS, patience=st.one_of(st.just(FOREVER), GAPS), dawdles=st.booleans())
+    def ask(self, cost: int, patience: int, dawdles: bool) -> None:
+        cost = min(cost, self.limit.count)
+        patience *= self.unit
+        answer = self.window.reserve(self.limit, self.now, cost=cost, not_before=self.opens, longest_wait=patience)
+        self.answer(answer[0], cost, answer[1], dawdles)
+
+    @rule(data=st.data(), patience=st.one_of(st.just(FOREVER), GAPS), dawdles=st.booleans())
+    def wake(self, data: st.DataObject, patience: int, dawdles: bool) -> None:
+        """Too early or too late, and in any order."""
+        if self.waiting:
+            waiter = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+            slot, taken = self.window.confirm(
+                self.limit,
+                waiter.slot,
+                self.now,
+                cost=waiter.cost,
+                not_before=self.opens,
+                longest_wait=patience * self.unit,
+            )
+            self.answer(slot, waiter.cost, taken, dawdles)
+
+    @rule(data=st.data())
+    def send(self, data: st.DataObject) -> None:
+        """What dawdled is sent, and said to be late; or, if that took longer than the window, never sent."""
+        if self.sending:
+            sender = self.sending.pop(data.draw(st.integers(0, len(self.sending) - 1)))
+            is_in_time = self.now < window_end(sender.slot, self.limit)
+            actual = data.draw(st.integers(0, sender.cost)) if is_in_time else 0
+            self.window.correct(Correction(sender.slot, sender.cost, actual, self.now - sender.slot), self.now)
+            self.sent.uses += [self.now] * actual
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.waiting:
+            waiter = self.waiting.pop(data.draw(st.integers(0, len(self.waiting) - 1)))
+            self.window.give_back(waiter.slot, waiter.cost)
+
+    @rule(gap=GAPS)
+    def close(self, gap: int) -> None:
+        self.opens = max(self.opens, self.now + gap * self.unit)
+
+    @invariant()
+    def no_window_is_too_full(self) -> None:
+        assert self.sent.fullest(self.limit) <= self.limit.count
+
+    def teardown(self) -> None:
+        """When all who wait have gone, the next slot is as if they had never been: none is lost."""
+        if hasattr(self, "window"):
+            for waiter in self.waiting:
+                self.window.give_back(waiter.slot, waiter.cost)
+            for sender in self.sending:
+                self.window.correct(Correction(sender.slot, sender.cost, 0), self.now)
+            for _ in range(self.limit.count + 1):
+                slot = self.sent.reserve(self.limit, max(self.now, self.opens), 1)
+                assert self.window.reserve(self.limit, self.now, not_before=self.opens, longest_wait=FOREVER) == (
+                    slot,
+                    True,
+                )
+
+
+TestQueue = Queue.TestCase
+TestQueue.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestCrowd = Crowd.TestCase
+TestCrowd.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
