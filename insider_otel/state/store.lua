@@ -133,11 +133,10 @@ local function report_claim(now)
 end
 
 local function apply_corrections(pool)
+  local now = window_now(pool)
   for _, each in ipairs(ask.corrections) do
     local slot, cost, actual, late = unpack(each)
-    local now = window_now(pool)
-    -- What is told of was used before now; a use to come is one by the clock of another kind of limit, held before.
-    if actual == 0 or slot <= now then correct(slot, cost, actual, math.min(late, math.max(now - slot, 0))) end
+    correct(slot, cost, actual, late, now)
   end
 end
 

@@ -264,18 +264,22 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
   return reserve(limit, now, cost, not_before, longest_wait)
 end
 
-local function correct(slot, cost, actual, late)
+local function correct(slot, cost, actual, late, now)
+  if actual > 0 and slot > now then
+    return -- a moment of another clock: the pool was held by another kind of limit then
+  end
   local kept = math.min(actual, cost)
   give_back(slot, cost - kept)
-  if late ~= 0 and kept > 0 then
+  local moment = math.min(slot + late, math.max(now, slot))
+  if moment > slot and kept > 0 then
     if count(slot) > 0 then
-      move(slot, slot + late, kept)
+      move(slot, moment, kept)
     else
       -- Its slot is forgotten, but its use may still count.
-      add({{slot + late, kept}})
+      add({{moment, kept}})
     end
   end
-  if actual > cost then add({{slot + late, actual - cost}}) end
+  if actual > cost then add({{moment, actual - cost}}) end
 end
 
 local function used(limit, now)

@@ -122,7 +122,10 @@ def redis_server(*options: str, tcp: bool = False) -> Iterator[RedisServer]:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        # A node of a cluster also listens 10,000 higher.
+        if port < 55_000:
+            return port

@@ -1,0 +1,192 @@
+"""Clocks that jump, event loops that end, processes that fork, greenlets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any
+
+import pytest
+
+from insider_otel.api.operations import Limit
+from insider_otel.state.protocol import (
+    MICROSECONDS,
+    Admission,
+    Admit,
+    ClaimAsk,
+    ClaimState,
+    ListPools,
+    PastUse,
+    PoolKey,
+    Report,
+)
+from insider_otel.state.redis_store import RedisStore
+from tests.state.on_redis.words import CLAIM, LIMIT, POOL, record, use_all, wait_until
+from tests.state.redis_server import RedisServer
+
+HOUR = 3600 * MICROSECONDS
+
+
+class TestClock:
+    """Time is the server's; if that is set back, a pool's time goes on from where it was."""
+
+    def test_nobody_waits_an_hour_because_the_clock_was_set_back(self, admin: Any, store: RedisStore) -> None:
+        store.perform(Admit(POOL, LIMIT))
+        admin.hset(record(), "skew", HOUR)
+        use_all(store, limit=Limit(3, 10))
+        admin.hset(record(), "skew", 0)
+        waits = [store.perform(Admit(POOL, LIMIT, longest_wait=99)).wait for _ in range(4)]
+        assert all(9 < wait <= 10 for wait in waits[:3])
+        assert 19 < waits[3] <= 20
+
+    def test_a_closed_pool_opens_when_it_was_to(self, admin: Any, store: RedisStore) -> None:
+        store.perform(Report(POOL))
+        admin.hset(record(), "skew", HOUR)
+        store.perform(Report(POOL, closed_for=5))
+        admin.hset(record(), "skew", 0)
+        assert 4 < store.perform(Admit(POOL, LIMIT)).wait <= 5
+
+    def test_a_claim_lasts_as_long_as_it_was_to(self, admin: Any, store: RedisStore) -> None:
+        store.perform(Report(POOL))
+        admin.hset(record(), "skew", HOUR)
+        ask = Admit(POOL, LIMIT, claim=ClaimAsk(CLAIM, 0.3))
+        store.perform(ask)
+        admin.hset(record(), "skew", 0)
+        assert store.perform(ask).claim is ClaimState.IN_FLIGHT
+        wait_until(lambda: store.perform(Admit(POOL, None, claim=ClaimAsk(CLAIM, 9))).claim is ClaimState.CLAIMED)
+
+    def test_what_was_missed_is_told_by_its_age(self, store: RedisStore) -> None:
+        past = (PastUse(9 * MICROSECONDS, 2), PastUse(20 * MICROSECONDS, 5))
+        admission = store.perform(Admit(POOL, LIMIT, cost=2, longest_wait=9, past=past))
+        assert 0.9 < admission.wait <= 1
+
+
+class TestEventLoops:
+    def test_a_loop_closes_its_connections_and_another_opens_its_own(self, admin: Any, store: RedisStore) -> None:
+        async def ask_many() -> list[Admission]:
+            asked = [store.perform_async(Admit(POOL, Limit(99, 60))) for _ in range(20)]
+            return list(await asyncio.gather(*asked))
+
+        before = len(admin.client_list())
+        for loop in range(1, 4):
+            assert max(admission.used for admission in asyncio.run(ask_many())) == 20 * loop
+            wait_until(lambda: len(admin.client_list()) == before)
+
+    def test_connections_of_a_loop_are_bounded(self, admin: Any, store: RedisStore) -> None:
+        async def ask_many() -> int:
+            await asyncio.gather(*(store.perform_async(Admit(POOL, Limit(999, 60))) for _ in range(300)))
+            return len(await asyncio.to_thread(admin.client_list))
+
+        assert asyncio.run(ask_many()) <= 55
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    @pytest.mark.anyio
+    async def test_a_cancelled_request_leaves_no_answer_behind(self, store: RedisStore, anyio_backend: str) -> None:
+        """Wherever it is cancelled, the next one to use its connection gets the answer to its own question."""
+        await store.perform_async(Report(POOL))
+        for steps in range(25):
+            task = asyncio.create_task(store.perform_async(ListPools()))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            other = PoolKey(f"pool{steps}", POOL.owner)
+            assert (await store.perform_async(Admit(other, LIMIT, cost=2))).used == 2
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    @pytest.mark.anyio
+    async def test_a_loop_that_was_held_up_takes_the_store_for_no_worse(
+        self, server: RedisServer, anyio_backend: str
+    ) -> None:
+        store = RedisStore(server.url, timeout=0.5)
+        await store.perform_async(Report(POOL))
+        task = asyncio.create_task(store.perform_async(Admit(POOL, LIMIT)))
+        await asyncio.sleep(0.0)
+        hold_up = time.sleep
+        hold_up(0.7)
+        assert (await task).used == 1
+        store.close()
+
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+    @pytest.mark.anyio
+    async def test_a_closed_store_lets_go_of_the_loops_connections(
+        self, admin: Any, store: RedisStore, anyio_backend: str
+    ) -> None:
+        before = len(admin.client_list())
+        await store.perform_async(Admit(POOL, LIMIT))
+        assert len(admin.client_list()) == before + 1
+        store.close()
+        for _ in range(100):
+            await asyncio.sleep(0.01)
+            if len(admin.client_list()) == before:
+                break
+        assert len(admin.client_list()) == before
+        assert (await store.perform_async(Admit(POOL, LIMIT))).used == 2
+
+
+class TestProcesses:
+    def run(self, program: str, *arguments: str) -> Any:
+        """Run a program on its own; it prints JSON."""
+        ended = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert not ended.stderr
+        return json.loads(ended.stdout)
+
+    def test_a_fork_uses_connections_of_its_own(self, server: RedisServer, store: RedisStore) -> None:
+        """Both ask at the same time and each gets its own answers; and the parent's connection stays whole."""
+        told = self.run(
+            """
+            import json, os, sys
+            from insider_otel.api.operations import Limit
+            from insider_otel.state.protocol import Admit, PoolKey
+            from insider_otel.state.redis_store import RedisStore
+
+            store = RedisStore(sys.argv[1], timeout=5)
+            limit = Limit(1000, 60)
+            store.perform(Admit(PoolKey("before", b"o"), limit))
+            def used(pool):
+                return [store.perform(Admit(PoolKey(pool, b"o"), limit)).used for _ in range(100)]
+            reading, writing = os.pipe()
+            if os.fork() == 0:
+                os.write(writing, json.dumps(used("child")).encode())
+                os._exit(0)
+            parent = used("parent")
+            os.wait()
+            print(json.dumps({"child": json.loads(os.read(reading, 10000)), "parent": parent, "after": used("after")}))
+            store.close()
+            """,
+            server.url,
+        )
+        assert told == {who: list(range(1, 101)) for who in ("child", "parent", "after")}
+
+    def test_greenlets_share_it(self, server: RedisServer, store: RedisStore) -> None:
+        pytest.importorskip("gevent", reason="gevent is not installed")
+        told = self.run(
+            """
+            from gevent import monkey
+            monkey.patch_all()
+            import json, sys
+            import gevent
+            from insider_otel.api.operations import Limit
+            from insider_otel.state.protocol import Admit, PoolKey
+            from insider_otel.state.redis_store import RedisStore
+
+            store = RedisStore(sys.argv[1], timeout=5)
+            ask = Admit(PoolKey("pool", b"o"), Limit(1000, 60))
+            jobs = [gevent.spawn(lambda: [store.perform(ask).used for _ in range(5)]) for _ in range(100)]
+            gevent.joinall(jobs, raise_error=True)
+            print(json.dumps(sorted(used for job in jobs for used in job.value)))
+            store.close()
+            """,
+            server.url,
+        )
+        assert told == list(range(1, 501))
