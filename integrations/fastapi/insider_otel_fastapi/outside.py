@@ -1,0 +1,81 @@
+"""An app's clients outside of its requests: in its lifespan, in a command, and in tests, with a fake below them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from insider_otel_fastapi.middleware import InsiderMiddleware
+from insider_otel_fastapi.site import Site
+
+
+async def async_client(app: ASGIApp) -> httpx.AsyncClient:
+    """The client of the running event loop, the one that endpoints get.
+
+        @asynccontextmanager
+        async def lifespan(app):
+            insider = await async_client(app)
+            ...
+
+    It is closed after the app's own lifespan has ended.
+
+    Args:
+        app: The app.
+
+    Raises:
+        RuntimeError: The app has no ``InsiderMiddleware``.
+    """
+    made: httpx.AsyncClient = await _site_of(app).clients(httpx).async_client()
+    return made
+
+
+def client(app: ASGIApp) -> httpx.Client:
+    """The client of this process, the one that ``def`` endpoints get.
+
+    Args:
+        app: The app.
+
+    Raises:
+        RuntimeError: The app has no ``InsiderMiddleware``.
+    """
+    made: httpx.Client = _site_of(app).clients(httpx).client()
+    return made
+
+
+def override(app: ASGIApp, fake: Any) -> AbstractContextManager[None]:
+    """Let the clients of an app send to a fake, for the length of a ``with`` block of a test.
+
+        with override(app, insider_fake), TestClient(app) as visitor:
+            visitor.post("/signup")
+
+    Args:
+        app: The app.
+        fake: A ``FakeInsider``, or any transport for sync and async clients.
+
+    Raises:
+        RuntimeError: The app has no ``InsiderMiddleware``.
+    """
+    transport = fake.transport() if callable(getattr(fake, "transport", None)) else fake
+    return _site_of(app).override(transport)
+
+
+def _site_of(app: ASGIApp) -> Site:
+    layer: Any = app
+    while layer is not None:
+        if isinstance(layer, InsiderMiddleware):
+            return layer.site
+        if isinstance(layer, Starlette):
+            # What the app itself does before its first request, or its lifespan.
+            layer.middleware_stack = layer.middleware_stack or layer.build_middleware_stack()
+            layer = layer.middleware_stack
+        else:
+            # Middleware keeps the next layer here; the last one, a router, has none.
+            layer = getattr(layer, "app", None)
+    raise RuntimeError(
+        "this app does not use insider-otel yet: call app.add_middleware(insider_otel_fastapi.InsiderMiddleware); if "
+        "it does, below a middleware that hides it, pass the InsiderMiddleware itself"
+    )
