@@ -91,7 +91,9 @@ class SharedState:
         self.experience = Experience()
         self._budgets: dict[str, RetryBudget] = {}
         self._worker = secrets.token_bytes(8)
-        self._away_until: float | None = None
+        # Even while the store is well, odd while it is in trouble; one more at each change.
+        self._spell = 0
+        self._ask_again_at = 0.0
         self._has_news = False
 
     def budget(self, host: str) -> RetryBudget:
@@ -105,7 +107,7 @@ class SharedState:
     @property
     def is_away(self) -> bool:
         """Whether there is a store, and it is in trouble."""
-        return self._away_until is not None
+        return _is_odd(self._spell)
 
     def admit(self, ask: Admit, held: Grant | None = None) -> StoreEffects[Grant]:
         """Ask for a slot, for a content, or for both.
@@ -119,8 +121,8 @@ class SharedState:
         """
         if self.store is None:
             return self._admit_locally(ask, held)
-        probes = self.is_away
-        if not self._may_ask():
+        spell = self._may_ask()
+        if spell is None:
             return self._admit_in_its_place(ask, held)
         asked = self._clock()
         told = self._ledger.tell(ask)
@@ -130,13 +132,13 @@ class SharedState:
             answer: Admission = yield question
         except StoreError as error:
             self._ledger.untold(told)
-            self._lose(error)
+            self._lose(error, spell)
             return self._admit_in_its_place(ask, held)
         except BaseException:
             yield from self._cancel(told, question.reply, held)
             raise
-        self._is_back()
-        knows_all = self._ledger.heard(told, answer) and not probes
+        self._is_well(spell)
+        knows_all = self._ledger.heard(told, answer) and not _is_odd(spell)
         admission = _confirmed(answer, holding)
         if admission.learned is not None:
             self.experience.learn_limit(ask.pool, admission.learned, ask.limit)
@@ -305,42 +307,63 @@ class SharedState:
 
     def _tell_store(self, report: Report) -> StoreEffects[bool]:
         """Tell the store, if it is not away; returns whether it knows."""
-        if self.store is None or not self._may_ask():
+        spell = self._may_ask()
+        if self.store is None or spell is None:
             return False
         try:
             yield Perform(self.store, report)
         except StoreError as error:
-            self._lose(error)
+            self._lose(error, spell)
             return False
-        self._is_back()
+        self._is_well(spell)
         return True
 
-    def _may_ask(self) -> bool:
-        """Whether the store is well, or it is this call's turn to see whether it is again."""
-        if not self.is_away:
-            return True
-        with self._lock:
-            now, until = self._clock(), self._away_until
-            if until is not None and now < until:
-                return False
-            # One asks; the others do not wait for a store that may be as it was.
-            self._away_until = now + RETRY_EVERY
-            return True
+    def _may_ask(self) -> int | None:
+        """Whether the store is well, or it is this call's turn to see whether it is again.
 
-    def _lose(self, error: StoreError) -> None:
+        Returns:
+            The present spell, of which the answer will be news; None if the store is not to be asked.
+        """
+        if not self.is_away:
+            return self._spell
+        with self._lock:
+            now = self._clock()
+            if self.is_away and now < self._ask_again_at:
+                return None
+            # One asks; the others do not wait for a store that may be as it was.
+            self._ask_again_at = now + RETRY_EVERY
+            return self._spell
+
+    def _lose(self, error: StoreError, spell: int) -> None:
         """The store is in trouble: say so, if that is news."""
         assert self.store is not None
         with self._lock:
-            news = self._away_until is None
-            self._away_until = self._clock() + RETRY_EVERY
-            self._has_news |= news
-        if news:
-            logger.warning(
-                "the %s store %s is not to be used (%s); this process holds its share of each limit until it is",
-                self.store.name,
-                self.store.address,
-                error,
-            )
+            # Whoever asked in an earlier spell tells of that.
+            if spell != self._spell:
+                return
+            self._ask_again_at = self._clock() + RETRY_EVERY
+            if self.is_away:
+                return
+            self._spell += 1
+            self._has_news = True
+        logger.warning(
+            "the %s store %s is not to be used (%s); this process holds its share of each limit until it is",
+            self.store.name,
+            self.store.address,
+            error,
+        )
+
+    def _is_well(self, spell: int) -> None:
+        """The store has answered: say so, if that is news."""
+        assert self.store is not None
+        if not _is_odd(spell):
+            return
+        with self._lock:
+            if spell != self._spell:
+                return
+            self._spell += 1
+            self._has_news = False
+        logger.warning("the %s store %s is back", self.store.name, self.store.address)
 
     def _take_news(self) -> bool:
         """Whether the store was lost, and no call has said so yet."""
@@ -348,14 +371,9 @@ class SharedState:
             news, self._has_news = self._has_news, False
             return news
 
-    def _is_back(self) -> None:
-        if not self.is_away:
-            return
-        with self._lock:
-            was_away, self._away_until = self._away_until, None
-            self._has_news = False
-        if was_away is not None and self.store is not None:
-            logger.warning("the %s store %s is back", self.store.name, self.store.address)
+
+def _is_odd(spell: int) -> bool:
+    return spell % 2 == 1
 
 
 def _confirmed(admission: Admission, holding: int | None) -> Admission:

@@ -616,6 +616,25 @@ class TestWhatIsSaid:
         assert all("redis store redis://example.com:6379/0" in warning for warning in warnings)
         assert "no answer within 0.05 s" in warnings[0]
 
+    def test_answers_from_before_are_no_news(self, store: FakeStore, clock: FakeClock, warnings: list[str]) -> None:
+        """Neither one that came through before the store was lost, nor one that failed before it was back."""
+        process = Process(store, clock)
+        early, late = (process.state.admit(Admit(POOL, LIMIT)) for _ in range(2))
+        answer = store.perform(next(early).request)
+        next(late)
+        store.fails = True
+        process.ask()
+        with pytest.raises(StopIteration):
+            early.send(answer)
+        assert process.state.is_away
+        clock.advance(RETRY_EVERY)
+        store.fails = False
+        process.ask()
+        with pytest.raises(StopIteration):
+            late.throw(StoreError("no answer"))
+        assert not process.state.is_away
+        assert len(warnings) == 2
+
     def test_one_call_of_each_outage_says_so_whoever_found_out(
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
@@ -674,7 +693,7 @@ class TestBounds:
         other = PoolKey("mail.send", POOL.owner)
         for _ in range(20_000):
             clock.advance(0.01)
-            if process.state._may_ask():
+            if process.state._may_ask() is not None:
                 continue  # this pool's calls are never the ones that try the store
             drive(process.state.admit(Admit(other, limit)))
         account = process.state._ledger._accounts.peek(other)
