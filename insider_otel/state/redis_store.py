@@ -134,7 +134,7 @@ class RedisStore:
         self._client.connection_pool.disconnect()
         for loop, client in list(self._loops.items()):
             if loop.is_running():
-                asyncio.run_coroutine_threadsafe(client.disconnect(), loop)
+                loop.call_soon_threadsafe(client.disconnect)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> _LoopClient:
         for other in list(self._loops):
@@ -167,15 +167,16 @@ class _LoopClient:
         self._client: Any = redis.asyncio.Redis(connection_pool=pool)
         # The pool of redis-py that lets callers wait can lose one that is cancelled.
         self._room = asyncio.Semaphore(pool.max_connections)
+        self._closing: asyncio.Future[None] | None = None
         self._life = self._live(pool)
 
     async def start(self) -> None:
         """Have the loop close the connections: whoever ends a loop ends its asynchronous generators first."""
         await anext(self._life)
 
-    async def disconnect(self) -> None:
-        """Close the connections that nobody uses."""
-        await self._pool.disconnect(inuse_connections=False)
+    def disconnect(self) -> None:
+        """Begin to close the connections that nobody uses. Called in the loop."""
+        self._closing = asyncio.ensure_future(self._pool.disconnect(inuse_connections=False))
 
     async def execute(self, command: Command) -> Any:
         """Send a command and await its answer.
@@ -192,6 +193,9 @@ class _LoopClient:
             # By way of a callback: if the loop itself was held up, it reads first what has come meanwhile.
             timer = loop.call_later(self._timeout, lambda: bound.reschedule(loop.time()))
             try:
+                if self._closing is not None:
+                    # Else it could take a connection that is about to be closed.
+                    await asyncio.wait([self._closing])
                 async with self._room:
                     return await self._client.execute_command(*command)
             finally:
