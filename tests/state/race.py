@@ -62,11 +62,11 @@ def claim_state_at(kind: str, place: str, key: bytes) -> str:
 
 def in_processes(number: int, work: Callable[..., Any], *args: Any) -> list[Any]:
     """What ``work`` returns in each of some processes, which begin it together; it may be anything but an exception."""
-    barrier, answers = _context.Barrier(number), _context.SimpleQueue()
+    barrier, answers = _context.Barrier(number), _context.Queue()
     processes = [_context.Process(target=_work, args=(answers, barrier, work, args)) for _ in range(number)]
     for process in processes:
         process.start()
-    received = [answers.get() for _ in processes]
+    received = [answers.get(timeout=_ENDS_WITHIN) for _ in processes]
     for process in processes:
         process.join(_ENDS_WITHIN)
         process.close()
