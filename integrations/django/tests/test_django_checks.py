@@ -1,0 +1,133 @@
+"""What ``manage.py check`` says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.test import Client, override_settings
+
+from insider_otel.testing import FakeInsider
+
+OURS = "insider_otel_django.InsiderMiddleware"
+SECURITY = "django.middleware.security.SecurityMiddleware"
+COMMON = "django.middleware.common.CommonMiddleware"
+
+
+def found(**settings: Any) -> list[tuple[str | None, str]]:
+    """Ids and messages under some settings."""
+    options = {"INSTRUMENT": False, **settings.pop("INSIDER_OTEL", {})}
+    with override_settings(INSIDER_OTEL=options, **settings):
+        return [(message.id, message.msg) for message in run_checks(tags=["insider_otel"])]
+
+
+def ids(**settings: Any) -> list[str | None]:
+    """Ids under some settings."""
+    return [identity for identity, _ in found(**settings)]
+
+
+def test_a_right_set_up_has_nothing_to_say() -> None:
+    options = {"REQUEST_DEADLINE": 3.0, "STATE": "memory://", "LIMITS": {"user.upsert": "100/60s"}}
+    assert ids(INSIDER_OTEL=options, MIDDLEWARE=[SECURITY, OURS, COMMON]) == []
+
+
+def test_an_app_that_is_used_but_not_installed() -> None:
+    assert ids(INSTALLED_APPS=[]) == ["insider_otel.E001"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"REQEST_DEADLINE": 3.0}, "settings.INSIDER_OTEL has 'REQEST_DEADLINE', which is no option; there are: "),
+        ({"request_deadline": 3.0}, "options are in upper case: 'REQUEST_DEADLINE'"),
+        ({3: 3.0}, "settings.INSIDER_OTEL has 3, which is no option"),
+        ({"REQUEST_DEADLINE": "soon"}, "request_deadline (INSIDER_OTEL_REQUEST_DEADLINE) is 'soon'; it accepts"),
+        ({"ERROR_RESPONSES": "yes"}, "error_responses (INSIDER_OTEL_ERROR_RESPONSES) is 'yes'; it accepts"),
+        ({"MODE": "enforced"}, "INSIDER_OTEL_MODE"),
+        ({"STATE": "mysql://cache"}, "INSIDER_OTEL_STATE"),
+    ],
+)
+def test_options_that_cannot_be_used(options: dict[Any, Any], says: str) -> None:
+    [(identity, message)] = found(INSIDER_OTEL=options)
+    assert identity == "insider_otel.E002"
+    assert says in message
+
+
+def test_options_that_are_no_dictionary() -> None:
+    with override_settings(INSIDER_OTEL=[("REQUEST_DEADLINE", 3.0)]):
+        [message] = run_checks(tags=["insider_otel"])
+    assert message.id == "insider_otel.E002"
+    assert "settings.INSIDER_OTEL is a list; it accepts a dictionary" in message.msg
+
+
+def test_a_variable_wins_and_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSIDER_OTEL_REQUEST_DEADLINE", "never")
+    [(identity, message)] = found(INSIDER_OTEL={"REQUEST_DEADLINE": 2.0})
+    assert identity == "insider_otel.E002"
+    assert "'never'" in message
+
+
+def test_a_store_that_can_never_be_opened(tmp_path: Path) -> None:
+    [(identity, message)] = found(INSIDER_OTEL={"STATE": f"sqlite:///{tmp_path}/missing/limits.db"})
+    assert identity == "insider_otel.E003"
+    assert "missing" in message
+
+
+def test_a_password_in_the_stores_address_is_not_shown() -> None:
+    [(_, message)] = found(INSIDER_OTEL={"STATE": "redis://user:s3cret@cache:port/0"})
+    assert "s3cret" not in message
+
+
+def test_missing_middleware() -> None:
+    assert ids(MIDDLEWARE=[COMMON]) == ["insider_otel.E004"]
+
+
+def test_middleware_below_what_may_call() -> None:
+    [(identity, message)] = found(MIDDLEWARE=[SECURITY, COMMON, OURS])
+    assert identity == "insider_otel.W001"
+    assert message.endswith(f": {COMMON}.")
+
+
+def test_a_subclass_is_our_middleware_too() -> None:
+    assert ids(MIDDLEWARE=["django_project.middleware.ShopInsiderMiddleware"]) == []
+
+
+def test_any_order_works(fake: FakeInsider) -> None:
+    with override_settings(MIDDLEWARE=[COMMON, OURS]):
+        assert Client().get("/signup").json()["calls"] == 1
+
+
+def test_a_server_does_not_start_with_options_that_cannot_be_used() -> None:
+    with (
+        override_settings(INSIDER_OTEL={"INSTRUMENT": False, "MODE": "enforced"}),
+        pytest.raises(ImproperlyConfigured, match="INSIDER_OTEL_MODE"),
+    ):
+        Client().get("/signup")
+
+
+def test_a_server_does_not_start_without_the_app() -> None:
+    with override_settings(INSTALLED_APPS=[]), pytest.raises(ImproperlyConfigured, match="INSTALLED_APPS"):
+        Client().get("/signup")
+
+
+def test_manage_py_check_reports_what_is_wrong() -> None:
+    """``ready`` leaves it to the check: a traceback would hide it."""
+    variables = {"DJANGO_INSIDER_OTEL": '{"MODE": "enforced"}', "DJANGO_SETTINGS_MODULE": "django_project.settings"}
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "check"],
+        cwd=Path(__file__).parent,
+        env={**os.environ, **variables, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "(insider_otel.E002)" in done.stderr
+    assert "Traceback" not in done.stderr

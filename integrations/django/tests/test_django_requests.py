@@ -1,0 +1,179 @@
+"""One request in process, by Django's own test clients: its scope, its client, its deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from wsgiref.util import FileWrapper
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
+from django.core.handlers.wsgi import WSGIHandler
+from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django_project import views
+from insider_otel_django import client
+
+from insider_otel import request_scope
+from insider_otel.http.scope import current_scope
+from insider_otel.testing import FakeInsider
+
+Get = Callable[[str], Any]
+
+
+def get_sync(path: str) -> Any:
+    """As under WSGI."""
+    return Client(raise_request_exception=False).get(path)
+
+
+def get_async(path: str) -> Any:
+    """As under ASGI."""
+
+    async def get() -> Any:
+        return await AsyncClient(raise_request_exception=False).get(path)
+
+    return async_to_sync(get)()
+
+
+both_stacks = pytest.mark.parametrize("get", [get_sync, get_async])
+
+
+@both_stacks
+@pytest.mark.parametrize("path", ["/signup", "/signup/async"])
+def test_a_view_calls_with_the_requests_client_under_the_requests_deadline(
+    fake: FakeInsider, get: Get, path: str
+) -> None:
+    result = get(path).json()
+    assert result["outcome"] == "succeeded"
+    assert 4.0 < result["remaining"] <= 5.0
+
+
+@both_stacks
+@pytest.mark.parametrize("path", ["/async-to-thread", "/thread-to-async"])
+def test_threads_and_loops_that_a_view_hands_work_to_are_in_its_scope(fake: FakeInsider, get: Get, path: str) -> None:
+    result = get(path).json()
+    assert result["calls"] == 2
+    assert result["remaining"] <= 5.0
+
+
+@both_stacks
+@pytest.mark.parametrize("path", ["/hasty", "/hasty/async", "/hasty/class", "/hasty/class/async"])
+def test_a_view_can_have_a_deadline_of_its_own(fake: FakeInsider, get: Get, path: str) -> None:
+    fake.script("user.upsert", "503", "503", "503")
+    with override_settings(INSIDER_OTEL={"INSTRUMENT": False, "QUICK_RETRIES": 0}):
+        result = get(path).json()
+    assert 0 < result["remaining"] <= 0.25
+    assert (result["outcome"], result["attempts"], result["stopped"]) == ("failed", 1, "deadline")
+
+
+def test_a_view_can_have_no_deadline(fake: FakeInsider) -> None:
+    assert get_sync("/patient").json()["remaining"] is None
+
+
+def test_the_deadline_of_all_requests_is_a_setting(fake: FakeInsider) -> None:
+    with override_settings(INSIDER_OTEL={"INSTRUMENT": False, "REQUEST_DEADLINE": 1.5}):
+        assert 1.0 < get_sync("/signup").json()["remaining"] <= 1.5
+    assert 4.0 < get_sync("/signup").json()["remaining"] <= 5.0
+
+
+def test_a_deadline_without_the_middleware_says_what_is_missing(fake: FakeInsider) -> None:
+    request = RequestFactory().get("/hasty")
+    with pytest.raises(ImproperlyConfigured, match="InsiderMiddleware in MIDDLEWARE"):
+        views.hasty(request)
+    with request_scope():
+        assert views.hasty(request).status_code == 200
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "2"])
+def test_what_is_no_deadline_is_refused_where_it_is_written(seconds: Any) -> None:
+    from insider_otel_django import deadline
+
+    with pytest.raises(ValueError, match="deadline is"):
+        deadline(seconds)
+
+
+@both_stacks
+def test_a_request_counts_its_own_calls_only(fake: FakeInsider, get: Get) -> None:
+    assert [get("/signup").json()["calls"] for _ in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("path", ["/signup", "/signup/async", "/broken", "/failing", "/nowhere", "/stream", "/order"])
+def test_nothing_of_a_request_is_left_in_its_thread(fake: FakeInsider, path: str) -> None:
+    response = get_sync(path)
+    assert current_scope() is None
+    if response.streaming:
+        for _ in response:
+            # Between two parts the thread is the server's.
+            assert current_scope() is None
+        response.close()
+
+
+@pytest.mark.anyio
+async def test_the_sync_client_is_not_given_to_a_running_loop() -> None:
+    with pytest.raises(SynchronousOnlyOperation, match="async_client"):
+        client()
+
+
+def test_requests_of_one_thread_have_one_client(fake: FakeInsider) -> None:
+    assert client() is client()
+
+
+# ------------------------------------------------------------------------------------------------ streaming responses
+
+
+def read(response: Any) -> list[Any]:
+    """The parts of a response, each read as JSON, and the response closed."""
+    import json
+
+    parts = [json.loads(part) for part in response]
+    response.close()
+    return parts
+
+
+def test_a_streaming_response_is_in_the_requests_scope(fake: FakeInsider) -> None:
+    parts = read(get_sync("/stream"))
+    assert [part["calls"] for part in parts] == [2, 3]
+    assert all(part["remaining"] <= 5.0 for part in parts)
+
+
+@pytest.mark.anyio
+async def test_an_async_streaming_response_is_in_the_requests_scope(fake: FakeInsider) -> None:
+    import json
+
+    response: Any = await AsyncClient().get("/stream/async")
+    parts = [json.loads(part) async for part in response.streaming_content]
+    assert [part["calls"] for part in parts] == [2, 3]
+    assert all(part["remaining"] <= 5.0 for part in parts)
+    assert current_scope() is None
+
+
+def test_the_scope_ends_with_the_response(fake: FakeInsider, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(views, "current_scope", lambda: seen.append(current_scope()) or current_scope())
+    response = get_sync("/stream")
+    next(iter(response))
+    assert not seen[0].is_closed
+    response.close()
+    assert seen[0].is_closed
+
+
+def test_a_file_is_sent_in_the_servers_own_way(fake: FakeInsider) -> None:
+    """By ``wsgi.file_wrapper``, which may use ``sendfile``: wrapped, the file could not be sent like that."""
+    environ = RequestFactory().get("/file").environ
+    sent: Any = WSGIHandler()({**environ, "wsgi.file_wrapper": FileWrapper}, lambda *_: None)
+    assert isinstance(sent, FileWrapper)
+    assert b"".join(sent) == b"0123456789" * 1000
+    sent.close()
+
+
+def test_a_response_can_be_cached(fake: FakeInsider) -> None:
+    """The cache pickles it, from further out or from further in."""
+    cache = "django.middleware.cache.UpdateCacheMiddleware"
+    fetch = "django.middleware.cache.FetchFromCacheMiddleware"
+    ours = "insider_otel_django.InsiderMiddleware"
+    for middleware in ([cache, ours, fetch], [ours, cache, fetch]):
+        with override_settings(MIDDLEWARE=middleware):
+            first = Client().get("/signup", {"order": middleware.index(ours)})
+            second = Client().get("/signup", {"order": middleware.index(ours)})
+        assert first.content == second.content
+    assert len(fake.accepted("user.upsert")) == 2

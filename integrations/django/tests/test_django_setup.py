@@ -1,0 +1,114 @@
+"""Set-up, settings that change, a fake in the network's place, and the health page."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import httpx
+import pytest
+from django.test import AsyncClient, Client, override_settings
+from django_project.insider import sample
+from insider_otel_django import async_client, client, override
+from insider_otel_django.site import site
+
+from insider_otel import InsiderInstrumentor, Settings, call_of, health
+from insider_otel.testing import FakeInsider
+
+
+def test_every_client_of_the_process_is_covered() -> None:
+    fake = FakeInsider()
+    with override_settings(INSIDER_OTEL={}), httpx.Client(transport=fake.transport()) as shops_own:
+        site.app()
+        assert call_of(shops_own.request(**sample())).outcome == "succeeded"
+        assert InsiderInstrumentor().is_instrumented_by_opentelemetry
+    assert not InsiderInstrumentor().is_instrumented_by_opentelemetry
+
+
+def test_settings_that_change_hold_for_every_client_of_the_process() -> None:
+    fake = FakeInsider()
+    fake.script("user.upsert", "503", repeat=True)
+    with httpx.Client(transport=fake.transport()) as shops_own:
+        for retries in (0, 1):
+            with override_settings(INSIDER_OTEL={"QUICK_RETRIES": retries, "QUICK_DELAY": 0.0, "SPREAD_RETRIES": 0}):
+                site.app()
+                assert call_of(shops_own.request(**sample())).attempts == 1 + retries
+
+
+def test_an_instrumentor_that_is_on_already_is_left_alone() -> None:
+    InsiderInstrumentor().instrument(settings=Settings())
+    try:
+        with override_settings(INSIDER_OTEL={}):
+            site.app()
+        assert InsiderInstrumentor().is_instrumented_by_opentelemetry
+    finally:
+        InsiderInstrumentor().uninstrument()
+
+
+@pytest.mark.parametrize("first", ["override", "settings"])
+def test_a_fake_stays_in_place_whatever_the_settings(first: str) -> None:
+    fake = FakeInsider()
+    settings = {"INSTRUMENT": False, "REQUEST_DEADLINE": 1.5}
+    if first == "override":
+        with override(fake), override_settings(INSIDER_OTEL=settings):
+            assert Client().get("/signup").json()["remaining"] <= 1.5
+    else:
+        with override_settings(INSIDER_OTEL=settings), override(fake):
+            assert Client().get("/signup").json()["remaining"] <= 1.5
+    assert len(fake.accepted("user.upsert")) == 1
+
+
+def test_a_fake_within_a_fake() -> None:
+    outer, inner = FakeInsider(), FakeInsider()
+    with override(outer):
+        with override(inner.transport()):
+            client().request(**sample())
+        client().request(**sample())
+    assert (len(outer.requests), len(inner.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_test_does_not_hold_anothers_mail_back(fake: FakeInsider, number: int) -> None:
+    client().request(**sample("mail.send"))
+    assert len(fake.accepted("mail.send")) == 1
+
+
+def test_afterwards_the_network_is_back() -> None:
+    with override(FakeInsider()):
+        replaced = client()
+    assert replaced.is_closed
+    assert client() is not replaced
+
+
+@pytest.mark.anyio
+async def test_the_loop_has_one_client(fake: FakeInsider) -> None:
+    assert await async_client() is await async_client()
+
+
+@pytest.fixture
+def failed_call(fake: FakeInsider) -> Generator[None]:
+    """Insider is down."""
+    fake.script("user.upsert", "503", repeat=True)
+    with override_settings(INSIDER_OTEL={"INSTRUMENT": False, "QUICK_RETRIES": 0, "SPREAD_RETRIES": 0}):
+        client().request(**sample())
+        yield
+
+
+def test_the_health_page_tells_how_it_goes(failed_call: None) -> None:
+    response = Client().get("/health/insider/")
+    assert response.status_code == 200
+    assert "no-store" in response["Cache-Control"]
+    result = response.json()
+    assert result["status"] == "degraded"
+    assert result["products"]["unification"]["category"] == "unavailable"
+    assert result.keys() == health().keys()
+
+
+@pytest.mark.anyio
+async def test_the_health_page_under_asgi() -> None:
+    response: Any = await AsyncClient().get("/health/insider/")
+    assert response.status_code == 200
+
+
+def test_the_health_page_is_only_read() -> None:
+    assert Client().post("/health/insider/").status_code == 405
