@@ -626,14 +626,14 @@ class TestWhatIsSaid:
         process.ask()
         with pytest.raises(StopIteration):
             early.send(answer)
-        assert process.state.is_away
+        assert len(warnings) == 1
         clock.advance(RETRY_EVERY)
         store.fails = False
         process.ask()
         with pytest.raises(StopIteration):
             late.throw(StoreError("no answer"))
-        assert not process.state.is_away
         assert len(warnings) == 2
+        assert not process.state.is_away
 
     def test_one_call_of_each_outage_says_so_whoever_found_out(
         self, process: Process, store: FakeStore, clock: FakeClock
