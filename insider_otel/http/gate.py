@@ -136,7 +136,11 @@ class Gate:
         if held is None and self._content is not None:
             lease = min(longest_wait + _ATTEMPT_LEASE, self._content_window)
             claim = ClaimAsk(self._content, lease, self._token)
-        ask = Admit(self._pool, self.limit, cost=cost, longest_wait=longest_wait, claim=claim)
+        limit = self.limit
+        if limit is not None:
+            # More than a window allows can only be all of it.
+            cost = min(cost, limit.count)
+        ask = Admit(self._pool, limit, cost=cost, longest_wait=longest_wait, claim=claim)
         grant = yield from self._silently(self._state.admit(ask, held))
         admission = grant.admission
         lost = self._state.store.name if grant.lost and self._state.store is not None else None

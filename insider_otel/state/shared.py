@@ -273,7 +273,8 @@ class SharedState:
         """An ask for a part of this process's share of a limit."""
         if ask.limit is None:
             return ask
-        return replace(ask, limit=self._ledger.share(ask.pool, ask.limit))
+        share = self._ledger.share(ask.pool, ask.limit)
+        return replace(ask, limit=share, cost=min(ask.cost, share.count))
 
     def _strike(self, grant: Grant | None) -> None:
         """Strike a slot out of this process's own memory."""
@@ -328,7 +329,7 @@ class SharedState:
             return self._spell
         with self._lock:
             now = self._clock()
-            if self.is_away and now < self._ask_again_at:
+            if now < self._ask_again_at and _is_odd(self._spell):
                 return None
             # One asks; the others do not wait for a store that may be as it was.
             self._ask_again_at = now + RETRY_EVERY

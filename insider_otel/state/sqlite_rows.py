@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -116,6 +117,14 @@ class Moments:
                 raise sqlite3.DatabaseError(f"moment {number} of pool {self._pool} is missing")
             moment = self._known[number] = row[0]
         return moment
+
+    def before(self, moment: int, /) -> int:
+        """How many there are before a moment."""
+        return bisect_left(self, moment)
+
+    def until(self, moment: int, /) -> int:
+        """How many there are until a moment, itself included."""
+        return bisect_right(self, moment)
 
     def append(self, moment: int, times: int, /) -> None:
         """Add a moment, which is not before the last, a number of times."""

@@ -51,6 +51,14 @@ class Moments(Protocol):
 
     def __getitem__(self, index: int, /) -> int: ...
 
+    def before(self, moment: int, /) -> int:
+        """How many there are before a moment."""
+        ...
+
+    def until(self, moment: int, /) -> int:
+        """How many there are until a moment, itself included."""
+        ...
+
     def append(self, moment: int, times: int, /) -> None:
         """Add a moment, which is not before the last, a number of times."""
         ...
@@ -78,6 +86,12 @@ class MomentsInMemory:
 
     def __getitem__(self, index: int, /) -> int:
         return self._array[index if index < 0 else self._first + index]
+
+    def before(self, moment: int, /) -> int:
+        return bisect_left(self._array, moment, self._first) - self._first
+
+    def until(self, moment: int, /) -> int:
+        return bisect_right(self._array, moment, self._first) - self._first
 
     def append(self, moment: int, times: int, /) -> None:
         self._array.extend([moment] * times)
@@ -218,7 +232,7 @@ class RollingWindow:
         """
         added = sorted(moment for moment, cost in uses for _ in range(cost))
         if added:
-            index = bisect_left(self._moments, added[0])
+            index = self._moments.before(added[0])
             merged = sorted([*(self._moments[i] for i in range(index, len(self._moments))), *added])
             self._moments.append(merged[-1], len(added))
             self._moments.overwrite(index, merged)
@@ -231,7 +245,7 @@ class RollingWindow:
             now: The present moment.
         """
         self._forget(limit, now)
-        return bisect_right(self._moments, now) - bisect_right(self._free, now)
+        return self._moments.until(now) - bisect_right(self._free, now)
 
     def is_empty(self, limit: Limit, now: int) -> bool:
         """Whether nothing is used or promised that still counts."""
@@ -244,7 +258,7 @@ class RollingWindow:
 
     def _room(self, limit: Limit, at: int, cost: int) -> int:
         """The moment, ``at`` or later, at which a use fits after all that are not free and not after ``at``."""
-        before = bisect_right(self._moments, at) - (limit.count - cost) - 1
+        before = self._moments.until(at) - (limit.count - cost) - 1
         until, skipped = bisect_right(self._free, at), 0
         while before >= skipped:
             free = until - bisect_left(self._free, self._moments[before - skipped])
@@ -274,7 +288,7 @@ class RollingWindow:
         if opens <= now:
             return
         first, end = bisect_right(self._free, now), bisect_left(self._free, opens)
-        waiting = range(bisect_right(self._moments, now), bisect_left(self._moments, opens))
+        waiting = range(self._moments.until(now), self._moments.before(opens))
         if len(waiting) > end - first:
             self._free[first:end] = [self._moments[index] for index in waiting]
             self._trim()
@@ -299,7 +313,7 @@ class RollingWindow:
         """Drop what was given back if nobody waits: nothing was promised beside it."""
         if not self._free or self._moments[-1] > now:
             return
-        first = bisect_left(self._moments, self._free[0])
+        first = self._moments.before(self._free[0])
         kept = [self._moments[i] for i in range(first, len(self._moments))]
         for moment in reversed(self._free):
             del kept[bisect_left(kept, moment)]
@@ -310,21 +324,21 @@ class RollingWindow:
 
     def _forget(self, limit: Limit, now: int) -> None:
         """Drop what no longer counts."""
-        expired = bisect_right(self._moments, _last_expired(now, limit))
+        expired = self._moments.until(_last_expired(now, limit))
         if expired:
             del self._free[: bisect_right(self._free, self._moments[expired - 1])]
             self._moments.drop_first(expired)
 
     def _count(self, moment: int) -> int:
         """How many uses of a moment are neither forgotten nor free."""
-        held = bisect_right(self._moments, moment) - bisect_left(self._moments, moment)
+        held = self._moments.until(moment) - self._moments.before(moment)
         return held - (bisect_right(self._free, moment) - bisect_left(self._free, moment))
 
     def _move(self, moment: int, to: int, cost: int) -> None:
         """Let uses of one moment be uses of a later one."""
-        first = bisect_left(self._moments, moment)
+        first = self._moments.before(moment)
         held = min(cost, self._count(moment))
-        after = bisect_right(self._moments, to)
+        after = self._moments.until(to)
         if to > moment and held:
             passed = [self._moments[i] for i in range(first + held, after)]
             self._moments.overwrite(first, [*passed, *[to] * held])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import tracemalloc
+from bisect import bisect_left, bisect_right
 from collections import Counter
 
 import pytest
@@ -210,6 +211,12 @@ class CountingMoments(MomentsInMemory):
     def __getitem__(self, index: int, /) -> int:
         self.touched += 1
         return super().__getitem__(index)
+
+    def before(self, moment: int, /) -> int:
+        return bisect_left(self, moment)
+
+    def until(self, moment: int, /) -> int:
+        return bisect_right(self, moment)
 
     def append(self, moment: int, times: int, /) -> None:
         self.touched += times
