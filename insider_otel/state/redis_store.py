@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -28,7 +29,10 @@ from redis.retry import Retry
 _blocking_pool: Callable[..., Any] = redis.BlockingConnectionPool
 
 MOST_CONNECTIONS = 50
-"""Connections for the threads of a process, and as many again for each event loop; who finds none free waits."""
+"""Connections for the threads of a process; who finds none free waits. An event loop has one."""
+
+MOST_AT_ONCE = 100
+"""Commands that an event loop sends at once: a server answers them in a few milliseconds."""
 
 # redis-py introduces itself to a server; each word of that would be a round trip before the first answer.
 _SILENT: dict[str, Any] = (
@@ -44,8 +48,8 @@ class RedisStore:
 
     Args:
         url: The server: ``redis://``, ``rediss://`` or ``unix://``, with the options of redis-py.
-        timeout: Seconds after which a request is given up. A new connection has as long for being made, and as long for
-            logging in.
+        timeout: Seconds after which a request is given up. From threads, a new connection has as long for being made,
+            and as long for logging in.
         prefix: What all keys begin with; who shares it shares limits and claims.
 
     Raises:
@@ -68,7 +72,7 @@ class RedisStore:
             raise ValueError(f"state: an option of {self.address} is not one that redis-py knows: {error}") from None
         pool.reset()
         self._client: Any = redis.Redis(connection_pool=pool)
-        # An event loop bounds the request as a whole, so that its parts need not be.
+        # An event loop bounds what it sends as a whole, so that its parts need not be.
         bounds["socket_timeout"] = None
         self._loop_options = {**_read_url(url, redis.asyncio.connection), **bounds, "retry": AsyncRetry(NoBackoff(), 0)}
         self._loops: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
@@ -154,28 +158,31 @@ class RedisStore:
 
 
 class _LoopClient:
-    """The connections of one event loop; the loop closes them when it ends.
+    """The connection of one event loop; the loop closes it when it ends.
+
+    What is asked while an answer is awaited is sent together, as soon as that has come: however many ask at once, they
+    wait for each other no longer than it takes the server to answer them. If it does not, all of them know.
 
     Args:
-        options: Of the pool of connections.
-        timeout: Seconds for a command.
+        options: Of the connection.
+        timeout: Seconds within which the server answers what it is sent at once.
     """
 
     def __init__(self, options: dict[str, Any], timeout: float) -> None:
         self._timeout = timeout
-        self._pool = pool = redis.asyncio.ConnectionPool(**options)
-        self._client: Any = redis.asyncio.Redis(connection_pool=pool)
-        # The pool of redis-py that lets callers wait can lose one that is cancelled.
-        self._room = asyncio.Semaphore(pool.max_connections)
+        self._pool = redis.asyncio.ConnectionPool(**options)
+        self._client: Any = redis.asyncio.Redis(connection_pool=self._pool)
+        self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
+        self._sender: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._life = self._live(pool)
+        self._life = self._live()
 
     async def start(self) -> None:
-        """Have the loop close the connections: whoever ends a loop ends its asynchronous generators first."""
+        """Have the loop close the connection: whoever ends a loop ends its asynchronous generators first."""
         await anext(self._life)
 
     def disconnect(self) -> None:
-        """Begin to close the connections that nobody uses. Called in the loop."""
+        """Begin to close the connection, unless it is in use. Called in the loop."""
         self._closing = asyncio.ensure_future(self._pool.disconnect(inuse_connections=False))
 
     async def execute(self, command: Command) -> Any:
@@ -188,6 +195,30 @@ class _LoopClient:
             TimeoutError: There was none in time.
             RedisError: It cannot be done.
         """
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, answer))
+        if self._sender is None or self._sender.done():
+            # A task of its own: who is cancelled while waiting takes nobody's answer along.
+            self._sender = asyncio.ensure_future(self._send())
+        return await answer
+
+    async def _send(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+            try:
+                answers = await self._send_batch([command for command, _ in batch])
+            except BaseException as error:
+                trouble = error if isinstance(error, Exception) else redis.ConnectionError("the event loop ends")
+                for _, answer in (*batch, *self._waiting):
+                    _settle(answer, trouble)
+                self._waiting.clear()
+                if trouble is not error:
+                    raise
+            else:
+                for (_, answer), told in zip(batch, answers, strict=True):
+                    _settle(answer, told)
+
+    async def _send_batch(self, commands: list[Command]) -> list[Any]:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(None) as bound:
             # By way of a callback: if the loop itself was held up, it reads first what has come meanwhile.
@@ -196,17 +227,28 @@ class _LoopClient:
                 if self._closing is not None:
                     # Else it could take a connection that is about to be closed.
                     await asyncio.wait([self._closing])
-                async with self._room:
-                    return await self._client.execute_command(*command)
+                pipeline = self._client.pipeline(transaction=False)
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers: list[Any] = await pipeline.execute(raise_on_error=False)
+                return answers
             finally:
                 timer.cancel()
 
-    @staticmethod
-    async def _live(pool: redis.asyncio.ConnectionPool) -> AsyncGenerator[None]:
+    async def _live(self) -> AsyncGenerator[None]:
         try:
             yield
         finally:
-            await pool.disconnect()
+            await self._pool.disconnect()
+
+
+def _settle(answer: asyncio.Future[Any], told: object) -> None:
+    if answer.done():
+        return  # who asked was cancelled
+    if isinstance(told, Exception):
+        answer.set_exception(told)
+    else:
+        answer.set_result(told)
 
 
 def _read_url(url: str, driver: Any) -> dict[str, Any]:

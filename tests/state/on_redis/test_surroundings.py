@@ -23,6 +23,7 @@ from insider_otel.state.protocol import (
     PastUse,
     PoolKey,
     Report,
+    StoreError,
 )
 from insider_otel.state.redis_store import RedisStore
 from tests.state.on_redis.words import CLAIM, LIMIT, POOL, record, use_all, wait_until
@@ -76,12 +77,36 @@ class TestEventLoops:
             assert max(admission.used for admission in asyncio.run(ask_many())) == 20 * loop
             wait_until(lambda: len(admin.client_list()) == before)
 
-    def test_connections_of_a_loop_are_bounded(self, admin: Any, store: RedisStore) -> None:
-        async def ask_many() -> int:
-            await asyncio.gather(*(store.perform_async(Admit(POOL, Limit(999, 60))) for _ in range(300)))
-            return len(await asyncio.to_thread(admin.client_list))
+    def test_however_many_ask_at_once_none_fails_for_the_others_sake(self, admin: Any, server: RedisServer) -> None:
+        """They share one connection, and each gets its own answer."""
+        store = RedisStore(server.url, timeout=0.3)
+        before = len(admin.client_list())
 
-        assert asyncio.run(ask_many()) <= 55
+        async def ask_many() -> tuple[list[Admission], int]:
+            asked = [store.perform_async(Admit(POOL, Limit(9999, 60))) for _ in range(3000)]
+            answers = list(await asyncio.gather(*asked))
+            return answers, len(await asyncio.to_thread(admin.client_list))
+
+        answers, connections = asyncio.run(ask_many())
+        assert sorted(admission.used for admission in answers) == list(range(1, 3001))
+        assert connections == before + 1
+
+    def test_however_many_ask_a_server_that_hangs_all_know_in_time(self, server: RedisServer) -> None:
+        store = RedisStore(server.url, timeout=0.3)
+
+        async def ask_many() -> list[object]:
+            await store.perform_async(Admit(POOL, LIMIT))
+            server.pause()
+            asked = [store.perform_async(Admit(POOL, LIMIT)) for _ in range(500)]
+            return list(await asyncio.gather(*asked, return_exceptions=True))
+
+        began = time.monotonic()
+        try:
+            answers = asyncio.run(ask_many())
+        finally:
+            server.resume()
+        assert {type(answer) for answer in answers} == {StoreError}
+        assert time.monotonic() - began < 0.6
 
     @pytest.mark.parametrize("anyio_backend", ["asyncio"])
     @pytest.mark.anyio
