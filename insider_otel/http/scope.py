@@ -15,7 +15,7 @@ from insider_otel.http.record import Call
 from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
 from insider_otel.telemetry.call import milliseconds
-from insider_otel.telemetry.server_span import find_server_span
+from insider_otel.telemetry.server_span import HeldSpan, find_server_span
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -30,7 +30,18 @@ class RequestScope:
         outer: The scope that this one was opened in; it counts the calls too.
     """
 
-    __slots__ = ("__weakref__", "_began", "_clock", "_closed", "_ends", "_lock", "_outer", "_server_span", "_summary")
+    __slots__ = (
+        "__weakref__",
+        "_began",
+        "_clock",
+        "_closed",
+        "_ends",
+        "_held",
+        "_lock",
+        "_outer",
+        "_server_span",
+        "_summary",
+    )
 
     def __init__(
         self, deadline: float | None, clock: Callable[[], float] = time.monotonic, outer: RequestScope | None = None
@@ -38,6 +49,7 @@ class RequestScope:
         self._clock = clock
         self._outer = outer
         self._server_span: Span | None = None
+        self._held: HeldSpan | None = None
         self._began = clock()
         self._ends = None if deadline is None else self._began + deadline
         self._closed = False
@@ -103,6 +115,19 @@ class RequestScope:
             if self._summary[names.REQUEST_CALLS]:
                 span.set_attributes(self.summary())
 
+    def hold_server_span(self) -> None:
+        """Keep the server span open until it is released, or the scope is closed: for a body that is yet to be made."""
+        with self._lock:
+            if self._held is None and self._server_span is not None and self._server_span.is_recording():
+                self._held = HeldSpan(self._server_span)
+
+    def release_server_span(self) -> None:
+        """Let the server span end: the body is made."""
+        with self._lock:
+            held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
     def record(self, call: Call | None, *, attempts: int, waited: float, rate_limited: int) -> None:
         """Add one call to the summary.
 
@@ -127,6 +152,8 @@ class RequestScope:
             # A body that is still being sent may outlive the span.
             if self._server_span is not None and self._server_span.is_recording():
                 self._server_span.set_attributes(summary)
+            if self._held is not None:
+                self._held.extend()
         if self._outer is not None:
             self._outer.record(call, attempts=attempts, waited=waited, rate_limited=rate_limited)
 
@@ -137,6 +164,7 @@ class RequestScope:
 
     def close(self) -> None:
         """End the scope: its deadline binds no longer, and later calls are not counted."""
+        self.release_server_span()
         with self._lock:
             self._closed = True
             self._server_span = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol
@@ -42,6 +43,37 @@ def find_server_span(seeker: Seeker) -> None:
 def _is_server_span(span: Any) -> bool:
     # What the API knows of a span says nothing of its kind; what the SDK makes does.
     return getattr(span, "kind", None) is SpanKind.SERVER and span.is_recording()
+
+
+class HeldSpan:
+    """A span that ends no sooner than it is released.
+
+    The instrumentations of Flask and Django end the server span before a streamed body is made, and an ended span takes
+    no attributes. It ends as if it had not been held, or with the last call that was made meanwhile.
+
+    Args:
+        span: The span, which has not ended.
+    """
+
+    def __init__(self, span: Any) -> None:
+        self._span = span
+        self._end_time: int | None = None
+        span.end = self._hold
+
+    def _hold(self, end_time: int | None = None) -> None:
+        if self._end_time is None:
+            self._end_time = time.time_ns() if end_time is None else end_time
+
+    def extend(self) -> None:
+        """Have it cover what was done until now."""
+        if self._end_time is not None:
+            self._end_time = time.time_ns()
+
+    def release(self) -> None:
+        """Let it end: at once, if it would have ended by now."""
+        del self._span.end
+        if self._end_time is not None:
+            self._span.end(self._end_time)
 
 
 class _Watch:
