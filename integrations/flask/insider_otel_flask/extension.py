@@ -12,7 +12,7 @@ from flask import Flask
 from insider_otel.web import WebApp
 from insider_otel_flask.config import options_of
 from insider_otel_flask.failures import answer_failures
-from insider_otel_flask.scopes import ScopedApp, note_view
+from insider_otel_flask.scopes import ScopedApp, note_response
 from insider_otel_flask.state import KEY
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class InsiderOTel:
             raise RuntimeError(f"the Flask app {app.name!r} uses insider-otel already: call init_app(app) once")
         options = options_of(app.config)
         # Flask refuses this after the first request: nothing has been changed by then.
-        app.after_request(note_view)
+        app.after_request(note_response)
         web_app = WebApp(
             options,
             module=self._module,

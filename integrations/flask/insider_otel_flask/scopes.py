@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from flask import Response, request
-from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.trace import get_current_span
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.trace import get_current_span, set_span_in_context
 
 from insider_otel.http.scope import RequestScope, within
 from insider_otel.telemetry.server_span import find_server_span
@@ -27,7 +27,6 @@ class _Handled:
 
     def __init__(self, scope: RequestScope) -> None:
         self.scope = scope
-        self.trace_of_view: Context | None = None
         self._trace = get_current()
 
     def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -40,13 +39,14 @@ class _Handled:
             self._trace = get_current()
             detach(token)
 
-    def view_is_over(self) -> None:
-        """What is still to come, the body, belongs where the view belonged.
+    def go_on_in_trace(self) -> None:
+        """Have what is still to come, the body, belong to the trace.
 
-        The stock instrumentation has left the server span by now, unless the body is one of ``stream_with_context``.
+        The stock instrumentation has left the server span by now, unless it stands further out.
         """
-        if self.trace_of_view is not None and not get_current_span(self._trace).get_span_context().is_valid:
-            self._trace = self.trace_of_view
+        span = self.scope.server_span
+        if span is not None and not get_current_span(self._trace).get_span_context().is_valid:
+            self._trace = set_span_in_context(span, self._trace)
 
 
 class ScopedApp:
@@ -70,7 +70,7 @@ class ScopedApp:
         except BaseException:
             handled.scope.close()
             raise
-        handled.view_is_over()
+        handled.go_on_in_trace()
         file_wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
             # The server sends the file itself, if it sees that it is one; no code of the app runs any more.
@@ -91,7 +91,12 @@ class _ScopedBody:
         return self
 
     def __next__(self) -> bytes:
-        return self._handled.run(next, self._chunks)
+        try:
+            return self._handled.run(next, self._chunks)
+        except BaseException:
+            # It is made, or will not be: the server span need not wait for who closes it.
+            self._handled.scope.release_server_span()
+            raise
 
     def close(self) -> None:
         """The response has been sent, or the visitor has gone."""
@@ -102,15 +107,17 @@ class _ScopedBody:
             self._handled.scope.close()
 
 
-def note_view(response: Response) -> Response:
-    """Remember where in the trace the view was. For ``after_request``, which is called inside of the server span.
+def note_response(response: Response) -> Response:
+    """See to the server span, in which ``after_request`` functions are called.
 
     Args:
         response: The response, which stays as it is.
     """
     handled: _Handled | None = request.environ.get(_HANDLED)
     if handled is not None:
-        handled.trace_of_view = get_current()
-        # A server span of a tracer provider that is not the global one is not seen to start.
+        # One of a tracer provider that is not the global one was not seen to start.
         find_server_span(handled.scope)
+        # The page of an HTTP exception or a redirect looks like a stream to Werkzeug, but is made already.
+        if response.is_streamed and response.status_code < 300:
+            handled.scope.hold_server_span()
     return response

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from flask import Response, current_app, jsonify
 
 import insider_otel
-from insider_otel.http.scope import RequestScope, current_scope, request_scope
+from insider_otel.http.scope import check_deadline, current_scope, request_scope
 from insider_otel_flask.state import current_web_app
 
 P = ParamSpec("P")
@@ -34,7 +34,7 @@ def deadline(seconds: float | None) -> Callable[[Callable[P, R]], Callable[P, R]
         ValueError: ``seconds`` is not a number of seconds.
     """
     # An error is to be seen when the view is defined, not when it is first visited.
-    RequestScope(None).set_deadline(seconds)
+    check_deadline(seconds)
 
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
