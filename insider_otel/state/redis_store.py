@@ -31,7 +31,7 @@ _blocking_pool: Callable[..., Any] = redis.BlockingConnectionPool
 MOST_CONNECTIONS = 50
 """Connections for the threads of a process; who finds none free waits. An event loop has one."""
 
-MOST_AT_ONCE = 100
+MOST_AT_ONCE = 30
 """Commands that an event loop sends at once: a server answers them in a few milliseconds."""
 
 # redis-py introduces itself to a server; each word of that would be a round trip before the first answer.
