@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ _SHORTEST_SLEEP = 0.0001
 _LONGEST_SLEEP = 0.003
 _TRIES_LEFT = 20
 _LONGEST_FORK_WAIT = 1.0
+_LONGEST_LOG = 16_000_000
 _SIBLINGS = ("-journal", "-wal", "-shm")
 _NOT_A_DATABASE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -43,6 +44,7 @@ class SQLiteFile:
         "_finalizer",
         "_identity",
         "_lock",
+        "_log",
         "_path",
         "_process",
         "_schema",
@@ -51,6 +53,7 @@ class SQLiteFile:
 
     def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
         self._path = path
+        self._log = f"{path}-wal"
         self._schema = schema
         self._version = version
         self._lock = threading.Lock()
@@ -78,6 +81,8 @@ class SQLiteFile:
             connection = self._connect(deadline)
             with _transaction(connection, deadline, "BEGIN IMMEDIATE" if writing else "BEGIN"):
                 yield connection
+            if writing:
+                self._bound_log(connection)
         except (sqlite3.Error, OSError) as error:
             if not _is_busy(error):
                 # Whatever it is, the next transaction begins with a new connection.
@@ -160,6 +165,13 @@ class SQLiteFile:
             raise StoreError(f"{self._path} is on a file system without shared memory: name a file on a local disk")
         # Nothing in it is worth a wait for the disk at each transaction: a crash of the machine may lose the last few.
         _retry(deadline, lambda: connection.execute("PRAGMA synchronous = NORMAL"))
+
+    def _bound_log(self, connection: sqlite3.Connection) -> None:
+        """Begin the write-ahead log anew; sqlite does so by itself, and sooner, if nobody else is writing."""
+        # What was asked is done already; the next transaction meets whatever is wrong.
+        with suppress(sqlite3.Error, OSError):
+            if os.stat(self._log).st_size > _LONGEST_LOG:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
     def _identify(self) -> tuple[int, int] | None:
         """Which file is at the path now; None if there is none."""
