@@ -106,7 +106,7 @@ class Commands:
         keys = [f"{tag}:{kind}:{pool.pool}" for kind in ("pool", "uses", "workers")]
         if claim is not None:
             keys.append(f"{tag}:claim:{claim.hex()}")
-        words = (len(keys), *keys, what, json.dumps(ask), worker)
+        words: Command = (len(keys), *keys, what, json.dumps(ask), worker)
         try:
             return (yield "EVALSHA", _SCRIPT_NAME, *words)
         except ScriptMissingError:
