@@ -20,6 +20,12 @@ HERE = Path(__file__).parent
 Serve = Callable[..., AbstractContextManager[Server]]
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The clients of an app are those of asyncio's loops."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_on() -> Iterator[None]:
     """The first app of a process turns the instrumentor on, and the next test's app is not the first."""

@@ -10,6 +10,8 @@ import fastapi
 import httpx
 from fastapi import BackgroundTasks, Depends
 from fastapi.responses import StreamingResponse
+from insider_otel_fastapi import Insider, InsiderMiddleware, SyncInsider, deadline, insider_health
+from insider_otel_fastapi.httpx2 import Insider as Insider2
 from insider_testkit.tracing import export_spans
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
@@ -17,8 +19,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from insider_otel.testing import sample_request
-from insider_otel_fastapi import Insider, InsiderMiddleware, SyncInsider, deadline, insider_health
-from insider_otel_fastapi.httpx2 import Insider as Insider2
 
 INSIDER = os.environ["SHOP_INSIDER"]
 UPSERT = sample_request("user.upsert", base_url=INSIDER)
