@@ -58,7 +58,7 @@ def content_secret(operation: Operation, headers: Mapping[str, str], body: bytes
 
 
 def _credentials(operation: Operation, headers: Mapping[str, str], body: bytes | None) -> tuple[list[str], list[str]]:
-    """The values in the headers and in the body; empty ones where they are missing. Where both may be, either will do."""
+    """The values in the headers and in the body, empty where they are missing; where both may be, either will do."""
     fields = [name.removeprefix(_IN_BODY) for name in operation.credentials if name.startswith(_IN_BODY)]
     from_headers = [headers.get(name, "") for name in operation.credentials if not name.startswith(_IN_BODY)]
     return from_headers, _values(fields, body) if fields else []

@@ -1,9 +1,9 @@
 """What calls ask of a store, and what it answers: the same words for memory, sqlite and redis.
 
-A store holds, for all who share it: the uses of each pool's limit, how long a pool is closed, and the claims on content.
-It is asked twice at most for an attempt: ``Admit`` before it (and once more after a wait), ``Report`` where there is
-something to tell. Moments are whole microseconds of the store's own clock, so that arithmetic is exact; they mean
-nothing to anyone but the store that gave them.
+A store holds, for all who share it: the uses of each pool's limit, how long a pool is closed, and the claims on
+content. It is asked once for an attempt: ``Admit`` before it, and once more on waking from a wait. ``Report`` follows
+where there is something that cannot wait for the next ask. Moments are whole microseconds of the store's own clock, so
+that arithmetic is exact; they mean nothing to anyone but the store that gave them.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ Reply = Admission | tuple[PoolUse, ...] | None
 
 
 class StoreError(Exception):
-    """A store cannot be used now: it is down, slow, full, read-only. Names no secret; its cause is the driver's error."""
+    """A store cannot be used now: it is down, slow, full or read-only. It names no secret; its cause is the driver's."""
 
 
 class Store(Protocol):

@@ -1,6 +1,6 @@
 """What calls share: retry budgets, and the limits and claims of a store, with this process's memory to fall back on.
 
-A store in trouble never stops a call. It is left alone for a second, and meanwhile this process holds its share of each
+A store in trouble never stops a call. It is left alone for half a second, and meanwhile this process holds its share of each
 limit itself, by what it has used; when the store is back it is told what it missed. Nothing here does I/O: what has to
 be asked of a store is an effect for whoever drives the call.
 """
@@ -34,8 +34,9 @@ from insider_otel.state.protocol import (
     StoreError,
 )
 
-RETRY_EVERY = 1.0
-"""Seconds for which a store in trouble is left alone."""
+RETRY_EVERY = 0.5
+"""Seconds for which a store in trouble is left alone. It is a call that tries it again, so that its return is noticed as
+much later as the next call comes."""
 
 logger = logging.getLogger("insider_otel")
 

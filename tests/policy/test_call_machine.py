@@ -247,10 +247,8 @@ def test_a_slot_of_an_open_pool_is_waited_for_to_the_moment() -> None:
 
 
 def test_the_jitter_after_a_closed_pool_ends_before_the_deadline() -> None:
-    machine = CallMachine(replace(PLAN, deadline=10.2), RetryBudget(), lambda: 0.5)
-    assert machine.admitted(10.0, 0.0, closed=True) == Wait(
-        pytest.approx(10.2), WaitReason.RATE_LIMIT, WaitSource.LIMITER
-    )
+    machine = CallMachine(replace(PLAN, deadline=10.25), RetryBudget(), lambda: 0.5)
+    assert machine.admitted(10.0, 0.0, closed=True) == Wait(10.25, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
 
 
 @pytest.mark.parametrize(("deadline", "longest"), [(None, 300.0), (5.0, 5.0), (1000.0, 1000.0)])
