@@ -56,7 +56,8 @@ def test_thirty_two_processes_that_begin_at_once_make_one_file(path: Path) -> No
     answers = in_processes(32, _born, path)
     assert len({born for born, _ in answers}) == 1
     assert sorted(used for _, used in answers) == list(range(1, 33))
-    assert sorted(path.parent.glob("*")) == [path]
+    # Two that close it at the same moment leave the log to the next.
+    assert {file.name for file in path.parent.iterdir()} <= {"state.db", "state.db-wal", "state.db-shm"}
     use = use_of(SQLiteStore(path, timeout=PATIENT))
     assert (use.used, use.workers) == (32, 32)
 
