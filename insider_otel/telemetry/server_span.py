@@ -20,6 +20,12 @@ class Seeker(Protocol):
 
 
 _seeker: ContextVar[weakref.ref[Seeker] | None] = ContextVar("insider_otel_server_span_seeker", default=None)
+_latest: ContextVar[weakref.ref[Any] | None] = ContextVar("insider_otel_server_span", default=None)
+
+
+def watch_server_spans() -> None:
+    """Take note of server spans from now on: one may be some spans further out when it is asked for."""
+    _Watch.over(get_tracer_provider())
 
 
 def find_server_span(seeker: Seeker) -> None:
@@ -31,13 +37,25 @@ def find_server_span(seeker: Seeker) -> None:
     Args:
         seeker: Who wants to know.
     """
-    span = get_current_span()
-    if _is_server_span(span):
+    span = _around(get_current_span())
+    if span is not None:
         seeker.found_server_span(span)
         return
     # The context of the request holds the seeker for no longer than somebody else does.
     _seeker.set(weakref.ref(seeker))
     _Watch.over(get_tracer_provider())
+
+
+def _around(span: Span) -> Span | None:
+    if _is_server_span(span):
+        return span
+    # Two instrumentations, of the server and of the framework: the inner one's span is not the server span.
+    reference = _latest.get()
+    latest = None if reference is None else reference()
+    # A thread keeps what an earlier request left in its context: that has ended, and was another trace.
+    if latest is None or not _is_server_span(latest):
+        return None
+    return latest if latest.get_span_context().trace_id == span.get_span_context().trace_id else None
 
 
 def _is_server_span(span: Any) -> bool:
@@ -93,10 +111,11 @@ class _Watch:
 
     def on_start(self, span: Any, parent_context: object = None) -> None:
         """A span began."""
-        reference = _seeker.get()
-        if reference is None or not _is_server_span(span):
+        if not _is_server_span(span):
             return
-        seeker = reference()
+        _latest.set(weakref.ref(span))
+        reference = _seeker.get()
+        seeker = None if reference is None else reference()
         if seeker is not None:
             seeker.found_server_span(span)
 

@@ -10,6 +10,7 @@ import httpx
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import InsiderInstrumentor
 from insider_otel.http.scope import RequestScope, open_scope
+from insider_otel.telemetry.server_span import watch_server_spans
 from insider_otel.web.clients import Clients
 from insider_otel.web.failures import Failure, failure_of
 from insider_otel.web.options import WebOptions
@@ -57,6 +58,7 @@ class WebApp:
             logger_provider=logger_provider,
         )
         self.clients = Clients(self.engine, module)
+        watch_server_spans()
         instrumentor = InsiderInstrumentor()
         # The first app of a process decides for the clients that are not an adapter's.
         self._instruments = options.instrument and not instrumentor.is_instrumented_by_opentelemetry
