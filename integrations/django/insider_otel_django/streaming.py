@@ -24,6 +24,8 @@ def keep_open(scope: RequestScope, response: Any) -> None:
         scope: The scope of the request; calls are being made in it.
         response: The response, a ``StreamingHttpResponse``.
     """
+    # Django's own instrumentation would end it as soon as the content begins.
+    scope.hold_server_span()
     # A file is read by the server, perhaps by ``sendfile``: wrapped, it could not be.
     if getattr(response, "file_to_stream", None) is None:
         resume = _resume(scope)

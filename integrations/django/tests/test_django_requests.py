@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -118,13 +121,20 @@ def test_requests_of_one_thread_have_one_client(fake: FakeInsider) -> None:
     assert client() is client()
 
 
+@pytest.mark.anyio
+async def test_the_middleware_changes_no_thread(fake: FakeInsider, caplog: pytest.LogCaptureFixture) -> None:
+    """Django would say so while it is in debug mode."""
+    with override_settings(DEBUG=True), caplog.at_level(logging.DEBUG, "django.request"):
+        response = await AsyncClient().get("/signup/async")
+    assert response.json()["thread"] == threading.get_ident()
+    assert not [record for record in caplog.records if "adapted" in record.getMessage()]
+
+
 # ------------------------------------------------------------------------------------------------ streaming responses
 
 
 def read(response: Any) -> list[Any]:
     """The parts of a response, each read as JSON, and the response closed."""
-    import json
-
     parts = [json.loads(part) for part in response]
     response.close()
     return parts
@@ -138,8 +148,6 @@ def test_a_streaming_response_is_in_the_requests_scope(fake: FakeInsider) -> Non
 
 @pytest.mark.anyio
 async def test_an_async_streaming_response_is_in_the_requests_scope(fake: FakeInsider) -> None:
-    import json
-
     response: Any = await AsyncClient().get("/stream/async")
     parts = [json.loads(part) async for part in response.streaming_content]
     assert [part["calls"] for part in parts] == [2, 3]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import django
-from insider_testkit.telemetry import export_spans
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware as ASGIMiddleware
+from insider_testkit.tracing import export_spans
+from opentelemetry import trace
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.django import DjangoInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware as WSGIMiddleware
+
+# It would make a span of each message, too.
+ASGIMiddleware = partial(OpenTelemetryMiddleware, exclude_spans=["receive", "send"])
 
 
 def serve(get_application: Callable[[], Any], server_middleware: Callable[[Any], Any]) -> Any:
@@ -36,4 +41,10 @@ def serve(get_application: Callable[[], Any], server_middleware: Callable[[Any],
     return server_middleware(application) if place in {"server", "both"} else application
 
 
-__all__ = ["ASGIMiddleware", "WSGIMiddleware", "serve"]
+def flush() -> None:
+    """Export what there is."""
+    provider: Any = trace.get_tracer_provider()
+    provider.force_flush()
+
+
+__all__ = ["ASGIMiddleware", "WSGIMiddleware", "flush", "serve"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
@@ -31,6 +32,7 @@ def answer(response: httpx.Response) -> JsonResponse:
             "stopped": call.stopped,
             "remaining": None if scope is None else scope.remaining,
             "calls": None if scope is None else scope.summary()["insider.request.calls"],
+            "process": os.getpid(),
             "thread": threading.get_ident(),
         }
     )

@@ -1,0 +1,200 @@
+"""Whole traces of real servers: gunicorn and uvicorn, the fake Insider on its own socket, spans over OTLP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from insider_testkit import servers
+from insider_testkit.otlp import Receiver, Tree, otlp_receiver
+
+from insider_otel.testing import FakeInsider, delay
+from insider_otel.testing.server import ServedFake
+
+HERE = Path(__file__).parent
+ATTEMPT = "POST /api/user/v1/upsert"
+
+Serve = Callable[..., AbstractContextManager[servers.Server]]
+
+
+@pytest.fixture
+def fake() -> FakeInsider:
+    """A fake Insider."""
+    return FakeInsider()
+
+
+@pytest.fixture
+def insider(fake: FakeInsider) -> Generator[ServedFake]:
+    """The fake on a socket."""
+    with fake.serve() as served:
+        yield served
+
+
+@pytest.fixture
+def received() -> Generator[Receiver]:
+    """A receiver of spans."""
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def serve(insider: ServedFake, received: Receiver) -> Serve:
+    """Starts a server: ``serve("wsgi", "--preload", django_otel="before")``."""
+
+    @contextmanager
+    def start(
+        interface: str, *arguments: str, django_otel: str = "before", httpx_otel: str = "", **more: str
+    ) -> Generator[servers.Server]:
+        environ = {
+            **received.environ,
+            "DJANGO_OTEL": django_otel,
+            "HTTPX_OTEL": httpx_otel,
+            "INSIDER_OTEL_HOSTS": f'{{"127.0.0.1:{insider.port}": "*"}}',
+            "INSIDER_URL": insider.url,
+            **more,
+        }
+        run = servers.gunicorn if interface == "wsgi" else servers.uvicorn
+        with run(
+            f"django_project.{interface}:application", directory=HERE, environ=environ, arguments=arguments
+        ) as server:
+            yield server
+
+    return start
+
+
+def assert_one_trace(tree: Tree) -> None:
+    """All in it has one trace id."""
+    assert len({span.trace_id for span in tree.spans()}) == 1
+
+
+CALL = ["call user.upsert succeeded", f"  {ATTEMPT} 200"]
+HEALED = ["call user.upsert succeeded", f"  {ATTEMPT} 503", "  wait retry", f"  {ATTEMPT} 200"]
+
+
+def within(parent: str, *children: list[str]) -> list[str]:
+    """The lines of a span and what was done in it."""
+    return [parent, *("  " + line for child in children for line in child)]
+
+
+both = pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+
+
+@pytest.mark.parametrize(
+    ("django_otel", "httpx_otel", "route"),
+    [
+        ("before", "", "signup"),
+        ("before", "too", "signup"),
+        ("after", "", "signup"),
+        ("inside", "", "signup"),
+        ("server", "", "/signup"),
+        ("both", "", "/signup"),
+    ],
+)
+@both
+def test_a_request_is_one_trace_wherever_the_stock_instrumentation_stands(
+    serve: Serve, received: Receiver, fake: FakeInsider, interface: str, django_otel: str, httpx_otel: str, route: str
+) -> None:
+    """From the server span to each attempt, with the summary on the server span."""
+    fake.script("user.upsert", "503", "ok")
+    with serve(interface, django_otel=django_otel, httpx_otel=httpx_otel) as server:
+        assert httpx.get(f"{server.url}/signup").json()["attempts"] == 2
+        [tree] = received.wait_for_trees(1)
+    inner = within("internal GET signup", HEALED) if django_otel == "both" else HEALED
+    assert tree.lines() == within(f"server GET {route}", inner)
+    assert_one_trace(tree)
+    summary = tree.span.summary
+    assert (summary["calls"], summary["retries"], summary["failed_calls"]) == (1, 1, 0)
+    assert summary["wait_ms"] > 0
+
+
+@both
+def test_without_a_server_span_a_call_is_a_trace_of_its_own(serve: Serve, received: Receiver, interface: str) -> None:
+    with serve(interface, django_otel="") as server:
+        httpx.get(f"{server.url}/signup")
+        [tree] = received.wait_for_trees(1, kind="internal")
+    assert tree.lines() == CALL
+
+
+@both
+def test_all_that_a_request_does_is_in_its_trace(serve: Serve, received: Receiver, interface: str) -> None:
+    """Through threads and loops, in code that never heard of insider-otel, and after the transaction."""
+    with serve(interface) as server:
+        for path, children, calls in [
+            ("async-to-thread", [CALL, CALL], 2),
+            ("thread-to-async", [CALL, CALL], 2),
+            ("bare", [CALL], 1),
+            ("order", [["call mail.send succeeded", "  POST /mail/v1/send 202"], CALL], 1),
+            ("broken", [CALL], 1),
+        ]:
+            received.clear()
+            httpx.get(f"{server.url}/{path}")
+            [tree] = received.wait_for_trees(1)
+            assert tree.lines() == within(f"server GET {path}", *children)
+            assert_one_trace(tree)
+            assert tree.span.summary["calls"] == calls
+
+
+@pytest.mark.parametrize(("django_otel", "counted"), [("before", 3), ("inside", 1), ("server", 3)])
+@pytest.mark.parametrize(("interface", "path"), [("wsgi", "stream"), ("asgi", "stream/async")])
+def test_a_stream_goes_on_in_the_trace(
+    serve: Serve, received: Receiver, interface: str, path: str, django_otel: str, counted: int
+) -> None:
+    """Further in than ours, Django's own instrumentation has ended its span: later calls are not in the summary."""
+    with serve(interface, django_otel=django_otel) as server:
+        lines = httpx.get(f"{server.url}/{path}").text.splitlines()
+        assert len(lines) == 2
+        received.wait_until(lambda: len(received.spans()) == 7)
+        [tree] = received.trees()
+        assert "ended span" not in server.output()
+    assert tree.lines()[1:] == within("", CALL, CALL, CALL)[1:]
+    assert_one_trace(tree)
+    assert tree.span.summary["calls"] == counted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        (["--workers", "4"], {}),
+        (["--workers", "4", "--preload"], {"CALL_BEFORE_FORK": "1"}),
+        (["--workers", "2", "--threads", "4"], {}),
+    ],
+    ids=["workers", "preload", "threads"],
+)
+def test_workers_keep_requests_apart(
+    serve: Serve, received: Receiver, fake: FakeInsider, arguments: list[str], more: dict[str, str]
+) -> None:
+    """Each has a client of its own after the fork, and a thread that served one request brings nothing to the next."""
+    fake.script("user.upsert", "ok", "503", "ok", "ok", "ok", repeat=True)
+    paths = ["signup", "signup/async", "bare", "thread-to-async"] * 10
+    with serve("wsgi", *arguments, **more) as server, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda path: httpx.get(f"{server.url}/{path}", timeout=30).json(), paths))
+        trees = received.wait_for_trees(len(paths))
+    assert [answer["calls"] for answer in answers] == [1, 1, 1, 2] * 10
+    assert len({answer["process"] for answer in answers}) > 1
+    for tree in trees:
+        assert_one_trace(tree)
+        lines = tree.lines()
+        calls = 2 if "thread-to-async" in tree.span.name else 1
+        assert sum("call user.upsert" in line for line in lines) == calls
+        summary = tree.span.summary
+        assert summary["calls"] == calls
+        assert summary["retries"] == sum(ATTEMPT in line for line in lines) - calls
+        assert summary["failed_calls"] == sum("call user.upsert failed" in line for line in lines)
+
+
+@pytest.mark.parametrize("django_otel", ["", "before", "server"])
+def test_a_visitor_who_leaves_cancels_the_call(
+    serve: Serve, received: Receiver, fake: FakeInsider, django_otel: str
+) -> None:
+    fake.script("user.upsert", delay(20.0))
+    with serve("asgi", django_otel=django_otel) as server:
+        with pytest.raises(httpx.ReadTimeout), httpx.Client(timeout=httpx.Timeout(5, read=1.0)) as visitor:
+            visitor.get(f"{server.url}/signup/async")
+        received.wait_until(lambda: any(str(span) == "call user.upsert cancelled" for span in received.spans()))
+        # The loop and its client go on.
+        assert httpx.get(f"{server.url}/signup/async").json()["outcome"] == "succeeded"
+        assert "Traceback" not in server.output()
