@@ -1,6 +1,6 @@
 """What calls share: retry budgets, and the limits and claims of a store, with this process's memory to fall back on.
 
-A store in trouble never stops a call. It is left alone for half a second, and meanwhile this process holds its share of each
+A store in trouble never stops a call. It is left alone for a second, and meanwhile this process holds its share of each
 limit itself, by what it has used; when the store is back it is told what it missed. Nothing here does I/O: what has to
 be asked of a store is an effect for whoever drives the call.
 """
@@ -34,9 +34,8 @@ from insider_otel.state.protocol import (
     StoreError,
 )
 
-RETRY_EVERY = 0.5
-"""Seconds for which a store in trouble is left alone. It is a call that tries it again, so that its return is noticed as
-much later as the next call comes."""
+RETRY_EVERY = 1.0
+"""Seconds from one try of a store in trouble to the next, which the first call after them makes."""
 
 logger = logging.getLogger("insider_otel")
 
@@ -133,7 +132,7 @@ class SharedState:
             answer: Admission = yield question
         except StoreError as error:
             self._ledger.untold(told)
-            self._lose(error, spell)
+            self._lose(error, spell, asked)
             return self._admit_in_its_place(ask, held)
         except BaseException:
             yield from self._cancel(told, question.reply, held)
@@ -312,10 +311,11 @@ class SharedState:
         spell = self._may_ask()
         if self.store is None or spell is None:
             return False
+        asked = self._clock()
         try:
             yield Perform(self.store, report)
         except StoreError as error:
-            self._lose(error, spell)
+            self._lose(error, spell, asked)
             return False
         self._is_well(spell)
         return True
@@ -336,16 +336,15 @@ class SharedState:
             self._ask_again_at = now + RETRY_EVERY
             return self._spell
 
-    def _lose(self, error: StoreError, spell: int) -> None:
+    def _lose(self, error: StoreError, spell: int, asked: float) -> None:
         """The store is in trouble: say so, if that is news."""
         assert self.store is not None
         with self._lock:
             # Whoever asked in an earlier spell tells of that.
-            if spell != self._spell:
+            if spell != self._spell or self.is_away:
                 return
-            self._ask_again_at = self._clock() + RETRY_EVERY
-            if self.is_away:
-                return
+            # From the ask and not from its failure: calls that come a second apart would else miss every other turn.
+            self._ask_again_at = asked + RETRY_EVERY
             self._spell += 1
             self._has_news = True
         logger.warning(

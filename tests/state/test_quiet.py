@@ -81,7 +81,7 @@ def test_the_apps_own_use_of_the_drivers_makes_its_spans(address: str, insider_s
     """Else the tests above would prove nothing."""
     if address.startswith("sqlite"):
         connection = sqlite3.connect(tmp_path / "other.db")
-        connection.execute("SELECT 1")
+        connection.cursor().execute("SELECT 1")
         connection.close()
     else:
         with redis.Redis.from_url(address.partition("?")[0]) as client:

@@ -181,13 +181,13 @@ class TestWhileTheStoreIsAway:
         store.fails = True
         assert process.ask(wait=99).admission.wait == pytest.approx(2 * LIMIT.window)
 
-    def test_one_call_in_a_second_asks_it_and_the_others_do_not_wait_for_it(
+    def test_one_call_asks_it_now_and_then_and_the_others_do_not_wait_for_it(
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
         store.fails = True
-        for second in range(1, 4):
+        for times in range(1, 4):
             process.take(5)
-            assert len(store.asked) == second
+            assert len(store.asked) == times
             clock.advance(RETRY_EVERY)
 
     def test_while_one_call_tries_it_again_the_others_go_on(
