@@ -228,7 +228,7 @@ Reply = Admission | tuple[PoolUse, ...] | None
 
 
 class StoreError(Exception):
-    """A store cannot be used now: it is down, slow, full or read-only. It names no secret; its cause is the driver's."""
+    """A store cannot be used now: it is down, slow, full or read-only. It names no secret; its cause is the driver."""
 
 
 class Store(Protocol):

@@ -200,7 +200,7 @@ def without_bar_and_duration(line: str) -> str:
         ("quick-retry", "Insider is not available"),
         ("hidden-rate-limit", "Too many requests, though the status says 403: the key is fine."),
         ("duplicate-window", "Insider has this already"),
-        ("held-back", "Insider has taken the same content already"),
+        ("held-back", "Insider has taken the same content a short while ago"),
         ("lost-records", "Insider did not take every record"),
     ],
 )
