@@ -18,8 +18,9 @@ from typing import IO
 _START = 30.0
 _STOP = 15.0
 _KIT = Path(__file__).resolve().parents[1]
-_UVICORN_READY = r"Uvicorn running on http://127\.0\.0\.1:(?P<port>\d+)"
-_GUNICORN_READY = r"Listening at: http://127\.0\.0\.1:(?P<port>\d+)"
+# For ``server``, where an app starts one of them itself.
+UVICORN_READY = r"Uvicorn running on http://127\.0\.0\.1:(?P<port>\d+)"
+GUNICORN_READY = r"Listening at: http://127\.0\.0\.1:(?P<port>\d+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def uvicorn(
         arguments: More arguments of uvicorn.
     """
     command = [sys.executable, "-m", "uvicorn", app, "--host", "127.0.0.1", "--port", "0", *arguments]
-    return server(command, ready=_UVICORN_READY, directory=directory, environ=environ)
+    return server(command, ready=UVICORN_READY, directory=directory, environ=environ)
 
 
 def gunicorn(
@@ -74,7 +75,7 @@ def gunicorn(
         arguments: More arguments of gunicorn: ``--workers``, ``--worker-class``, ``--preload``.
     """
     command = [sys.executable, "-m", "gunicorn", app, "--bind", "127.0.0.1:0", "--no-control-socket", *arguments]
-    return server(command, ready=_GUNICORN_READY, directory=directory, environ=environ)
+    return server(command, ready=GUNICORN_READY, directory=directory, environ=environ)
 
 
 @contextmanager
