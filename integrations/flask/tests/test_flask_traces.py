@@ -60,7 +60,7 @@ def test_the_summary_is_on_the_server_span(
     with ExitStack() as stack:
         if with_httpx:
             HTTPXClientInstrumentor().instrument(tracer_provider=insider_spans.tracer_provider)
-            stack.callback(HTTPXClientInstrumentor().uninstrument)  # type: ignore[no-untyped-call]
+            stack.callback(HTTPXClientInstrumentor().uninstrument)
         stack.enter_context(set_testing(attempts=2))
         assert app.test_client().get("/signup").status_code == 200
     assert insider_spans.tree() == [
@@ -230,7 +230,8 @@ def test_two_apps_have_their_own_summaries(app: Flask, insider_spans: CapturedSp
     @office.get("/office")
     def index() -> str:
         call()
-        return call("mail.send").text
+        call("mail.send")
+        return ""
 
     with override(office, insider_fake):
         for each, path in ((app, "/shop"), (office, "/office"), (app, "/shop")):
