@@ -265,7 +265,7 @@ class Exchange:
         self._waited += step.seconds
 
     def _hold_back(self, age: float) -> Effects[httpx.Response]:
-        """Answer in Insider's place: it has taken the same content already, and would ignore it."""
+        """Answer in Insider's place: it has taken the same content a short while ago."""
         yield from self._drop_answer()
         self._trace.held_back(age)
         verdict = local.HELD_BACK
