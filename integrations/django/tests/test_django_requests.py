@@ -156,8 +156,13 @@ async def test_an_async_streaming_response_is_in_the_requests_scope(fake: FakeIn
 
 
 def test_the_scope_ends_with_the_response(fake: FakeInsider, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(views, "current_scope", lambda: seen.append(current_scope()) or current_scope())
+    seen: list[Any] = []
+
+    def note_scope() -> Any:
+        seen.append(current_scope())
+        return seen[-1]
+
+    monkeypatch.setattr(views, "current_scope", note_scope)
     response = get_sync("/stream")
     next(iter(response))
     assert not seen[0].is_closed
@@ -168,7 +173,8 @@ def test_the_scope_ends_with_the_response(fake: FakeInsider, monkeypatch: pytest
 def test_a_file_is_sent_in_the_servers_own_way(fake: FakeInsider) -> None:
     """By ``wsgi.file_wrapper``, which may use ``sendfile``: wrapped, the file could not be sent like that."""
     environ = RequestFactory().get("/file").environ
-    sent: Any = WSGIHandler()({**environ, "wsgi.file_wrapper": FileWrapper}, lambda *_: None)
+    handle: Any = WSGIHandler()
+    sent = handle({**environ, "wsgi.file_wrapper": FileWrapper}, lambda *_: None)
     assert isinstance(sent, FileWrapper)
     assert b"".join(sent) == b"0123456789" * 1000
     sent.close()
