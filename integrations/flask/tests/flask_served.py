@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import flask
@@ -63,6 +64,17 @@ def create_app(name: str) -> flask.Flask:
     @deadline(0.5)
     def hurries() -> dict[str, Any]:
         return {"status": call(base_url=FAKE).status_code, "left": remaining()}
+
+    @app.get("/greenlets")
+    def greenlets() -> dict[str, Any]:
+        import gevent  # type: ignore[import-untyped]
+
+        def work() -> tuple[int, bool]:
+            return call(base_url=FAKE).status_code, remaining() is not None
+
+        spawned = [gevent.spawn(copy_context().run, work) for _ in range(3)]
+        gevent.joinall(spawned)
+        return {"answers": [each.value for each in spawned]}
 
     app.before_request(lambda: call(base_url=FAKE) and None if flask.request.path == "/nowhere" else None)
     app.add_url_rule("/health/insider", view_func=health)

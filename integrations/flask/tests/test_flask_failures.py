@@ -166,6 +166,14 @@ def test_the_shops_own_page_for_a_status_is_used(app: Flask, insider_fake: FakeI
     assert (answer.status_code, answer.text, answer.headers["X-Page"]) == (503, "The shop is busy: 503", "own")
 
 
+def test_the_shops_page_for_a_500_is_for_errors_of_the_shop(app: Flask, insider_fake: FakeInsider) -> None:
+    app.register_error_handler(500, lambda _: ("broken", 500))
+    app.add_url_rule("/broken", view_func=lambda: str(1 / 0), endpoint="broken")
+    insider_fake.script("user.upsert", "503")
+    assert app.test_client().get("/").status_code == 503
+    assert app.test_client().get("/broken").text == "broken"
+
+
 def test_a_failure_in_an_async_view_is_answered_too(app: Flask, insider_fake: FakeInsider) -> None:
     @app.get("/async")
     async def coroutine() -> str:

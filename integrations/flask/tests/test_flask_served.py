@@ -97,6 +97,15 @@ def test_greenlets_of_one_worker_have_nothing_in_common(serve: Serve, fake: Fake
     assert sorted(tree.span.summary.get("calls", 0) for tree in trees) == sorted([0, *wanted])
 
 
+def test_greenlets_of_a_request_belong_to_it_in_copied_contexts(serve: Serve, receiver: Receiver) -> None:
+    pytest.importorskip("gevent")
+    with serve("--worker-class", "gevent") as server:
+        assert httpx.get(f"{server.url}/greenlets").json() == {"answers": [[200, True]] * 3}
+        (tree,) = receiver.wait_for_trees(1)
+    assert sorted(tree.lines()) == sorted(["server GET /greenlets", *CALL * 3])
+    assert tree.span.summary["calls"] == 3
+
+
 @pytest.mark.parametrize("with_httpx", ["on", "off"])
 @pytest.mark.parametrize("stock", ["class", "before", "after"])
 def test_a_request_is_one_trace_whoever_was_installed_first(
