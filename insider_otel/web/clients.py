@@ -47,9 +47,12 @@ class Clients:
         """The client of the running event loop: ``httpx.AsyncClient``, or ``httpx2.AsyncClient``.
 
         Opened at its first use, and closed by ``aclose`` or else by the loop itself when it ends.
+
+        Raises:
+            RuntimeError: No asyncio loop runs here.
         """
         self._forget_the_parents()
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         mine = self._loops.get(loop)
         if mine is None:
             for other in [each for each in list(self._loops) if each.is_closed()]:
@@ -68,7 +71,7 @@ class Clients:
 
     async def aclose(self) -> None:
         """Close the running loop's client."""
-        mine = self._loops.pop(asyncio.get_running_loop(), None)
+        mine = self._loops.pop(_running_loop(), None)
         if mine is not None:
             await mine.close()
 
@@ -112,6 +115,16 @@ class Clients:
             self._pid = os.getpid()
             self._lock = threading.Lock()
             self._client, self._loops = None, {}
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "an app's async client is that of a running asyncio loop, and none runs here; under trio, open a client of "
+            "your own with AsyncInsiderTransport"
+        ) from None
 
 
 class _LoopClient:

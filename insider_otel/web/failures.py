@@ -46,11 +46,15 @@ def failure_of(error: BaseException) -> Failure | None:
     """The answer for an exception that left a view.
 
     Args:
-        error: The exception.
+        error: The exception, or the group of them that the tasks of a view raised.
 
     Returns:
-        The answer; None if the exception came from no call to Insider.
+        The answer; None if the exception, or any of the group, came from no call to Insider.
     """
+    if isinstance(error, BaseExceptionGroup):
+        failures = [failure_of(each) for each in error.exceptions]
+        # The first that failed is as good as any; but a mistake of the app's own is not to hide behind it.
+        return failures[0] if all(failures) else None
     call = _call_behind(error)
     if call is None:
         return None
