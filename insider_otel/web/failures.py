@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from insider_otel.api.verdict import Category
 from insider_otel.http.record import Call, call_of
@@ -52,7 +52,8 @@ def failure_of(error: BaseException) -> Failure | None:
         The answer; None if the exception, or any of the group, came from no call to Insider.
     """
     if isinstance(error, BaseExceptionGroup):
-        failures = [failure_of(each) for each in error.exceptions]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        failures = [failure_of(each) for each in group.exceptions]
         # The first that failed is as good as any; but a mistake of the app's own is not to hide behind it.
         return failures[0] if all(failures) else None
     call = _call_behind(error)
