@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import insider_otel_django
 import pytest
 from django.test import AsyncClient, Client, override_settings
 from django_project.insider import sample
@@ -14,6 +17,7 @@ from insider_otel_django.site import site
 
 from insider_otel import InsiderInstrumentor, Settings, call_of, health
 from insider_otel.testing import FakeInsider
+from insider_otel.web import WebOptions
 
 
 def test_every_client_of_the_process_is_covered() -> None:
@@ -112,3 +116,16 @@ async def test_the_health_page_under_asgi() -> None:
 
 def test_the_health_page_is_only_read() -> None:
     assert Client().post("/health/insider/").status_code == 405
+
+
+def test_the_readme_names_every_option() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    assert {name for name in WebOptions.names() if f"`{name.upper()}`" not in readme} == set()
+
+
+def test_the_readme_names_every_check() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    checks = (Path(insider_otel_django.__file__).parent / "checks.py").read_text("utf-8")
+    identities = re.findall(r"insider_otel\.[EW]\d{3}", checks)
+    assert len(identities) == 5
+    assert {identity for identity in identities if f"`{identity}`" not in readme} == set()
