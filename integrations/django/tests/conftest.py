@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.test.utils import setup_test_environment, teardown_test_environment
 
+from insider_otel.http.health import forget
 from insider_otel.testing import FakeInsider
 
 # The tests of the library run in the same process: clients that are not the adapter's are not covered unless a test
@@ -35,9 +36,10 @@ def django_test_environment() -> Generator[None]:
 
 @pytest.fixture
 def fake() -> Generator[FakeInsider]:
-    """A fake Insider in place of the network."""
+    """A fake Insider in place of the network; afterwards the process's health is as it was."""
     from insider_otel_django import override
 
     fake = FakeInsider()
     with override(fake):
         yield fake
+    forget()
