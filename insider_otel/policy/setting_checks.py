@@ -139,6 +139,11 @@ def _pool(key: str) -> tuple[str, Limit | None]:
     kind, _, host = key.partition(":")
     if kind == "unlisted" and (host == ANY_HOST or host in hosts()):
         return key, None
+    if kind == "unlisted":
+        raise ValueError(
+            f"{key!r} is no pool: after 'unlisted:' stands a documented host (`insider-otel operations` lists them) "
+            "or '*'"
+        )
     listed: Operation | None = next((operation for operation in operations() if operation.name == key), None)
     if listed is None:
         raise ValueError(f"{key!r} is no pool (`insider-otel operations` lists them)")

@@ -24,6 +24,7 @@ _ACCEPTS = (
     '"memory://", "sqlite:///relative.db", "sqlite:////absolute.db", "redis://host:6379/0", "rediss://host:6379/0" or '
     '"unix:///path/to/redis.sock"'
 )
+_QUOTING = "a # is written as %23 and, in a password, / as %2F and ? as %3F"
 # Of redis-py's own options those that say where the server is and who asks; the others are the library's business.
 _REDIS_OPTION = re.compile(r"db|username|password|ssl_[a-z_]+")
 
@@ -58,24 +59,27 @@ class StateURL:
         Raises:
             SettingsError: It cannot be used. The error names no part of the URL that may hold a password.
         """
+        if not isinstance(text, str) or not text.strip():
+            raise _error(text)
+        if "://" not in text:
+            raise _error(text, "it has no scheme; a file is sqlite:////var/lib/x.db")
         parts = _split(text)
-        if isinstance(text, str) and parts is not None and not parts.fragment:
-            match parts.scheme:
-                case "memory":
-                    return _memory(text, parts)
-                case "sqlite":
-                    return _sqlite(text, parts)
-                case "redis" | "rediss" | "unix":
-                    return _redis(text, parts)
-                case _:
-                    raise _error(text)
-        raise _error(text, "a #, / or ? in a password is written as %23, %2F or %3F")
+        if parts is None or parts.fragment:
+            is_unquoted = "@" in text or "#" in text
+            raise _error(text, _QUOTING if is_unquoted else "its host or its port cannot be read")
+        match parts.scheme:
+            case "memory":
+                return _memory(text, parts)
+            case "sqlite":
+                return _sqlite(text, parts)
+            case "redis" | "rediss" | "unix":
+                return _redis(text, parts)
+            case _:
+                raise _error(text)
 
 
-def _split(text: object) -> SplitResult | None:
+def _split(text: str) -> SplitResult | None:
     """The parts of a URL, or None: what ``urlsplit`` raises repeats parts of it."""
-    if not isinstance(text, str) or "://" not in text:
-        return None
     try:
         parts = urlsplit(text)
         _ = parts.port
@@ -85,11 +89,19 @@ def _split(text: object) -> SplitResult | None:
 
 
 def _error(text: object, remedy: str = "") -> SettingsError:
-    scheme = _SCHEME.match(text) if isinstance(text, str) else None
-    shown = f"'{'' if scheme is None else scheme[0]}…'"
     return SettingsError(
-        f"state ({variable_of('state')}) is {shown}; it accepts {_ACCEPTS}{'; ' if remedy else ''}{remedy}"
+        f"state ({variable_of('state')}) is {_shown(text)}; it accepts {_ACCEPTS}{'; ' if remedy else ''}{remedy}"
     )
+
+
+def _shown(text: object) -> str:
+    """No more of the value than cannot be a part of a password."""
+    if text is None:
+        return "None"
+    if not isinstance(text, str):
+        return f"of type {type(text).__name__}"
+    scheme = _SCHEME.match(text)
+    return repr(text) if not text.strip() else f"'{'' if scheme is None else scheme[0]}…'"
 
 
 def _memory(text: str, parts: SplitResult) -> StateURL:
@@ -104,6 +116,8 @@ def _sqlite(text: str, parts: SplitResult) -> StateURL:
         raise _error(text, "sqlite:/// has three slashes before a relative path and four before an absolute one")
     if not path or path.endswith("/") or "\0" in path:
         raise _error(text, "sqlite:/// needs the path of a file")
+    if re.match(r"~[^/]*/", path) or path == "~":
+        raise _error(text, "~ is not read as a home directory: write that out, as in sqlite:////home/shop/x.db")
     if path == ":memory:":
         raise _error(text, "memory:// is what shares nothing with other processes")
     own, others = _options(text, parts, {"timeout"})

@@ -161,7 +161,7 @@ def test_a_limit_in_text_counts_what_insider_counts() -> None:
     [
         ("user.attribute_delete", "shares the limit of 'user.upsert': set that"),
         ("user.upsertt", "`insider-otel operations` lists them"),
-        ("unlisted:example.com", "`insider-otel operations` lists them"),
+        ("unlisted:example.com", "after 'unlisted:' stands a documented host (`insider-otel operations` lists them)"),
         ("unlisted", "`insider-otel operations` lists them"),
     ],
 )

@@ -50,10 +50,9 @@ def test_a_store_has_50_ms_and_keys_of_our_name_unless_its_options_say_otherwise
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("", "memory://"),
-        ("memory", "memory://"),
-        (None, "memory://"),
-        (b"memory://", "memory://"),
+        ("memory", "it has no scheme"),
+        ("/var/lib/state.db", "it has no scheme; a file is sqlite:////var/lib/x.db"),
+        ("shop:pw@cache:6379", "it has no scheme"),
         ("postgres://cache", "sqlite:////absolute.db"),
         ("memory://shared", "no path"),
         ("memory://?timeout=1", "no options"),
@@ -62,13 +61,17 @@ def test_a_store_has_50_ms_and_keys_of_our_name_unless_its_options_say_otherwise
         ("sqlite:////var/lib/", "path of a file"),
         ("sqlite:///%00", "path of a file"),
         ("sqlite:///:memory:", "memory://"),
+        ("sqlite:///~", "write that out, as in sqlite:////home/shop/x.db"),
+        ("sqlite:///~/state.db", "write that out, as in sqlite:////home/shop/x.db"),
+        ("sqlite:///%7Eshop/state.db", "write that out"),
+        ("sqlite:///state#2.db", "%23"),
         ("sqlite:///state.db?prefix=a", "no option but timeout"),
         ("redis://", "host"),
         ("redis:///0", "host"),
         ("redis://cache/first", "number of a database"),
-        ("redis://cache:port", "%23"),
-        ("redis://cache:99999", "%23"),
-        ("redis://[::1", "%23"),
+        ("redis://cache:port", "its port cannot be read"),
+        ("redis://cache:99999", "its port cannot be read"),
+        ("redis://[::1", "its host or its port"),
         ("redis://shop:a#b@cache", "%23"),
         ("redis://shop:a/b@cache", "%2F"),
         ("redis://cache?timout=1", "timeout, prefix"),
@@ -90,6 +93,26 @@ def test_a_bad_address_is_refused_with_field_variable_and_remedy(text: object, r
         StateURL.parse(text)
     assert str(refused.value).startswith("state (INSIDER_OTEL_STATE) is '")
     assert remedy in str(refused.value)
+
+
+def test_nothing_is_said_of_passwords_where_there_can_be_none() -> None:
+    for text in ("state.db", "redis://cache:port", "redis://cache/first", ""):
+        with pytest.raises(SettingsError) as refused:
+            StateURL.parse(text)
+        assert "password" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("", "''"), (" ", "' '"), (None, "None"), (b"redis://:pw@cache", "of type bytes")]
+)
+def test_what_is_no_address_at_all_is_shown_as_what_it_is(value: object, shown: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        StateURL.parse(value)
+    assert str(refused.value).startswith(f'state (INSIDER_OTEL_STATE) is {shown}; it accepts "memory://", ')
+
+
+def test_a_file_may_have_a_tilde_in_its_name() -> None:
+    assert StateURL.parse("sqlite:///~state.db").target == "~state.db"
 
 
 @pytest.mark.parametrize(
