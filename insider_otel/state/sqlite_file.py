@@ -26,7 +26,10 @@ _TRIES_LEFT = 20
 _LONGEST_FORK_WAIT = 1.0
 _LONGEST_LOG = 16_000_000
 _SIBLINGS = ("-journal", "-wal", "-shm")
+# Marks a file as ours, whatever its schema: "iotl" in ASCII, kept in the header of the file.
+_APPLICATION_ID = 0x696F746C
 _NOT_A_DATABASE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_OF_SOMETHING_ELSE = "it is the database of something else: name another file"
 
 
 class SQLiteFile:
@@ -43,6 +46,7 @@ class SQLiteFile:
         "_connection",
         "_finalizer",
         "_identity",
+        "_is_ours",
         "_lock",
         "_log",
         "_path",
@@ -60,6 +64,7 @@ class SQLiteFile:
         self._connection: sqlite3.Connection | None = None
         self._finalizer: weakref.finalize[..., SQLiteFile] | None = None
         self._identity: tuple[int, int] | None = None
+        self._is_ours = False
         self._process = 0
         _files.add(self)
 
@@ -76,7 +81,7 @@ class SQLiteFile:
         """
         lock = self._lock
         if not lock.acquire(timeout=max(deadline - time.monotonic(), 0)):
-            raise StoreError(f"{self._path}: other threads have kept it busy for too long")
+            raise self._trouble("other threads have kept it busy for too long")
         try:
             connection = self._connect(deadline)
             with _transaction(connection, deadline, "BEGIN IMMEDIATE" if writing else "BEGIN"):
@@ -87,7 +92,7 @@ class SQLiteFile:
             if not _is_busy(error):
                 # Whatever it is, the next transaction begins with a new connection.
                 self._disconnect()
-            raise StoreError(f"{self._path}: {error}{_remedy(error)}") from error
+            raise self._trouble(f"{_text(error)}{_remedy(error, self._is_ours)}") from error
         finally:
             lock.release()
 
@@ -117,8 +122,8 @@ class SQLiteFile:
             if self._process != os.getpid():
                 # sqlite believes in this process that it holds the locks that its parent holds, for any connection to
                 # the file: to use the old one, to close it or to open another could each destroy the file.
-                raise StoreError(
-                    f"{self._path}: it was open when this process was forked without Python being told. "
+                raise self._trouble(
+                    "it was open when this process was forked without Python being told. "
                     "Let the server load the app in its workers (uWSGI: lazy-apps = true)"
                 )
             if self._identity == self._identify():
@@ -128,6 +133,7 @@ class SQLiteFile:
             _create(self._path, deadline)
         # Told before it is opened, so that a file put in its place meanwhile is noticed the next time.
         self._identity = self._identify()
+        self._is_ours = False
         # Not sqlite3.connect, which instrumentations wrap: our own statements are no part of the app's traces.
         connection = sqlite3.Connection(
             f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
@@ -151,18 +157,22 @@ class SQLiteFile:
             with _transaction(connection, deadline, "BEGIN IMMEDIATE"):
                 if ask("PRAGMA user_version") == 0:
                     if ask("SELECT count(*) FROM sqlite_master"):
-                        raise StoreError(f"{self._path} is the database of something else: name another file")
+                        raise self._trouble(_OF_SOMETHING_ELSE)
+                    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                     for statement in self._schema:
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version = {self._version}")
+        self._is_ours = ask("PRAGMA application_id") == _APPLICATION_ID
+        if not self._is_ours:
+            raise self._trouble(_OF_SOMETHING_ELSE)
         version = ask("PRAGMA user_version")
         if version != self._version:
-            raise StoreError(
-                f"{self._path} has schema version {version}, this version of insider-otel reads {self._version}: "
+            raise self._trouble(
+                f"it has schema version {version}, this version of insider-otel reads {self._version}: "
                 "upgrade insider-otel, or name another file"
             )
         if ask("PRAGMA journal_mode = WAL") != "wal":
-            raise StoreError(f"{self._path} is on a file system without shared memory: name a file on a local disk")
+            raise self._trouble("it is on a file system without shared memory: name a file on a local disk")
         # Nothing in it is worth a wait for the disk at each transaction: a crash of the machine may lose the last few.
         _retry(deadline, lambda: connection.execute("PRAGMA synchronous = NORMAL"))
 
@@ -180,6 +190,9 @@ class SQLiteFile:
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino
+
+    def _trouble(self, text: str) -> StoreError:
+        return StoreError(f"sqlite:///{self._path}: {text}")
 
     def _disconnect(self) -> None:
         if self._connection is not None and self._process == os.getpid():
@@ -225,9 +238,16 @@ def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _remedy(error: Exception) -> str:
+def _text(error: Exception) -> str:
+    """What an error says; that of the operating system without the path, which is said already."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _remedy(error: Exception, is_ours: bool) -> str:
     if _code(error) not in _NOT_A_DATABASE:
         return ""
+    if not is_ours:
+        return ". Name another file, or delete this one if insider-otel made it"
     return ". Delete the file, with its -wal and -shm: what it holds is forgotten, and a new one is made"
 
 

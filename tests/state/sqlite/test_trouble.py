@@ -98,7 +98,7 @@ def test_a_file_that_is_no_database_is_told_with_a_remedy(path: Path) -> None:
     path.write_bytes(b"no database at all" * 1000)
     store = SQLiteStore(path, timeout=PATIENT)
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"not a database\. Delete the file"):
+        with pytest.raises(StoreError, match=r"not a database\. Name another file, or delete this one if insider-otel"):
             admit(store)
     path.unlink()
     assert admit(store).used == 1
@@ -128,6 +128,46 @@ def test_the_database_of_something_else_is_left_alone(path: Path) -> None:
     with pytest.raises(StoreError, match="the database of something else: name another file"):
         admit(SQLiteStore(path, timeout=PATIENT))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_version_alone_makes_no_file_ours(path: Path, version: int) -> None:
+    """Other programs number their schemas too; theirs is neither changed nor called damaged by age."""
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE customers (name)")
+        other.execute(f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="the database of something else: name another file"):
+        admit(SQLiteStore(path, timeout=PATIENT))
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_database_of_something_else_is_not_to_be_deleted(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE customers (name)")
+    damaged = bytearray(path.read_bytes())
+    damaged[100:] = os.urandom(len(damaged) - 100)
+    path.write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"malformed\. Name another file, or delete this one if insider-otel made it"):
+        admit(SQLiteStore(path, timeout=PATIENT))
+
+
+def test_an_error_names_the_file_once_and_first(path: Path, store: SQLiteStore) -> None:
+    admit(store)
+    hasty = SQLiteStore(path, timeout=0.05)
+    messages: list[str] = []
+    with locked(path), pytest.raises(StoreError) as busy:
+        admit(hasty)
+    messages.append(str(busy.value))
+    hasty.close()
+    store.close()
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    with pytest.raises(StoreError) as missing:
+        admit(store)
+    messages.append(str(missing.value))
+    for message in messages:
+        assert message.startswith(f"{store.address}: ")
+        assert message.count(str(path)) == 1
 
 
 def test_a_newer_schema_is_left_alone(path: Path, store: SQLiteStore) -> None:
