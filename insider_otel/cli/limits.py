@@ -34,7 +34,7 @@ class _Row:
         source: Who says so: ``documented``, ``settings`` or ``Insider``; None without a limit.
         key: The beginning of the fingerprint of the key it is used with, or ``none``; None if it is not in use.
         used: What is used of the limit in the window that ends now; None if that is not known here.
-        share: ``used`` as a share of the limit, 0 to 1; None without a limit.
+        share: ``used`` as a share of the limit, above 1 where a limit was lowered since; None without a limit.
         closed_for: Seconds until it is open again; 0 if it is open.
         workers: How many processes share it; None if that is not known here.
     """

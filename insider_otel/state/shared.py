@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from insider_otel.api.operations import Limit
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.state.experience import Experience
 from insider_otel.state.ledger import Ledger, Told
@@ -211,9 +212,10 @@ class SharedState:
         yield from self._tell_store(report)
 
     def utilization(self) -> Iterator[tuple[str, float]]:
-        """The share of each pool's limit used in the window that ends now, 0 to 1, as far as this process knows.
+        """The share of each pool's limit used in the window that ends now, as far as this process knows.
 
-        Where a pool is used with several credentials it is the fullest one's.
+        It is above 1 where the limit was lowered since. Where a pool is used with several credentials it is the
+        fullest one's.
         """
         uses = (
             ((use.pool, use.limit, use.used) for use in self._local.perform(ListPools()) if use.limit is not None)
@@ -222,8 +224,18 @@ class SharedState:
         )
         fullest: dict[str, float] = {}
         for key, limit, used in uses:
-            fullest[key.pool] = max(fullest.get(key.pool, 0.0), used / limit.count)
+            fullest[key.pool] = max(fullest.get(key.pool, 0.0), used / self._in_force(key, limit).count)
         yield from fullest.items()
+
+    def _in_force(self, pool: PoolKey, limit: Limit) -> Limit:
+        """The limit that the next ask will be for, where Insider has named a lower one since the last."""
+        named = self.experience.limit(pool)
+        if named is not None and self.is_away:
+            named = self._ledger.share(pool, named)
+        # What was used of another window's limit says nothing of this one's.
+        if named is None or (named.window, named.calendar) != (limit.window, limit.calendar):
+            return limit
+        return min(limit, named, key=lambda each: each.count)
 
     def _admit_locally(self, ask: Admit, held: Grant | None) -> Grant:
         asked = self._clock()
@@ -348,10 +360,10 @@ class SharedState:
             self._spell += 1
             self._has_news = True
         logger.warning(
-            "the %s store %s is not to be used (%s); this process holds its share of each limit until it is",
+            "the %s store %s cannot be used (%s); this process holds its share of each limit until it is back",
             self.store.name,
             self.store.address,
-            error,
+            str(error).removeprefix(f"{self.store.address}: "),
         )
 
     def _is_well(self, spell: int) -> None:

@@ -69,7 +69,7 @@ class Pools(Protocol):
     """What knows how full the pools are."""
 
     def utilization(self) -> Iterator[tuple[str, float]]:
-        """The share of each pool's limit that is used, 0 to 1."""
+        """The share of each pool's limit that is used: 0 to 1, and above 1 where a limit was lowered since."""
         ...
 
 

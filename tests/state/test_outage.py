@@ -225,11 +225,11 @@ class Said:
 
     @property
     def losses(self) -> list[str]:
-        return self._of("is not to be used")
+        return self._of("cannot be used")
 
     @property
     def returns(self) -> list[str]:
-        return self._of("is back")
+        return [message for message in self._of("is back") if message not in self.losses]
 
 
 @pytest.fixture

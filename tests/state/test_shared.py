@@ -612,9 +612,13 @@ class TestWhatIsSaid:
                 clock.advance(RETRY_EVERY)
             store.fails = False
             process.take(3)
-        assert [("is back" in warning) for warning in warnings] == [False, True] * 2
+        assert [("cannot be used" in warning) for warning in warnings] == [True, False] * 2
+        assert warnings[1] == "the redis store redis://example.com:6379/0 is back"
         assert all("redis store redis://example.com:6379/0" in warning for warning in warnings)
-        assert "no answer within 0.05 s" in warnings[0]
+        assert warnings[0] == (
+            "the redis store redis://example.com:6379/0 cannot be used (no answer within 0.05 s); "
+            "this process holds its share of each limit until it is back"
+        )
 
     def test_answers_from_before_are_no_news(self, store: FakeStore, clock: FakeClock, warnings: list[str]) -> None:
         """Neither one that came through before the store was lost, nor one that failed before it was back."""
@@ -667,6 +671,36 @@ class TestLearned:
         process.ask()
         assert process.state.experience.limit(POOL) == Limit(2, 10.0)
         assert warnings == ["Insider names a limit of 2/10s for catalog.ingest, where 4/10s was believed"]
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_utilization_is_of_the_lower_limit_as_soon_as_that_is_known(
+        self, process: Process, store: FakeStore, fails: bool
+    ) -> None:
+        process.take(3)
+        store.fails = fails
+        process.take(1)
+        assert dict(process.state.utilization()) == {POOL.pool: 1.0}
+        process.state.experience.learn_limit(POOL, Limit(2, 10.0), LIMIT)
+        assert dict(process.state.utilization()) == {POOL.pool: 2.0}
+
+    def test_utilization_while_the_store_is_away_is_of_the_share_of_the_lower_limit(
+        self, process: Process, store: FakeStore
+    ) -> None:
+        store.workers = 2
+        process.ask()
+        store.fails = True
+        process.ask()
+        process.state.experience.learn_limit(POOL, Limit(2, 10.0), LIMIT)
+        assert dict(process.state.utilization()) == {POOL.pool: 2.0}
+
+    @pytest.mark.parametrize("named", [Limit(9, 10.0), Limit(1, 60.0), Limit(1, 86_400.0, calendar=True)])
+    def test_utilization_is_of_the_limit_it_was_counted_for_where_another_says_nothing_of_it(
+        self, process: Process, named: Limit
+    ) -> None:
+        """A higher one may not be the app's; what was used in another window is known with the next ask."""
+        process.take(4)
+        process.state.experience.learn_limit(POOL, named, LIMIT)
+        assert dict(process.state.utilization()) == {POOL.pool: 1.0}
 
 
 class TestBounds:
