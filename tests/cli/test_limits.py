@@ -122,6 +122,17 @@ def test_a_limit_that_insider_named_is_said_by_insider(state: str, capsys: pytes
     assert (row["limit"], row["source"]) == ("2/60s", "Insider")
 
 
+def test_where_insider_lowers_a_limit_more_than_all_of_it_can_be_used(
+    state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(6):
+        call(state, "web_push.top_metrics")
+    call(state, "web_push.top_metrics", reply(403, {"error": {"message": THIRTY}}))
+    row = only(pools(capsys, "--state", state), "web_push.top_metrics")
+    assert (row["limit"], row["used"], row["share"]) == ("2/60s", 7, 3.5)
+    assert "7 (350%)" in lines(capsys, "--state", state, "--used")[1]
+
+
 def test_what_the_app_sets_in_code_is_shown_though_this_environment_knows_nothing_of_it(
     state: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

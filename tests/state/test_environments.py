@@ -21,6 +21,7 @@ import redis
 
 from insider_otel import AsyncInsiderTransport, Settings, call_of
 from insider_otel.api.operations import Limit
+from insider_otel.policy.state_url import StateURL
 from insider_otel.state import opening
 from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import MICROSECONDS, Admit, ListPools, PoolKey, Store
@@ -258,7 +259,9 @@ class TestCancelledWaiters:
     def test_a_thousand_are_as_if_they_had_never_been(
         self, request: pytest.FixtureRequest, address: str, backend: str
     ) -> None:
-        """The next one has the slot that the first of them had; no task and no connection is left over."""
+        """They leave no slot in the store, neither to come nor given back: the next one has the slot that the first of
+        them had. No task and no connection is left over.
+        """
         waiters, limit = 1000, 250
         admin = request.getfixturevalue("admin") if "redis" in address else None
         connections = 0 if admin is None else len(admin.client_list())
@@ -272,6 +275,17 @@ class TestCancelledWaiters:
                 all_sleep.set()
             if not over:
                 await anyio.sleep_forever()
+
+        def holds_only_what_is_used() -> None:
+            # Asked on a connection of its own: how many the calls leave is looked at below.
+            store = opening.open_store(StateURL.parse(address)) or opening.PROCESS_STATE._local
+            (use,) = store.perform(ListPools())
+            assert use.used == limit
+            # Who needs all of the limit at once needs the window after the last slot that anybody has.
+            admission = store.perform(Admit(use.pool, use.limit, cost=limit))
+            assert (admission.slot, admission.used) == (None, limit)
+            assert 0 < admission.wait <= 60
+            store.close()
 
         async def cancel_many() -> float:
             nonlocal over
@@ -292,6 +306,7 @@ class TestCancelledWaiters:
                     group.cancel_scope.cancel()
                 over = True
                 assert backend == "trio" or len(asyncio.all_tasks()) == 1
+                holds_only_what_is_used()
                 return call_of(await client.post(sample.url, json=[])).waited
 
         assert 30 < anyio.run(cancel_many, backend=backend) <= 60
