@@ -6,6 +6,7 @@ brought, so that the course of a call is written once.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.context import attach, detach
@@ -24,7 +25,7 @@ from insider_otel.http.health import note_outcome
 from insider_otel.http.record import Call, attach_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
-from insider_otel.policy.steps import Admit, Done, Outcome, Refuse, Send, Step, Stop, Wait, outcome_of
+from insider_otel.policy.steps import Done, Outcome, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
 from insider_otel.telemetry.call import CallTrace
 from insider_otel.telemetry.suppression import suppressing
 
@@ -123,7 +124,7 @@ class Exchange:
             step = self._machine.start(self._engine.clock())
             while True:
                 match step:
-                    case Admit():
+                    case Reserve():
                         turn = yield from self._ask(step)
                         if turn.held_back is not None:
                             return (yield from self._hold_back(turn.held_back))
@@ -144,8 +145,10 @@ class Exchange:
                 if isinstance(exc, GeneratorExit):
                     self._gate.dropped()
                 else:
-                    yield from self._drop_answer()
                     yield from self._leave_gate(None)
+                    with suppress(Exception):
+                        # What broke the course off is what the app is to see, not a stream that cannot be closed.
+                        yield from self._drop_answer()
             finally:
                 self._abandon(exc)
             raise
@@ -154,7 +157,7 @@ class Exchange:
             # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
             self._last = None
 
-    def _ask(self, step: Admit) -> Effects[Turn]:
+    def _ask(self, step: Reserve) -> Effects[Turn]:
         turn = yield from self._gate.ask(step.longest_wait)
         if turn.store_lost is not None:
             self._trace.store_unavailable(turn.store_lost)
@@ -181,7 +184,7 @@ class Exchange:
             trace.unanswered(exc, answer.verdict, self._engine.clock())
         except BaseException:
             now = self._engine.clock()
-            self._gate.interrupted(sent_at=self._machine.sent_at, now=now)
+            self._gate.interrupted(now)
             trace.cancelled(now)
             raise
         else:
@@ -226,6 +229,7 @@ class Exchange:
             verdict,
             sent_at=self._machine.sent_at,
             now=now,
+            answered=answer.error is None,
             arrived=answer.error is None or answer.ambiguous,
             closed_for=self._machine.block(verdict),
         )

@@ -159,7 +159,14 @@ class Gate:
         )
 
     def answered(
-        self, verdict: Verdict, *, sent_at: float, now: float, arrived: bool, closed_for: float | None
+        self,
+        verdict: Verdict,
+        *,
+        sent_at: float,
+        now: float,
+        answered: bool,
+        arrived: bool,
+        closed_for: float | None,
     ) -> StoreEffects[None]:
         """An attempt is over.
 
@@ -167,6 +174,7 @@ class Gate:
             verdict: What it brought.
             sent_at: The moment it was sent.
             now: The present moment.
+            answered: Whether Insider answered it.
             arrived: Whether Insider may have counted it.
             closed_for: Seconds for which Insider closed the pool; None if it did not.
         """
@@ -176,31 +184,32 @@ class Gate:
         limit, said = self.limit, verdict.rate_limit
         cost = None if said is None else said.cost
         if cost is not None:
+            # More than a window allows can only be all of it.
+            cost = cost if limit is None else min(cost, limit.count)
             self._state.experience.learn_cost(self._pool, self._operation.name, cost)
+        if answered:
+            self._state.experience.learn_speed(self._pool, now - sent_at, now)
         if grant is not None:
             counts = arrived and (verdict.ok or limit is None or limit.counts_failures)
             actual = (grant.cost if cost is None else cost) if counts else 0
-            self._state.settle(grant, sent_at=sent_at, answered_at=now, actual=actual)
+            self._state.settle(grant, now=now, actual=actual)
         told = told_by(said, limit)
         if told is not None and not self._state.experience.learn_limit(self._pool, told, limit):
             told = None
         if closed_for is None and said is not None and said.explicit and said.remaining == 0:
             closed_for = said.reset
         if told is not None or closed_for is not None:
-            yield from self._silently(
-                self._state.report(Report(self._pool, limit, closed_for=closed_for, learned=told))
-            )
+            yield from self._silently(self._state.report(Report(self._pool, closed_for=closed_for, learned=told)))
 
-    def interrupted(self, *, sent_at: float, now: float) -> None:
+    def interrupted(self, now: float) -> None:
         """An attempt was broken off in the air: its slot counts, for Insider may have received it.
 
         Args:
-            sent_at: The moment it was sent.
             now: The present moment.
         """
         grant, self._grant = self._grant, None
         if grant is not None:
-            self._state.settle(grant, sent_at=sent_at, answered_at=now, actual=grant.cost)
+            self._state.settle(grant, now=now, actual=grant.cost)
 
     def ended(
         self, verdict: Verdict | None, *, sent_at: float, ambiguous_since: float | None, now: float
@@ -233,7 +242,7 @@ class Gate:
         """The call was dropped without a chance to ask or tell anybody: what it held is told with the next ask."""
         grant, self._grant = self._grant, None
         if grant is not None:
-            self._state.settle(grant, sent_at=grant.due, answered_at=grant.due, actual=0)
+            self._state.settle(grant, now=grant.due, actual=0)
 
     def _silently(self, effects: StoreEffects[T]) -> StoreEffects[T]:
         """The store's own traffic makes no spans in the app's traces."""

@@ -61,6 +61,6 @@ def response(module: Any, request: httpx.Request, status: int, kind: str, verdic
     """
     headers = {HEADER: kind}
     if verdict.retry_after is not None:
-        headers["retry-after"] = str(math.ceil(verdict.retry_after))
+        headers["retry-after"] = str(max(math.ceil(verdict.retry_after), 1))
     made: httpx.Response = module.Response(status, headers=headers, json={"message": verdict.advice}, request=request)
     return made

@@ -164,9 +164,8 @@ class InsiderTransport(EngineTransport):
         random: Returns a float from 0 up to, but not including, 1.
 
     Raises:
-        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
-        ImportError: The store that ``state`` names needs a package that is not installed.
-        StoreError: That store can never be used, for instance because its directory is missing.
+        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used, or the store that ``state`` names never can.
+        ImportError: That store needs a package that is not installed.
     """
 
     def __init__(
@@ -289,9 +288,8 @@ class AsyncInsiderTransport(AsyncEngineTransport):
         random: Returns a float.
 
     Raises:
-        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used.
-        ImportError: The store that ``state`` names needs a package that is not installed.
-        StoreError: That store can never be used, for instance because its directory is missing.
+        SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used, or the store that ``state`` names never can.
+        ImportError: That store needs a package that is not installed.
     """
 
     def __init__(

@@ -2,10 +2,10 @@
 
 The machine sends nothing, sleeps nowhere and reads no clock. Its driver asks for a step, carries it out, and reports:
 
-    step = machine.start(now)                    # Admit
+    step = machine.start(now)                    # Reserve
     step = machine.admitted(0.0, now)            # Send: the pool has room
     step = machine.answered(verdict, now)        # Wait, or Done
-    step = machine.resume(now)                   # Admit, and so on until Done or Refuse
+    step = machine.resume(now)                   # Reserve, and so on until Done or Refuse
 
 All times are seconds on one clock of the driver's choice.
 """
@@ -19,10 +19,13 @@ from insider_otel.api.operations import Limit, Operation, Resend
 from insider_otel.api.verdict import Category, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.settings import Mode, Settings
-from insider_otel.policy.steps import Admit, Done, Refuse, Send, Step, Stop, Wait, WaitReason, WaitSource
+from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource
 
 UNDOCUMENTED_WINDOW = 60.0
 """Seconds to wait after "too many requests" where neither the reply nor the documentation names a window."""
+
+SHORTEST_ATTEMPT = 0.05
+"""Seconds. A slot that leaves an attempt less than this before the deadline is not worth waiting for."""
 
 WINDOW_JITTER = 0.1
 """Most of a rate-limit wait that is added as jitter, so that those who waited together do not return together."""
@@ -219,11 +222,13 @@ class CallMachine:
         """Another attempt is due."""
         plan = self._plan
         if plan.enforce and plan.deadline is not None and now >= plan.deadline:
-            return Done(Stop.DEADLINE)
+            # Whoever overslept the deadline while waiting for a slot was kept by the limit, like one who never got it.
+            return Refuse(0.0) if self._held and not self.attempts else Done(Stop.DEADLINE)
         if not plan.limited:
             return self._send(now)
         # Others may close the pool again just before this call's turn, and again: it does not wait for ever.
-        return Admit(plan.retry_window - self._held if plan.deadline is None else plan.deadline - now)
+        left = plan.retry_window - self._held if plan.deadline is None else plan.deadline - SHORTEST_ATTEMPT - now
+        return Reserve(max(left, 0.0))
 
     def _send(self, now: float) -> Send:
         self.sent_at = now

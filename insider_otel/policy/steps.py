@@ -54,7 +54,7 @@ class WaitSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Admit:
+class Reserve:
     """Ask for a slot in the pool, no further away than ``longest_wait`` seconds, and report with ``admitted``."""
 
     longest_wait: float
@@ -93,4 +93,4 @@ class Done:
     stopped: Stop | None = None
 
 
-Step = Admit | Send | Wait | Refuse | Done
+Step = Reserve | Send | Wait | Refuse | Done

@@ -12,6 +12,9 @@ from typing import NoReturn
 
 from insider_otel.api.operations import Operation
 
+_LONGEST_JSON = 1024 * 1024
+"""Bytes. A longer body counts by its bytes: reading it would hold up an event loop for a tenth of a second and more."""
+
 _NUL = "\0"
 # The escape with which valid JSON spells a NUL. An escaped backslash before "u0000" looks the same, which is harmless.
 _NUL_ESCAPE = b"\\u0000"
@@ -52,7 +55,7 @@ def canonical_json(body: bytes) -> bytes | None:
     Returns:
         The spelling; None if the body is no JSON, or its meaning is not clear.
     """
-    if _NUL_ESCAPE in body:
+    if len(body) > _LONGEST_JSON or _NUL_ESCAPE in body:
         return None
     try:
         value: object = json.loads(

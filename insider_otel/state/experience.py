@@ -17,6 +17,12 @@ logger = logging.getLogger("insider_otel")
 _EPOCH = 60.0
 """Seconds. What was quick two epochs ago is forgotten: the way to Insider may have become longer for good."""
 
+_FIRST_ANSWERS = 5.0
+"""Seconds from the first answer on in which none is taken to be quick: connections are still being made."""
+
+_MOST_LOGGED = 8
+"""Limits of a pool that are logged, each once: Insider may name two of them in turn for ever."""
+
 
 @dataclass(slots=True)
 class _Pool:
@@ -25,15 +31,19 @@ class _Pool:
     Attributes:
         limit: The limit that Insider named.
         costs: What the last call of each operation cost, where it was not 1.
-        epoch: The moment the present epoch began; None before the first answer.
-        quickest_before: How quickly Insider answered at best in the epoch before, in seconds; 0 while that is unknown.
+        logged: The limits that were logged.
+        first: The moment of the first answer; None before it.
+        epoch: The moment the present epoch began.
+        quickest_before: How quickly Insider answered at best in the epoch before, in seconds.
         quickest: The same in the present epoch.
     """
 
     limit: Limit | None = None
     costs: dict[str, int] = field(default_factory=dict[str, int])
-    epoch: float | None = None
-    quickest_before: float = 0.0
+    logged: list[Limit] = field(default_factory=list[Limit])
+    first: float | None = None
+    epoch: float = 0.0
+    quickest_before: float = math.inf
     quickest: float = math.inf
 
 
@@ -66,7 +76,10 @@ class Experience:
             known = self._pools.get(pool, _is_idle)
             is_news = known.limit != named
             known.limit = named
-        if is_news:
+            is_to_log = named not in known.logged and len(known.logged) < _MOST_LOGGED
+            if is_to_log:
+                known.logged.append(named)
+        if is_to_log:
             logger.warning(
                 "Insider names a limit of %s for %s, where %s was believed", named, pool.pool, believed or "none"
             )
@@ -82,7 +95,23 @@ class Experience:
         with self._lock:
             self._pools.get(pool, _is_idle).costs[operation] = max(cost, 1)
 
-    def late(self, pool: PoolKey, due: float, sent_at: float, answered_at: float) -> float:
+    def learn_speed(self, pool: PoolKey, took: float, now: float) -> None:
+        """Insider answered a request.
+
+        Args:
+            pool: The pool.
+            took: Seconds from its sending to the answer.
+            now: The moment of the answer.
+        """
+        with self._lock:
+            known = self._pools.get(pool, _is_idle)
+            if known.first is None:
+                known.first = known.epoch = now
+            elif now - known.epoch > _EPOCH:
+                known.epoch, known.quickest_before, known.quickest = now, known.quickest, took
+            known.quickest = min(known.quickest, took)
+
+    def late(self, pool: PoolKey, due: float, now: float) -> float:
         """Seconds after its slot at which a request may have reached Insider at the latest.
 
         Another request may be as quick as the quickest. If this one took longer, it may have arrived as much later, and
@@ -91,18 +120,13 @@ class Experience:
         Args:
             pool: The pool.
             due: The moment of the slot.
-            sent_at: The moment it was sent.
-            answered_at: The moment of the answer.
+            now: The moment at which it was answered, or given up.
         """
-        took = answered_at - sent_at
-        with self._lock:
-            known = self._pools.get(pool, _is_idle)
-            if known.epoch is None:
-                known.epoch = sent_at
-            elif answered_at - known.epoch > _EPOCH:
-                known.epoch, known.quickest_before, known.quickest = answered_at, known.quickest, took
-            known.quickest = min(known.quickest, took)
-            return max(answered_at - due - min(known.quickest_before, known.quickest), 0.0)
+        known = self._pools.peek(pool)
+        quickest = 0.0
+        if known is not None and known.first is not None and now - known.first >= _FIRST_ANSWERS:
+            quickest = min(known.quickest_before, known.quickest)
+        return max(now - due - quickest, 0.0)
 
 
 def _is_idle(known: _Pool) -> bool:

@@ -107,11 +107,6 @@ class Ledger:
                 account.others = account.used - sum(cost for at, cost in uses.items() if at <= account.heard)
             return replace(share, count=max(min(share.count, limit.count - account.others), 1))
 
-    def limit(self, pool: PoolKey) -> Limit | None:
-        """The limit a pool was last asked for with."""
-        account = self._accounts.peek(pool)
-        return None if account is None else account.limit
-
     def correct(self, pool: PoolKey, correction: Correction) -> None:
         """Tell the store, with the next ask, what became of a slot of its own."""
         with self._lock:

@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from insider_otel.policy.settings import SettingsError, variable_of
 from insider_otel.policy.state_url import StateURL
-from insider_otel.state.protocol import Store
+from insider_otel.state.protocol import Store, StoreError
 from insider_otel.state.shared import SharedState
 
 
@@ -54,18 +55,22 @@ def shared_state(address: str, clock: Callable[[], float] | None = None) -> Shar
             process, so such calls share nothing with it but the store.
 
     Raises:
+        SettingsError: The address cannot be read, or the store can never be used.
         ImportError: The store needs a package that is not installed.
-        StoreError: The store can never be used.
     """
     url = StateURL.parse(address)
-    if clock is not None:
-        return SharedState(open_store(url), clock, clock)
-    if url.scheme == "memory":
+    if url.scheme == "memory" and clock is None:
         return PROCESS_STATE
     with _lock:
-        state = _states.get(url)
+        state = _states.get(url) if clock is None else None
         if state is None:
-            state = _states[url] = SharedState(open_store(url), time.monotonic, time.time)
+            try:
+                store = open_store(url)
+            except StoreError as error:
+                raise SettingsError(f"state ({variable_of('state')}): {error}") from error
+            if clock is not None:
+                return SharedState(store, clock, clock)
+            state = _states[url] = SharedState(store, time.monotonic, time.time)
     return state
 
 

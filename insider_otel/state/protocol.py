@@ -179,7 +179,6 @@ class Report:
 
     Attributes:
         pool: The pool.
-        limit: The pool's limit; None if it has none.
         corrections: What became of slots.
         closed_for: Seconds for which Insider closed the pool.
         learned: The limit that Insider named.
@@ -187,7 +186,6 @@ class Report:
     """
 
     pool: PoolKey
-    limit: Limit | None = None
     corrections: tuple[Correction, ...] = ()
     closed_for: float | None = None
     learned: Limit | None = None

@@ -152,19 +152,18 @@ class SharedState:
         self._strike(held)
         return replace(grant, noted=self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
 
-    def settle(self, grant: Grant, *, sent_at: float, answered_at: float, actual: int) -> None:
+    def settle(self, grant: Grant, *, now: float, actual: int) -> None:
         """Say what became of a slot. A store is told with the next ask, so that it costs no round trip.
 
         Args:
             grant: The slot's grant.
-            sent_at: The moment its attempt was sent.
-            answered_at: The moment of the answer.
+            now: The moment its attempt was answered, or given up.
             actual: What it cost in the end; 0 if it was not used at all.
         """
         slot = grant.admission.slot
         if slot is None or grant.noted is None:
             return
-        late = self.experience.late(grant.pool, grant.due, sent_at, answered_at)
+        late = self.experience.late(grant.pool, grant.due, now) if actual else 0.0
         if not late and actual == grant.cost:
             return
         correction = Correction(slot, grant.cost, actual, round(late * MICROSECONDS))
@@ -189,9 +188,7 @@ class SharedState:
         while corrections := self._ledger.start_correcting(grant.pool):
             is_told = True
             try:
-                is_told = yield from self._tell_store(
-                    Report(grant.pool, self._ledger.limit(grant.pool), corrections=corrections)
-                )
+                is_told = yield from self._tell_store(Report(grant.pool, corrections=corrections))
             finally:
                 self._ledger.end_correcting(grant.pool, () if is_told else corrections)
             if not is_told:
@@ -204,12 +201,12 @@ class SharedState:
             report: What they have to know.
             local: Whether it is this process that gave the token of the claim, while the store was away.
         """
+        # A token is a moment of the clock of who gave it: to the other, the claim is one of nobody's.
+        of_nobody = report if report.claim is None else replace(report, claim=replace(report.claim, token=None))
+        is_local = local or self.store is None
         # This process's own memory must know too, for when the store is away.
-        self._local.perform(report)
-        if local and report.claim is not None:
-            # The token is a moment of this process's clock: to the store, the claim is one of nobody's.
-            report = replace(report, claim=replace(report.claim, token=None))
-        yield from self._tell_store(report)
+        self._local.perform(report if is_local else of_nobody)
+        yield from self._tell_store(of_nobody if is_local else report)
 
     def utilization(self) -> Iterator[tuple[str, float]]:
         """The share of each pool's limit used in the window that ends now, as far as this process knows.
@@ -313,7 +310,7 @@ class SharedState:
         if ask.claim is not None and ask.claim.token is None and admission.token is not None:
             claim = ClaimReport(ask.claim.key, admission.token, ClaimEnd.RELEASE)
         if unused or claim:
-            is_told = yield from self._tell_store(Report(ask.pool, ask.limit, corrections=unused, claim=claim))
+            is_told = yield from self._tell_store(Report(ask.pool, corrections=unused, claim=claim))
             if not is_told:
                 for correction in unused:
                     self._ledger.correct(ask.pool, correction)

@@ -67,6 +67,10 @@ class Moments(Protocol):
         """Put other moments in place of as many from ``index`` on."""
         ...
 
+    def move(self, index: int, number: int, end: int, to: int, /) -> None:
+        """Let a number of moments from ``index`` on be one that belongs before ``end``, and the others close up."""
+        ...
+
     def drop_first(self, number: int, /) -> None: ...
 
     def drop_last(self) -> None: ...
@@ -99,6 +103,10 @@ class MomentsInMemory:
     def overwrite(self, index: int, moments: list[int], /) -> None:
         start = self._first + index
         self._array[start : start + len(moments)] = array("q", moments)
+
+    def move(self, index: int, number: int, end: int, to: int, /) -> None:
+        first, last = self._first + index, self._first + end
+        self._array[first:last] = self._array[first + number : last] + array("q", [to]) * number
 
     def drop_first(self, number: int, /) -> None:
         self._first += number
@@ -336,9 +344,6 @@ class RollingWindow:
 
     def _move(self, moment: int, to: int, cost: int) -> None:
         """Let uses of one moment be uses of a later one."""
-        first = self._moments.before(moment)
         held = min(cost, self._count(moment))
-        after = self._moments.until(to)
         if to > moment and held:
-            passed = [self._moments[i] for i in range(first + held, after)]
-            self._moments.overwrite(first, [*passed, *[to] * held])
+            self._moments.move(self._moments.before(moment), held, self._moments.until(to), to)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from insider_otel.http import health
 from insider_otel.state.opening import PROCESS_STATE
 
 # pytest loads this module at the start of every run, needed or not: what is large is imported by the fixtures.
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def insider_forgets() -> None:
-    """What one test has sent does not bear on the next: used limits, closed pools, sent mails, spent retry budgets."""
+    """What one test has sent does not bear on the next: used limits, closed pools, sent mails, budgets, health."""
     PROCESS_STATE.forget()
+    health.forget()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from insider_otel.api.operations import Resend
 from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.call import CallMachine, CallPlan
-from insider_otel.policy.steps import Admit, Done, Refuse, Send, Step, Stop, Wait, WaitReason, WaitSource
+from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource
 
 PLAN = CallPlan(
     enforce=True,
@@ -76,7 +76,7 @@ def drive(
     step = machine.start(now)
     for _ in range(100):
         match step:
-            case Admit(longest_wait=longest):
+            case Reserve(longest_wait=longest):
                 left = max(closed_until - now, 0.0)
                 step = machine.admitted(left, now, granted=left <= longest, closed=left > 0)
             case Send():
@@ -251,17 +251,25 @@ def test_the_jitter_after_a_closed_pool_ends_before_the_deadline() -> None:
     assert machine.admitted(10.0, 0.0, closed=True) == Wait(10.25, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
 
 
-@pytest.mark.parametrize(("deadline", "longest"), [(None, 300.0), (5.0, 5.0), (1000.0, 1000.0)])
+@pytest.mark.parametrize(("deadline", "longest"), [(None, 300.0), (5.0, 4.95), (1000.0, 999.95), (0.01, 0.0)])
 def test_a_slot_is_waited_for_until_the_deadline_or_else_for_the_retry_window(
     deadline: float | None, longest: float
 ) -> None:
-    assert CallMachine(replace(PLAN, deadline=deadline), RetryBudget(), lambda: 0.5).start(0.0) == Admit(longest)
+    assert CallMachine(replace(PLAN, deadline=deadline), RetryBudget(), lambda: 0.5).start(0.0) == Reserve(longest)
+
+
+def test_who_oversleeps_the_deadline_in_a_wait_for_a_slot_is_refused() -> None:
+    """The limit kept the call, not Insider: the app gets the 429 it would have got without the wait."""
+    machine = CallMachine(replace(PLAN, deadline=5.0), RetryBudget(), lambda: 0.5)
+    machine.start(0.0)
+    machine.admitted(4.9, 0.0)
+    assert machine.resume(5.1) == Refuse(0.0)
 
 
 def test_without_a_deadline_the_waits_for_slots_have_one_bound_together() -> None:
     machine = CallMachine(PLAN, RetryBudget(), lambda: 0.5)
     machine.admitted(200.0, 0.0)
-    assert machine.resume(200.0) == Admit(100.0)
+    assert machine.resume(200.0) == Reserve(100.0)
 
 
 def test_only_a_rate_limit_closes_the_pool() -> None:
@@ -432,5 +440,5 @@ def test_a_pool_that_closes_again_and_again_holds_a_call_no_longer_than_the_retr
         step = machine.admitted(60.0, now, closed=True)
         assert step == Wait(60.0, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
         now += 60.0
-    assert machine.resume(now) == Admit(0.0)
+    assert machine.resume(now) == Reserve(0.0)
     assert machine.admitted(60.0, now, granted=False, closed=True) == Refuse(60.0)

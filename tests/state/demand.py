@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
@@ -24,8 +24,14 @@ THREADS = LOOPS = TASKS = 4
 
 def main(url: str, state: str, limit: str, begin: float, seconds: float) -> None:
     host = "catalog.api.useinsider.com"
+    # Without retries: what Insider refuses is seen as it is.
     settings = Settings(
-        hosts={url.removeprefix("http://"): host}, limits={"catalog.ingest": limit}, state=state, mode="enforce"
+        hosts={url.removeprefix("http://"): host},
+        limits={"catalog.ingest": limit},
+        state=state,
+        mode="enforce",
+        quick_retries=0,
+        spread_retries=0,
     )
     sample = sample_request("catalog.ingest")
     request = {"method": "POST", "url": f"{url}/v2/ingest", "headers": sample.headers, "content": sample.content}
@@ -60,12 +66,12 @@ def main(url: str, state: str, limit: str, begin: float, seconds: float) -> None
             await asyncio.sleep(max(begin - time.time(), 0))
             await asyncio.gather(*(task(client) for _ in range(TASKS)))
 
-    threads = [threading.Thread(target=thread) for _ in range(THREADS)]
-    threads += [threading.Thread(target=lambda: asyncio.run(loop())) for _ in range(LOOPS)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    # A future raises again what was raised in its thread.
+    with ThreadPoolExecutor(THREADS + LOOPS) as pool:
+        calls = [pool.submit(thread) for _ in range(THREADS)]
+        calls += [pool.submit(lambda: asyncio.run(loop())) for _ in range(LOOPS)]
+        for call in calls:
+            call.result()
     print(json.dumps(answers))
 
 

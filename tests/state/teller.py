@@ -82,9 +82,9 @@ class Teller:
             admission = self.perform(replace(ask, holding=admission.slot))
         return admission
 
-    def report(self, pool: PoolKey, limit: Limit | None = None, **told: Any) -> None:
+    def report(self, pool: PoolKey, **told: Any) -> None:
         """Tell the store something of a pool."""
-        assert self.perform(Report(pool, limit, **told)) is None
+        assert self.perform(Report(pool, **told)) is None
 
     def pools(self) -> dict[PoolKey, PoolUse]:
         """What the store knows of every pool."""

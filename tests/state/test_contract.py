@@ -101,7 +101,7 @@ def test_a_limit_of_another_kind_freezes_no_pool(teller: Teller, before: Limit, 
     slots = teller.use_all(before)
     assert teller.admit(POOL, after, longest_wait=PATIENT, holding=teller.slot(POOL, before)).wait <= 0.2
     # What is told of the old limit's slots disturbs nobody either.
-    teller.report(POOL, after, corrections=(Correction(slots[0], 1, 2, late=5),))
+    teller.report(POOL, corrections=(Correction(slots[0], 1, 2, late=5),))
     assert teller.admit(POOL, after, longest_wait=PATIENT).wait < 2 * 86_400
 
 
@@ -142,7 +142,7 @@ def test_a_slot_moves_by_as_much_as_the_use_before_it_was_late(teller: Teller) -
     (first,) = teller.use_all(ONCE)
     second, third = teller.slot(POOL, ONCE), teller.slot(POOL, ONCE)
     teller.let_pass(0.01)
-    teller.report(POOL, ONCE, corrections=(Correction(first, 1, 1, late=10_000),))
+    teller.report(POOL, corrections=(Correction(first, 1, 1, late=10_000),))
     assert teller.slot(POOL, ONCE, holding=second) == second + 10_000
     assert teller.slot(POOL, ONCE, holding=third) == third + 10_000
 
@@ -151,7 +151,7 @@ def test_a_slot_that_has_moved_too_far_away_is_given_back(teller: Teller) -> Non
     (first,) = teller.use_all(ONCE)
     second = teller.slot(POOL, ONCE)
     teller.let_pass(0.01)
-    teller.report(POOL, ONCE, corrections=(Correction(first, 1, 1, late=10_000),))
+    teller.report(POOL, corrections=(Correction(first, 1, 1, late=10_000),))
     assert teller.admit(POOL, ONCE, longest_wait=0.0, holding=second).slot is None
     assert teller.slot(POOL, ONCE) == second + 10_000
 
@@ -160,7 +160,7 @@ def test_a_slot_that_is_given_back_is_the_next_ones(teller: Teller) -> None:
     teller.use_all(HOURLY)
     slots = [teller.slot(POOL, HOURLY) for _ in range(6)]
     for slot in (slots[4], slots[1]):
-        teller.report(POOL, HOURLY, corrections=(Correction(slot, 1, 0),))
+        teller.report(POOL, corrections=(Correction(slot, 1, 0),))
     assert [teller.slot(POOL, HOURLY) for _ in range(3)] == [slots[1], slots[4], slots[3] + WINDOW]
 
 
@@ -170,7 +170,7 @@ def test_a_thousand_waiters_who_cancel_leave_no_trace(store: Store) -> None:
     slots = [teller.slot(POOL, HOURLY) for _ in range(1_000)]
     gone = tuple(Correction(slot, 1, 0) for slot in slots[1::2] + slots[::2])
     for start in range(0, len(gone), 100):
-        teller.report(POOL, HOURLY, corrections=gone[start : start + 100])
+        teller.report(POOL, corrections=gone[start : start + 100])
     assert teller.pools()[POOL].used == 3
     assert teller.slot(POOL, HOURLY) == first + WINDOW
 
@@ -186,7 +186,7 @@ def test_an_attempt_that_was_not_used_frees_its_slot(teller: Teller) -> None:
 
 def test_an_attempt_that_cost_less_frees_the_rest(teller: Teller) -> None:
     slot = teller.slot(POOL, HOURLY, cost=3)
-    teller.report(POOL, HOURLY, corrections=(Correction(slot, 3, 1),))
+    teller.report(POOL, corrections=(Correction(slot, 3, 1),))
     assert [teller.admit(POOL, HOURLY).wait for _ in range(2)] == [0.0, 0.0]
     assert teller.slot(POOL, HOURLY) == slot + WINDOW
 
@@ -222,7 +222,7 @@ def test_a_missed_use_that_no_longer_counts_does_not(teller: Teller) -> None:
 
 @pytest.mark.parametrize("limit", [HOURLY, None])
 def test_a_closed_pool_holds_everybody(teller: Teller, limit: Limit | None) -> None:
-    teller.report(POOL, limit, closed_for=300.0)
+    teller.report(POOL, closed_for=300.0)
     refused = teller.admit(POOL, limit, longest_wait=200.0)
     assert (refused.slot, refused.closed) == (None, True)
     granted = teller.admit(POOL, limit, longest_wait=300.0)
@@ -235,7 +235,7 @@ def test_a_closed_pool_holds_everybody(teller: Teller, limit: Limit | None) -> N
 @pytest.mark.parametrize("limit", [Limit(100, 60.0), None])
 def test_a_pool_opens_again(teller: Teller, limit: Limit | None) -> None:
     began = teller.now()
-    teller.report(POOL, limit, closed_for=0.2)
+    teller.report(POOL, closed_for=0.2)
     opened = teller.use(Admit(POOL, limit, longest_wait=PATIENT))
     assert (opened.wait, opened.closed) == (0.0, False)
     assert teller.now() - began >= 200_000
@@ -249,7 +249,7 @@ def test_a_shorter_closing_does_not_open_a_pool(teller: Teller) -> None:
 
 
 def test_a_closed_pool_opens_with_the_whole_limit(teller: Teller) -> None:
-    teller.report(POOL, HOURLY, closed_for=300.0)
+    teller.report(POOL, closed_for=300.0)
     slots = [teller.slot(POOL, HOURLY) for _ in range(4)]
     assert slots == [slots[0]] * 3 + [slots[0] + WINDOW]
 
@@ -257,7 +257,7 @@ def test_a_closed_pool_opens_with_the_whole_limit(teller: Teller) -> None:
 def test_a_slot_moves_if_the_pool_was_closed_meanwhile(teller: Teller) -> None:
     teller.use_all(ONCE)
     second, third = teller.slot(POOL, ONCE), teller.slot(POOL, ONCE)
-    teller.report(POOL, ONCE, closed_for=3 * 3600.0)
+    teller.report(POOL, closed_for=3 * 3600.0)
     assert teller.admit(POOL, ONCE, longest_wait=60.0, holding=second).slot is None
     moved = teller.admit(POOL, ONCE, longest_wait=PATIENT, holding=third)
     assert moved.closed
@@ -273,10 +273,10 @@ def test_a_slot_moves_if_the_pool_was_closed_meanwhile(teller: Teller) -> None:
 def test_a_limit_that_insider_named_is_handed_on(teller: Teller, limit: Limit | None) -> None:
     learned = Limit(30, 60.0)
     assert teller.admit(POOL, limit).learned is None
-    teller.report(POOL, limit, learned=learned)
+    teller.report(POOL, learned=learned)
     assert teller.admit(POOL, limit).learned == learned
     assert teller.admit(OTHER_OWNER, limit).learned is None
-    teller.report(POOL, limit, closed_for=0.0)
+    teller.report(POOL, closed_for=0.0)
     assert teller.pools()[POOL].learned == learned
 
 

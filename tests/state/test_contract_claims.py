@@ -70,7 +70,7 @@ def test_what_comes_with_a_content_that_is_done_is_heard_and_what_is_known_of_th
     learned = Limit(30, 60.0)
     before = teller.admit(POOL, HOURLY, cost=2, claim=claim(), worker=b"one")
     assert before.slot is not None
-    teller.report(POOL, HOURLY, learned=learned, claim=ClaimReport(KEY, before.token, ClaimEnd.DONE, 900.0))
+    teller.report(POOL, learned=learned, claim=ClaimReport(KEY, before.token, ClaimEnd.DONE, 900.0))
     unused, missed = Correction(before.slot, 2, 0), PastUse(MINUTE, 1)
     repeat = teller.admit(POOL, HOURLY, claim=claim(), corrections=(unused,), past=(missed,), worker=b"one")
     assert (repeat.claim, repeat.used, repeat.learned) == (ClaimState.DONE, 1, learned)

@@ -119,7 +119,7 @@ class Caller:
             case "past":
                 return self._take(longest_wait=PATIENT, past=(PastUse(step.which * 500 * MICROSECONDS, step.amount),))
             case "close":
-                return self._store.perform(Report(self._pool, self._limit, closed_for=step.which * 3_000.0))
+                return self._store.perform(Report(self._pool, closed_for=step.which * 3_000.0))
             case "end" if self._tokens:
                 key, token = self._tokens[step.which % len(self._tokens)]
                 end = list(ClaimEnd)[step.amount % 3]
@@ -132,7 +132,7 @@ class Caller:
                 # So late that it counts from now: the same order of uses, however fast a store is.
                 late = 10**9 if step.what == "late" else 0
                 correction = Correction(slot, cost, step.amount, late)
-                return self._store.perform(Report(self._pool, self._limit, corrections=(correction,)))
+                return self._store.perform(Report(self._pool, corrections=(correction,)))
         return None
 
     def _take(self, *, cost: int = 1, **ask: Any) -> Any:

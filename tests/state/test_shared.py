@@ -114,7 +114,7 @@ class Process:
         return [self.ask().admission.slot is not None for _ in range(number)]
 
     def settle(self, grant: Grant, *, late: float = 0.0, actual: int = 1) -> None:
-        self.state.settle(grant, sent_at=grant.due, answered_at=grant.due + late, actual=actual)
+        self.state.settle(grant, now=grant.due + late, actual=actual)
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ class TestWhileTheStoreIsAway:
         assert process.ask(claim=ClaimAsk(CONTENT, 60)).admission.claim is ClaimState.DONE
 
     def test_a_pool_that_was_closed_stays_closed(self, process: Process, store: FakeStore) -> None:
-        drive(process.state.report(Report(POOL, LIMIT, closed_for=7.0)))
+        drive(process.state.report(Report(POOL, closed_for=7.0)))
         store.fails = True
         grant = process.ask()
         assert (grant.admission.closed, grant.admission.wait) == (True, 7.0)
@@ -643,7 +643,7 @@ class TestWhatIsSaid:
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
         store.fails = True
-        drive(process.state.report(Report(POOL, LIMIT, closed_for=0.5)))
+        drive(process.state.report(Report(POOL, closed_for=0.5)))
         clock.advance(RETRY_EVERY)
         assert [process.ask().lost for _ in range(3)] == [True, False, False]
         clock.advance(RETRY_EVERY)
@@ -666,7 +666,7 @@ class TestLearned:
     def test_a_limit_that_another_process_learned_comes_from_the_store_and_is_logged_once(
         self, process: Process, store: FakeStore, clock: FakeClock, warnings: list[str]
     ) -> None:
-        drive(Process(store, clock).state.report(Report(POOL, LIMIT, learned=Limit(2, 10.0))))
+        drive(Process(store, clock).state.report(Report(POOL, learned=Limit(2, 10.0))))
         process.ask()
         process.ask()
         assert process.state.experience.limit(POOL) == Limit(2, 10.0)
@@ -750,27 +750,44 @@ class TestBounds:
 
 class TestExperience:
     def test_at_first_nothing_is_assumed_so_that_a_use_counts_until_its_answer(self) -> None:
-        """The first answer may have been a slow one; the next, ten times as quick, shows that it was."""
+        """The first answers may have been slow ones, of connections that had to be made."""
         experience = Experience()
-        assert experience.late(POOL, due=0.0, sent_at=0.0, answered_at=1.0) == 1.0
-        assert experience.late(POOL, due=2.0, sent_at=2.0, answered_at=2.1) == pytest.approx(0.1)
+        assert experience.late(POOL, due=0.0, now=1.0) == 1.0
+        experience.learn_speed(POOL, took=1.0, now=1.0)
+        assert experience.late(POOL, due=2.0, now=2.1) == pytest.approx(0.1)
 
-    def test_after_an_epoch_only_what_was_slower_than_the_quickest_is_late(self) -> None:
+    def test_after_the_first_seconds_only_what_was_slower_than_the_quickest_is_late(self) -> None:
         experience = Experience()
-        for second in range(61):
-            experience.late(POOL, second, second, second + 0.1)
-        assert experience.late(POOL, 62, 62, 62.1) == pytest.approx(0.0)
-        assert experience.late(POOL, 63, 63, 63.5) == pytest.approx(0.4)
-        assert experience.late(POOL, 64, 64.25, 64.35) == pytest.approx(0.25)
+        for second in range(7):
+            experience.learn_speed(POOL, took=0.1 if second else 0.5, now=second)
+        assert experience.late(POOL, due=7, now=7.1) == pytest.approx(0.0)
+        assert experience.late(POOL, due=8, now=8.5) == pytest.approx(0.4)
+
+    def test_what_was_not_answered_says_nothing_of_how_quickly_insider_answers(self) -> None:
+        experience = Experience()
+        for second in range(7):
+            experience.learn_speed(POOL, took=0.3, now=second)
+        experience.late(POOL, due=7, now=7.0)
+        assert experience.late(POOL, due=8, now=8.3) == pytest.approx(0.0)
 
     def test_a_way_that_became_longer_is_taken_for_the_rule_two_epochs_later(self) -> None:
         experience = Experience()
-        for second in range(61):
-            experience.late(POOL, second, second, second + 0.1)
-        assert experience.late(POOL, 62, 62, 62.5) == pytest.approx(0.4)
-        for second in range(63, 200):
-            experience.late(POOL, second, second, second + 0.5)
-        assert experience.late(POOL, 201, 201, 201.5) == pytest.approx(0.0)
+        for second in range(62):
+            experience.learn_speed(POOL, took=0.1, now=second)
+        for second in range(62, 200):
+            experience.learn_speed(POOL, took=0.5, now=second)
+            if second == 100:
+                assert experience.late(POOL, due=100, now=100.5) == pytest.approx(0.4)
+        assert experience.late(POOL, due=201, now=201.5) == pytest.approx(0.0)
+
+    def test_each_limit_that_insider_names_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Two of them, named in turn for ever, are two lines."""
+        experience = Experience()
+        with caplog.at_level("WARNING", "insider_otel"):
+            for _ in range(10):
+                assert experience.learn_limit(POOL, Limit(100, 60.0), LIMIT)
+                assert experience.learn_limit(POOL, Limit(200, 60.0), LIMIT)
+        assert len(caplog.records) == 2
 
     def test_a_call_is_likely_to_cost_as_much_as_the_last_one(self) -> None:
         experience = Experience()

@@ -9,8 +9,9 @@ from dataclasses import fields
 
 from insider_otel.api.operations import operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
-from insider_otel.policy.settings import PREFIX, Settings, SettingsError
+from insider_otel.policy.settings import PREFIX, Settings, SettingsError, variable_of
 from insider_otel.telemetry.captured_headers import excluded_urls
+from insider_otel.web.options import WebOptions
 
 
 def stock_instrumentors(environment: Environment) -> Iterator[Finding]:
@@ -76,7 +77,8 @@ def zero_code(environment: Environment) -> Iterator[Finding]:
 def settings(environment: Environment) -> Iterator[Finding]:
     """The ``INSIDER_OTEL_*`` variables: names nobody reads, and values nobody can use."""
     names = [setting.name.upper() for setting in fields(Settings)]
-    for variable in Settings.unknown_variables(environment.variables):
+    of_web_apps = {variable_of(name) for name in WebOptions.names()}
+    for variable in sorted(set(Settings.unknown_variables(environment.variables)) - of_web_apps):
         # Without the prefix: it alone would make any two names look alike.
         close = difflib.get_close_matches(variable.removeprefix(PREFIX), names, n=1)
         yield Finding(

@@ -49,7 +49,7 @@ class TestRoundTrips:
 
     def test_a_report_takes_one(self, admin: Any, server: RedisServer, store: RedisStore) -> None:
         store.perform(Report(POOL))
-        told = Report(POOL, LIMIT, (Correction(1, 1, 0),), 1.0, LIMIT, ClaimReport(CLAIM, 1, ClaimEnd.DONE, 9))
+        told = Report(POOL, (Correction(1, 1, 0),), 1.0, LIMIT, ClaimReport(CLAIM, 1, ClaimEnd.DONE, 9))
         assert self.words(admin, server, lambda: store.perform(told)) == ["EVALSHA"]
 
     def test_a_server_that_has_forgotten_the_script_is_told_it_again(
