@@ -180,6 +180,8 @@ class Pool:
         learned: The limit that Insider named.
         closed_until: The moment from which it is open.
         window: The uses of its limit.
+        moments: Their moments.
+        free: Those of them that were given back.
     """
 
     id: int
@@ -190,8 +192,8 @@ class Pool:
     learned: Limit | None
     closed_until: int
     window: RollingWindow
-    _moments: Moments
-    _free: list[int]
+    moments: Moments
+    free: list[int]
     _oldest: int
     _kept_until: int
     _saved: tuple[Any, ...]
@@ -237,29 +239,25 @@ class Pool:
             (limit, by_calendar, learned, closed_until, oldest, first, length, packed),
         )
 
-    def hold(self, limit: Limit | None) -> None:
-        """Hold the pool to a limit from now on."""
-        self.limit = limit
-        if limit is not None and limit.calendar is not self.by_calendar:
-            # Moments of one clock say nothing on the other.
-            self.by_calendar = limit.calendar
-            self._moments.drop_first(len(self._moments))
-            self._free.clear()
+    def forget_uses(self) -> None:
+        """Let go of all moments."""
+        self.moments.drop_first(len(self.moments))
+        self.free.clear()
 
     def save(self, connection: sqlite3.Connection, now: int) -> None:
         """Write what has changed."""
-        oldest = self._moments.save(self._oldest)
+        oldest = self.moments.save(self._oldest)
         row = (
             _text(self.limit),
             self.by_calendar,
             _text(self.learned),
             self.closed_until,
             oldest,
-            self._moments.first,
-            len(self._moments),
-            array("q", self._free).tobytes(),
+            self.moments.first,
+            len(self.moments),
+            array("q", self.free).tobytes(),
         )
-        kept_until = max(now, self.closed_until, self._moments[-1] if self._moments else 0) + _IDLE + self._span()
+        kept_until = max(now, self.closed_until, self.moments[-1] if self.moments else 0) + _IDLE + self._span()
         if row != self._saved or kept_until > self._kept_until + _SEEN_EVERY:
             connection.execute(
                 "UPDATE pools SET asked_limit = ?, by_calendar = ?, learned_limit = ?, closed_until = ?, oldest = ?,"

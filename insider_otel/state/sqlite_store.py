@@ -11,23 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from insider_otel.api.operations import Limit
+from insider_otel.state import rules
 from insider_otel.state.claims import MOST_CLAIMS
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Admission,
     Admit,
-    ClaimEnd,
-    ClaimReport,
-    ClaimState,
-    Correction,
     ListPools,
     PoolUse,
     Report,
     Request,
     StoreError,
 )
-from insider_otel.state.sqlite_claims import Claims
+from insider_otel.state.sqlite_claims import SQLiteClaims
 from insider_otel.state.sqlite_file import SQLiteFile
 from insider_otel.state.sqlite_rows import SCHEMA, VERSION, Pool, read_clock
 
@@ -127,91 +123,31 @@ class _Transaction:
 
     def __init__(self, connection: sqlite3.Connection, now: int, wall: int, most_claims: int) -> None:
         self._connection = connection
-        self._claims = Claims(connection, most_claims)
+        self._claims = SQLiteClaims(connection, most_claims)
         self._now = now
         self._wall = wall
 
     def admit(self, ask: Admit) -> Admission:
-        claim, age, token = None, 0.0, None
-        if ask.claim is not None:
-            claim, age, token = self._claims.ask(ask.claim, self._now)
         pool = Pool.open(self._connection, ask.pool, self._now)
-        admission = self._slot(pool, ask, takes=claim is not ClaimState.DONE)
+        admission = rules.admit(pool, self._claims, ask, self._now, self._wall)
         if ask.worker:
             pool.see(self._connection, ask.worker, self._now)
         pool.save(self._connection, self._now)
-        admission = replace(admission, born=pool.born, workers=pool.workers(self._connection, self._now))
-        if ask.claim is None:
-            return admission
-        if admission.slot is None and token is not None and ask.claim.token is None:
-            self._claims.report(ClaimReport(ask.claim.key, token, ClaimEnd.RELEASE), self._now)
-            return admission
-        return replace(admission, claim=claim, claim_age=age, token=token)
+        return replace(admission, born=pool.born, workers=pool.workers(self._connection, self._now))
 
     def report(self, report: Report) -> None:
         pool = Pool.open(self._connection, report.pool, self._now)
-        self._correct(pool, report.corrections)
-        if report.closed_for is not None:
-            pool.closed_until = max(pool.closed_until, self._now + round(report.closed_for * MICROSECONDS))
-        if report.learned is not None:
-            pool.learned = report.learned
+        rules.report(pool, self._claims, report, self._now, self._wall)
         pool.save(self._connection, self._now)
-        if report.claim is not None:
-            self._claims.report(report.claim, self._now)
 
     def list_pools(self, deadline: float) -> tuple[PoolUse, ...]:
         uses: list[PoolUse] = []
         for pool in Pool.all(self._connection):
             if time.monotonic() > deadline:
                 raise StoreError("there are too many pools to list in time: give the state a longer timeout")
-            used = 0 if pool.limit is None else pool.window.used(pool.limit, self._window_now(pool.limit))
-            closed_for = max(pool.closed_until - self._now, 0) / MICROSECONDS
             workers = pool.workers(self._connection, self._now)
-            uses.append(PoolUse(pool.key, pool.limit, used, closed_for, workers, pool.learned))
+            uses.append(rules.use_of(pool, pool.key, workers, self._now, self._wall))
         return tuple(uses)
-
-    def _slot(self, pool: Pool, ask: Admit, *, takes: bool) -> Admission:
-        closed_for = max(pool.closed_until - self._now, 0)
-        longest = round(ask.longest_wait * MICROSECONDS)
-        limit = ask.limit
-        pool.hold(limit)
-        if limit is None:
-            if not takes:
-                return Admission(learned=pool.learned)
-            fits = closed_for <= longest
-            return Admission(
-                wait=closed_for / MICROSECONDS,
-                slot=self._now + closed_for if fits else None,
-                closed=closed_for > 0,
-                learned=pool.learned,
-            )
-        now = self._window_now(limit)
-        self._correct(pool, ask.corrections)
-        pool.window.add(*((now - use.age, use.cost) for use in ask.past))
-        if not takes:
-            return Admission(used=pool.window.used(limit, now), learned=pool.learned)
-        opens = now + closed_for
-        if ask.holding is None:
-            slot, taken = pool.window.reserve(limit, now, cost=ask.cost, not_before=opens, longest_wait=longest)
-        else:
-            slot, taken = pool.window.confirm(
-                limit, ask.holding, now, cost=ask.cost, not_before=opens, longest_wait=longest
-            )
-        return Admission(
-            wait=max(slot - now, 0) / MICROSECONDS,
-            slot=slot if taken else None,
-            closed=closed_for > 0,
-            used=pool.window.used(limit, now),
-            learned=pool.learned,
-        )
-
-    def _correct(self, pool: Pool, corrections: tuple[Correction, ...]) -> None:
-        now = self._wall if pool.by_calendar else self._now
-        for correction in corrections:
-            pool.window.correct(correction, now)
-
-    def _window_now(self, limit: Limit) -> int:
-        return self._wall if limit.calendar else self._now
 
 
 @cache
