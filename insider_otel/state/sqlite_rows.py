@@ -137,6 +137,10 @@ class Moments:
         self._known.update(zip(numbers, moments, strict=True))
         self._unsaved.update(numbers)
 
+    def move(self, index: int, number: int, end: int, to: int, /) -> None:
+        """Let a number of moments from ``index`` on be one that belongs before ``end``, and the others close up."""
+        self.overwrite(index, [*(self[passed] for passed in range(index + number, end)), *[to] * number])
+
     def drop_first(self, number: int, /) -> None:
         """Forget so many of the first; their rows go little by little."""
         self.first += number
