@@ -12,27 +12,13 @@ from insider_otel_fastapi.site import connection_of
 
 
 async def insider_client(connection: HTTPConnection) -> httpx2.AsyncClient:
-    """The client of the running event loop.
-
-    Args:
-        connection: The request or WebSocket.
-
-    Raises:
-        RuntimeError: The app has no ``InsiderMiddleware``.
-    """
+    """The client of the running event loop; see ``insider_otel_fastapi.insider_client``."""
     made: httpx2.AsyncClient = await connection_of(connection).site.clients(httpx2).async_client()
     return made
 
 
 async def sync_insider_client(connection: HTTPConnection) -> httpx2.Client:
-    """The client of this process, shared by its threads.
-
-    Args:
-        connection: The request or WebSocket.
-
-    Raises:
-        RuntimeError: The app has no ``InsiderMiddleware``.
-    """
+    """The client of this process; see ``insider_otel_fastapi.sync_insider_client``."""
     made: httpx2.Client = connection_of(connection).site.clients(httpx2).client()
     return made
 

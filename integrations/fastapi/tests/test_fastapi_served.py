@@ -179,6 +179,26 @@ def test_a_visitor_who_goes_away_cancels_the_call_of_a_stream(
     assert tree.span.summary == {**QUIET, "calls": 2}
 
 
+def test_a_visitor_who_goes_away_does_not_stop_what_an_endpoint_does_for_them(
+    serve: Serve, receiver: Receiver, fake: FakeInsider
+) -> None:
+    """That is Starlette's way: half a sign-up would be worse than one that nobody waits for."""
+    fake.script("user.upsert", "delay:0.5")
+    with serve() as shop:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{shop.url}/signup", timeout=0.2)
+        (tree,) = receiver.wait_for_trees(1)
+    assert tree.lines() == ["server POST /signup", *UPSERTED]
+    assert tree.span.summary == QUIET
+
+
+def test_a_wrong_option_keeps_the_server_from_starting_and_is_printed(serve: Serve) -> None:
+    with pytest.raises(AssertionError) as stopped, serve(INSIDER_OTEL_REQUEST_DEADLINE="-1"):
+        pass
+    assert "the server did not start" in str(stopped.value)
+    assert "insider-otel: request_deadline (INSIDER_OTEL_REQUEST_DEADLINE) is -1.0; it accepts" in str(stopped.value)
+
+
 def test_200_requests_at_once_with_faults_have_each_their_own_summary_and_none_is_lost(
     serve: Serve, receiver: Receiver, fake: FakeInsider
 ) -> None:
