@@ -49,7 +49,7 @@ lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy $(wildcard integrations/*/insider_otel_* integrations/testkit/*)
+	$(BIN)/mypy $(wildcard integrations/*/insider_otel_* integrations/testkit/insider_*)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 

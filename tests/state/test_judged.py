@@ -15,6 +15,8 @@ from insider_otel.testing import FakeInsider
 
 from .redis_server import MISSING, RedisServer, find_program
 
+pytestmark = pytest.mark.once
+
 DEMAND = Path(__file__).with_name("demand.py")
 LIMIT = "300/10s"
 WORKERS = 8
