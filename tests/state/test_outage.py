@@ -29,11 +29,13 @@ from insider_otel.testing import FakeInsider, sample_request
 
 from .redis_server import MISSING, RedisServer, find_program, redis_server
 
+pytestmark = pytest.mark.once
 needs_redis = pytest.mark.skipif(find_program() is None, reason=MISSING)
 
 POOL = "catalog.ingest"
 LIMIT = "40/1s"
 THREADS, LOOPS, TASKS = 6, 2, 3
+WORKER_THREADS = 6
 RETURNS_WITHIN = 2.0
 
 WORKER = """
@@ -42,7 +44,7 @@ import httpx
 from insider_otel import InsiderTransport, Settings
 from insider_otel.testing import sample_request
 
-url, state, limit = sys.argv[1:]
+url, state, limit, threads = sys.argv[1:]
 host, pool = "catalog.api.useinsider.com", "catalog.ingest"
 sample = sample_request(pool)
 settings = Settings(hosts={url.removeprefix("http://"): host}, limits={pool: limit}, state=state)
@@ -53,7 +55,7 @@ def call():
         while not over.is_set():
             client.post(url + "/v2/ingest", headers=sample.headers, content=sample.content)
 
-threads = [threading.Thread(target=call) for _ in range(6)]
+threads = [threading.Thread(target=call) for _ in range(int(threads))]
 for thread in threads:
     thread.start()
 sys.stdin.readline()
@@ -333,28 +335,36 @@ class TestRedis:
         working.is_held()
 
     def test_two_processes_hold_half_each(self, server: RedisServer) -> None:
-        """In the moment in which the server is killed neither knows how late the other's last requests were: that may
-        cost a few in the first window. From then on each keeps to its half, and together they use nearly all.
+        """In the moment in which the server is killed each thread may have one request under way of which the other
+        process has not heard, and may hold one slot for which it sends another: so many may be too many in the first
+        window. From then on each process keeps to its half, and together they use nearly all.
         """
-        seconds = 2.0
+        unheard_of = 2 * WORKER_THREADS
+        windows = 3
+        count, window = 40, 1.0
         fake = FakeInsider(clock=time.monotonic, limits={POOL: LIMIT})
         with fake.serve() as served:
-            command = [sys.executable, "-c", WORKER, served.url, server.url, LIMIT]
+            # A server that is dead refuses at once; one that is only slow, on busy cores, is to be waited for.
+            state = f"{server.url}?timeout=5"
+            command = [sys.executable, "-c", WORKER, served.url, state, LIMIT, str(WORKER_THREADS)]
             workers = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(2)]
-            wait_until(lambda: len(fake.requests) >= 100)
+            wait_until(lambda: len(fake.requests) >= 100, within=60.0)
             server.stop()
             killed, at_the_kill = time.monotonic(), len(fake.requests)
             wait_until(lambda: time.monotonic() > killed + 1.5)
-            settled, since = len(fake.requests), time.monotonic()
-            wait_until(lambda: time.monotonic() > since + seconds)
-            used = len(fake.requests) - settled
+            settled = len(fake.requests)
+            wait_until(lambda: len(fake.requests) > settled)
+            since = time.monotonic()
+            # Counted from a request to a request: however they are spread, so many take as many windows at least.
+            wait_until(lambda: len(fake.requests) > settled + windows * count)
+            took = time.monotonic() - since
             for worker in workers:
                 worker.communicate("stop\n", timeout=30)
                 assert worker.returncode == 0
         assert all(request.accepted for request in fake.requests[:at_the_kill])
         assert all(request.accepted for request in fake.requests[settled:])
-        assert sum(not request.accepted for request in fake.requests) <= 4
-        assert used >= 0.7 * 40 * seconds
+        assert sum(not request.accepted for request in fake.requests) <= unheard_of
+        assert windows * window / took >= 0.9, took
 
 
 class TestSQLite:
