@@ -79,7 +79,8 @@ class Settings:
         dedupe: Which calls are held back as duplicates of one that succeeded less than ``dedupe_window`` ago:
             ``documented``, those that Insider itself would ignore; ``all``, those of every operation that changes
             something without anybody waiting for what its answer says; ``off``, none.
-        dedupe_window: Seconds in which Insider ignores the same content for the same user; documented as 15 minutes.
+        dedupe_window: Seconds for which a repeat is held back; for mail 900 at most, as long as Insider is documented
+            to ignore one.
         state: Where limits and duplicates are kept: ``memory://`` for each process by itself, ``sqlite:///path`` for
             all processes of a machine, ``redis://host``, ``rediss://host`` or ``unix:///path`` for many machines.
             ``?timeout=0.05`` (seconds) bounds what the store may take; ``&prefix=insider-otel`` begins Redis' keys.
