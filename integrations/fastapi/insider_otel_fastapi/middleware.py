@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from insider_otel.http.scope import RequestScope, within
 from insider_otel.web import WebApp, WebOptions
+from insider_otel_fastapi.options import Options
 from insider_otel_fastapi.site import Connection, Site
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ class InsiderMiddleware:
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         self.app = app
         self._options = options
-        self._providers = {
+        self._providers: dict[str, Any] = {
             "tracer_provider": tracer_provider,
             "meter_provider": meter_provider,
             "logger_provider": logger_provider,
@@ -59,7 +60,7 @@ class InsiderMiddleware:
         Raises:
             SettingsError: An option cannot be used.
         """
-        return Site(WebApp(WebOptions.from_config(self._options), **self._providers))  # type: ignore[arg-type]
+        return Site(WebApp(WebOptions.from_config(self._options), **self._providers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, a WebSocket or the lifespan messages of a server."""

@@ -29,6 +29,7 @@ from insider_otel_fastapi import (
 )
 from insider_otel_fastapi.httpx2 import Insider as Insider2
 from insider_otel_fastapi.httpx2 import SyncInsider as SyncInsider2
+from insider_otel_fastapi.options import Options
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
@@ -38,6 +39,7 @@ from starlette.routing import Mount, Route
 
 from insider_otel import RequestScope, SettingsError, background
 from insider_otel.testing import CapturedSpans, FakeInsider, sample_request
+from insider_otel.web import WebOptions
 
 UPSERT = sample_request("user.upsert")
 Scoped = Annotated[RequestScope, Depends(insider_scope)]
@@ -230,6 +232,10 @@ async def test_a_server_is_told_that_the_start_failed() -> None:
     (message,) = sent
     assert message["type"] == "lifespan.startup.failed"
     assert "request_deadline (INSIDER_OTEL_REQUEST_DEADLINE) is -1" in message["message"]
+
+
+def test_type_checkers_know_every_option() -> None:
+    assert frozenset(Options.__annotations__) == WebOptions.names()
 
 
 def test_variables_win_over_options(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,8 @@ def test_200_requests_at_once_with_faults_have_each_their_own_summary_and_none_i
             responses = await asyncio.gather(*(visitor.post(url + path) for path in paths))
         return [response.raise_for_status().json() for response in responses]
 
-    with serve() as shop:
+    patient = {"INSIDER_OTEL_REQUEST_DEADLINE": "60", "INSIDER_OTEL_SPREAD_RETRIES": "0"}
+    with serve(**patient) as shop:
         answers = asyncio.run(visit(shop.url))
         trees = receiver.wait_for_trees(ORDERS, seconds=60)
     assert Counter(map(len, answers)) == Counter(number % 3 + 1 for number in range(ORDERS))

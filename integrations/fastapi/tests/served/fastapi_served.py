@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from typing import Any, Literal
 
 import anyio
 import fastapi
@@ -21,8 +22,10 @@ from starlette.types import ASGIApp
 from insider_otel.testing import sample_request
 
 INSIDER = os.environ["SHOP_INSIDER"]
+# A crowd on a small machine waits for connections longer than httpx would let it.
+PATIENCE = 60.0
 UPSERT = sample_request("user.upsert", base_url=INSIDER)
-SPANS_OF_MESSAGES = ["send", "receive"]
+SPANS_OF_MESSAGES: list[Literal["send", "receive"]] = ["send", "receive"]
 
 export_spans()
 instrumented = os.environ["SHOP_INSTRUMENTED"]
@@ -32,7 +35,7 @@ if instrumented == "before":
     FastAPIInstrumentor().instrument(exclude_spans=SPANS_OF_MESSAGES)
 
 # Releases before FastAPI had a telemetry of its own take the argument and do nothing with it.
-telemetry = {"tracing": instrumented != "not", "operation_spans": instrumented == "natively, in detail"}
+telemetry: Any = {"tracing": instrumented != "not", "operation_spans": instrumented == "natively, in detail"}
 shop = fastapi.FastAPI(telemetry=telemetry)
 is_outermost = instrumented.endswith("inside")
 if not is_outermost:
@@ -45,12 +48,12 @@ app: ASGIApp = InsiderMiddleware(shop) if is_outermost else shop
 
 async def upsert(insider: httpx.AsyncClient, email: str = "jane@example.com") -> httpx.Response:
     user = {"identifiers": {"email": email}, "attributes": {"age": 30}}
-    return await insider.post(UPSERT.url, headers=UPSERT.headers, json={"users": [user]})
+    return await insider.post(UPSERT.url, headers=UPSERT.headers, json={"users": [user]}, timeout=PATIENCE)
 
 
 def upsert_sync(insider: httpx.Client, email: str = "jane@example.com") -> httpx.Response:
     user = {"identifiers": {"email": email}, "attributes": {"age": 30}}
-    return insider.post(UPSERT.url, headers=UPSERT.headers, json={"users": [user]})
+    return insider.post(UPSERT.url, headers=UPSERT.headers, json={"users": [user]}, timeout=PATIENCE)
 
 
 @shop.post("/signup")

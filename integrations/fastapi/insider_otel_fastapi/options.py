@@ -1,0 +1,31 @@
+"""The options as type checkers and editors see them; what they mean is said by ``WebOptions`` and ``Settings``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypedDict
+
+from insider_otel import Events, Mode
+from insider_otel.api.operations import Limit
+from insider_otel.policy.settings import Dedupe
+
+
+class Options(TypedDict, total=False):
+    """Keywords of ``InsiderMiddleware``."""
+
+    request_deadline: float | None
+    error_responses: bool
+    instrument: bool
+
+    mode: Mode | Literal["observe", "enforce"]
+    hosts: Mapping[str, str]
+    deadline: float | None
+    quick_retries: int
+    quick_delay: float
+    spread_retries: int
+    retry_window: float
+    limits: Mapping[str, str | Limit | None]
+    dedupe: Dedupe | Literal["documented", "all", "off"]
+    dedupe_window: float
+    state: str
+    events: Events | Literal["span", "log", "both"]
