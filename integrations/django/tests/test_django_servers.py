@@ -15,6 +15,8 @@ from insider_testkit.otlp import Receiver, Tree, otlp_receiver
 from insider_otel.testing import FakeInsider, delay
 from insider_otel.testing.server import ServedFake
 
+pytestmark = pytest.mark.once
+
 HERE = Path(__file__).parent
 ATTEMPT = "POST /api/user/v1/upsert"
 

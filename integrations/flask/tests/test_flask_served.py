@@ -17,6 +17,8 @@ from insider_testkit.servers import Server, gunicorn
 from insider_otel.testing import FakeInsider, delay, reply
 from insider_otel.testing.server import ServedFake
 
+pytestmark = pytest.mark.once
+
 CALL = ["  call user.upsert succeeded", "    POST /api/user/v1/upsert 200"]
 Serve = Callable[..., AbstractContextManager[Server]]
 
