@@ -72,8 +72,8 @@ class Settings:
         quick_retries: Retries inside the call, paid from the retry budget.
         quick_delay: Longest delay before a quick retry, in seconds (full jitter: anything from 0 up to it).
         spread_retries: Retries at a random moment of the retry window.
-        retry_window: The window of the spread retries in seconds; Insider's documentation asks for five minutes. Without a
-            deadline it is also the longest that a call waits for the slots of a rate limit.
+        retry_window: The window of the spread retries in seconds; Insider's documentation asks for five minutes.
+            Without a deadline it is also the longest that a call waits for the slots of a rate limit.
         limits: Limits in place of the documented ones, by pool: ``{"user.upsert": "25000/60s", "raw.export": "1/day",
             "mail.send": "off"}``. A day is a UTC calendar day; ``off`` lifts a limit. A pool has the name of its first
             operation; ``unlisted:<host>`` is what all undocumented paths of a host share.
