@@ -64,5 +64,5 @@ def test_no_caller_waits_longer_than_one_and_a_fifth_of_its_time_in_a_queue(
     assert all(request.accepted for request in fake.requests)
     # The first call of all has taken a slot; and neighbours may change places between coming and asking.
     in_a_queue = [WINDOW * ((place + 3) // AT_ONCE) for place in range(CALLERS)]
-    late = [place for place in range(CALLERS) if waited[place] > 1.2 * in_a_queue[place] + 0.2]
+    late = [place for place in range(CALLERS) if waited[place] > 1.2 * in_a_queue[place] + 0.3]
     assert not late, [(place, round(waited[place], 2), in_a_queue[place]) for place in late]

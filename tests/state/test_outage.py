@@ -185,15 +185,15 @@ class Load:
         assert {status for _, status in self.answers} == {200}
         assert len(self.fake.accepted(POOL)) == len(self.fake.requests)
 
-    def waited_little(self, waits: list[float]) -> None:
-        """Hardly anybody waited for the store.
+    def waited_little(self, waits: list[float], most: float = 0.1) -> None:
+        """Hardly anybody waited for the store longer than ``most`` seconds.
 
         A store is given up after 50 ms, and a new connection has as long for being made: so 100 ms are for 99 of 100.
         A call that meets both the loss and the next try of the store waits twice: 250 ms are for all. What is late
         because the cores are busy with other things is measured by a thread that only sleeps.
         """
         ordered, late = sorted(waits), self._metronome.latest
-        assert ordered[len(ordered) * 99 // 100] <= 0.1 + late, (late, ordered[-10:])
+        assert ordered[len(ordered) * 99 // 100] <= most + late, (late, ordered[-10:])
         assert ordered[-1] <= 0.25 + late, (late, ordered[-10:])
 
 
@@ -377,8 +377,8 @@ class TestSQLite:
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
             outage(working, said, lambda: other.execute("BEGIN EXCLUSIVE"), lambda: other.execute("ROLLBACK"))
         is_survived(working, said, insider_spans, "sqlite")
-        # Each time: its users take turns also where nothing is wrong, before a wait and after it.
-        working.waited_little(working.asks)
+        # Each time, and longer: its users take turns, in threads, also where nothing is wrong.
+        working.waited_little(working.asks, most=0.2)
 
     def test_deleted(self, path: Path, load: Callable[[str], Load]) -> None:
         """It is made anew, and told what was used."""

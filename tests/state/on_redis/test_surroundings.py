@@ -79,7 +79,7 @@ class TestEventLoops:
 
     def test_however_many_ask_at_once_none_fails_for_the_others_sake(self, admin: Any, server: RedisServer) -> None:
         """They share one connection, and each gets its own answer."""
-        store = RedisStore(server.url, timeout=0.3)
+        store = RedisStore(server.url, timeout=5)
         before = len(admin.client_list())
 
         async def ask_many() -> tuple[list[Admission], int]:
@@ -106,7 +106,8 @@ class TestEventLoops:
         finally:
             server.resume()
         assert {type(answer) for answer in answers} == {StoreError}
-        assert time.monotonic() - began < 0.6
+        # Not one timeout after the other, which would be minutes.
+        assert time.monotonic() - began < 3
 
     @pytest.mark.parametrize("anyio_backend", ["asyncio"])
     @pytest.mark.anyio
