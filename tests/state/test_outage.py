@@ -194,7 +194,7 @@ class Load:
         """
         ordered, late = sorted(waits), self._metronome.latest
         assert ordered[len(ordered) * 99 // 100] <= most + late, (late, ordered[-10:])
-        assert ordered[-1] <= 0.25 + late, (late, ordered[-10:])
+        assert ordered[-1] <= 2.5 * most + late, (late, ordered[-10:])
 
 
 @pytest.fixture
@@ -373,12 +373,13 @@ class TestSQLite:
         return tmp_path / "state.db"
 
     def test_locked_by_another(self, path: Path, load: Callable[[str], Load], said: Said, insider_spans: Any) -> None:
-        working = load(f"sqlite:///{path}")
+        # Four times the default: threads that take turns at a file on busy cores may need more than 50 ms for it.
+        working = load(f"sqlite:///{path}?timeout=0.2")
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
             outage(working, said, lambda: other.execute("BEGIN EXCLUSIVE"), lambda: other.execute("ROLLBACK"))
         is_survived(working, said, insider_spans, "sqlite")
-        # Each time, and longer: its users take turns, in threads, also where nothing is wrong.
-        working.waited_little(working.asks, most=0.2)
+        # Each time: its users take turns also where nothing is wrong, before a wait and after it.
+        working.waited_little(working.asks, most=0.4)
 
     def test_deleted(self, path: Path, load: Callable[[str], Load]) -> None:
         """It is made anew, and told what was used."""

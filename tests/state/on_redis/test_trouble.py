@@ -39,7 +39,7 @@ class TestTrouble:
                 began = time.monotonic()
                 with pytest.raises(StoreError, match=r"no answer within 0\.3 s"):
                     store.perform(Admit(POOL, LIMIT))
-                assert time.monotonic() - began < 0.6
+                assert time.monotonic() - began < 1
         finally:
             server.resume()
         assert store.perform(Admit(POOL, Limit(9, 60))).slot is not None
@@ -55,7 +55,7 @@ class TestTrouble:
                 began = time.monotonic()
                 with pytest.raises(StoreError, match=r"no answer within 0\.3 s"):
                     await store.perform_async(Admit(POOL, LIMIT))
-                assert time.monotonic() - began < 0.6
+                assert time.monotonic() - began < 1
         finally:
             server.resume()
         assert (await store.perform_async(Admit(POOL, Limit(9, 60)))).slot is not None
