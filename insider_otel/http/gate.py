@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 from opentelemetry.context import attach, detach, get_current
 
 from insider_otel.api.operations import Operation
-from insider_otel.api.verdict import Category, Retry, Verdict
+from insider_otel.api.verdict import Category, Verdict
 from insider_otel.policy.limits import limit_of, told_by
 from insider_otel.policy.settings import Settings
+from insider_otel.policy.steps import is_judged
 from insider_otel.state.content import content_key
 from insider_otel.state.credential import content_secret, owner_of
 from insider_otel.state.protocol import (
@@ -256,7 +257,6 @@ class Gate:
 
 
 _TAKEN = frozenset({Category.SUCCESS, Category.ACCEPTED})
-_NO_JUDGEMENT = frozenset({Category.NETWORK, Category.TIMEOUT, Category.UNEXPECTED})
 
 
 def _claim_end(verdict: Verdict | None, sent_at: float, ambiguous_since: float | None) -> tuple[ClaimEnd, float]:
@@ -267,6 +267,6 @@ def _claim_end(verdict: Verdict | None, sent_at: float, ambiguous_since: float |
         if verdict.category is Category.DUPLICATE and ambiguous_since is not None:
             # Insider has it already: from the attempt whose answer was lost.
             return ClaimEnd.DONE, ambiguous_since
-        if verdict.retry is Retry.NEVER and verdict.category not in _NO_JUDGEMENT:
+        if is_judged(verdict):
             return ClaimEnd.RELEASE, sent_at
     return (ClaimEnd.RELEASE, sent_at) if ambiguous_since is None else (ClaimEnd.KEEP, ambiguous_since)

@@ -127,7 +127,8 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
             case Sleep(seconds):
                 return self._sleep(seconds)
             case Perform():
-                return effect.store.perform(effect.request)
+                effect.reply = effect.store.perform(effect.request)
+                return effect.reply
 
     def __enter__(self) -> Self:
         self._transport.__enter__()

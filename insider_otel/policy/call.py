@@ -19,7 +19,7 @@ from insider_otel.api.operations import Limit, Operation, Resend
 from insider_otel.api.verdict import Category, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.settings import Mode, Settings
-from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource
+from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource, is_judged
 
 UNDOCUMENTED_WINDOW = 60.0
 """Seconds to wait after "too many requests" where neither the reply nor the documentation names a window."""
@@ -29,8 +29,6 @@ SHORTEST_ATTEMPT = 0.05
 
 WINDOW_JITTER = 0.1
 """Most of a rate-limit wait that is added as jitter, so that those who waited together do not return together."""
-
-_NO_JUDGEMENT = frozenset({Category.NETWORK, Category.TIMEOUT, Category.UNEXPECTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +195,7 @@ class CallMachine:
             # Counted from the sending: Insider's window opens when it receives the request, not when we give up on it.
             self.ambiguous_since = self.sent_at
         if verdict.retry is Retry.NEVER:
-            if verdict.category not in _NO_JUDGEMENT:
+            if is_judged(verdict):
                 # Insider judged the request, so it works: even a refusal is a sign of health.
                 self._budget.succeeded()
             return Done()

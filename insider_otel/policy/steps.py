@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from insider_otel.api.verdict import Category, Verdict
+from insider_otel.api.verdict import Category, Retry, Verdict
 
 
 class Stop(StrEnum):
@@ -35,6 +35,14 @@ def outcome_of(verdict: Verdict) -> Outcome:
     if verdict.ok:
         return Outcome.SUCCEEDED
     return Outcome.PARTLY_FAILED if verdict.category is Category.PARTIAL_FAILURE else Outcome.FAILED
+
+
+_NO_JUDGEMENT = frozenset({Category.NETWORK, Category.TIMEOUT, Category.UNEXPECTED})
+
+
+def is_judged(verdict: Verdict) -> bool:
+    """Whether Insider itself has judged the request for good: it took it, or no repeat would make it take it."""
+    return verdict.retry is Retry.NEVER and verdict.category not in _NO_JUDGEMENT
 
 
 class WaitReason(StrEnum):

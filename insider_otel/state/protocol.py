@@ -266,7 +266,8 @@ class Perform:
     Attributes:
         store: The store.
         request: What it is asked.
-        reply: Its reply; whoever carries the effect out leaves it here even if the call was cancelled meanwhile.
+        reply: Its reply; who carries the effect out in an event loop leaves it here even if the call was cancelled
+            meanwhile.
     """
 
     store: Store
