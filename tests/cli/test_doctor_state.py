@@ -17,7 +17,7 @@ from insider_otel.cli.checks.environment import Environment, Finding, Level
 from insider_otel.cli.checks.state import limits, state
 from insider_otel.state.sqlite_store import SQLiteStore
 
-from ..state.redis_server import MISSING, RedisServer, find_program, redis_server
+from ..state.redis_server import RedisServer, redis_server, skip_without_program
 
 WITH_REDIS = {"redis": "6.0.0"}
 
@@ -32,8 +32,7 @@ def seen(url: str, versions: dict[str, str] = WITH_REDIS) -> Finding:
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[RedisServer]:
-    if find_program() is None:
-        pytest.skip(MISSING)
+    skip_without_program()
     with redis_server("--requirepass", "s3cret", tcp=True) as server:
         yield server
 
@@ -152,8 +151,7 @@ def test_a_server_that_is_down_is_an_error_with_what_it_means() -> None:
 
 
 def test_a_replica_which_cannot_be_written_is_an_error() -> None:
-    if find_program() is None:
-        pytest.skip(MISSING)
+    skip_without_program()
     with redis_server("--replicaof", "127.0.0.1", "1") as replica:
         finding = seen(replica.url)
     assert (finding.level, "to be no replica" in finding.remedy) == (Level.ERROR, True)

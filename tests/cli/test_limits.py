@@ -15,7 +15,7 @@ from insider_otel import InsiderTransport, Settings
 from insider_otel.cli import main
 from insider_otel.testing import FakeInsider, Step, reply, sample_request
 
-from ..state.redis_server import MISSING, find_program, redis_server
+from ..state.redis_server import redis_server, skip_without_program
 
 THIRTY = "Too many attempts, please slow down the request. 2 Requests/minute is allowed."
 
@@ -28,8 +28,7 @@ def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
-    if find_program() is None:
-        pytest.skip(MISSING)
+    skip_without_program()
     with redis_server("--requirepass", "s3cret") as server:
         yield server.url_as(":s3cret")
 

@@ -11,7 +11,7 @@ from anyio.from_thread import start_blocking_portal
 from insider_otel.state.protocol import Store
 
 from .race import open_store
-from .redis_server import MISSING, RedisServer, find_program, redis_server
+from .redis_server import RedisServer, redis_server, skip_without_program
 from .teller import Teller
 
 
@@ -28,8 +28,7 @@ def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
         return ""
     if kind == "sqlite":
         return str(tmp_path / "state.db")
-    if find_program() is None:
-        pytest.skip(MISSING)
+    skip_without_program()
     import redis
 
     server: RedisServer = request.getfixturevalue("redis_for_all")

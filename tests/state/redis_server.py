@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 PROGRAMS = ("redis-server", "valkey-server")
 MISSING = f"no {' or '.join(PROGRAMS)} on this machine"
 _STARTS_WITHIN = 10.0
@@ -24,6 +26,12 @@ def find_program() -> str | None:
     if program is None and os.environ.get("CI"):
         raise FileNotFoundError(MISSING)
     return program
+
+
+def skip_without_program() -> None:
+    """Skip the test, or the fixture's tests, where there is no server to test with."""
+    if find_program() is None:
+        pytest.skip(MISSING)
 
 
 class RedisServer:

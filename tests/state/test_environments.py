@@ -29,7 +29,7 @@ from insider_otel.state.redis_store import RedisStore
 from insider_otel.state.sqlite_store import SQLiteStore
 from insider_otel.testing import FakeInsider, sample_request
 
-from .redis_server import MISSING, RedisServer, find_program, redis_server
+from .redis_server import RedisServer, redis_server, skip_without_program
 
 POOL = "catalog.ingest"
 HOUR = 3600.0
@@ -37,8 +37,7 @@ HOUR = 3600.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    if find_program() is None:
-        pytest.skip(MISSING)
+    skip_without_program()
     with redis_server() as server:
         yield server
 

@@ -12,7 +12,7 @@ import pytest
 from insider_otel import AsyncInsiderTransport, Settings
 from insider_otel.testing import FakeInsider, sample_request
 
-from .redis_server import MISSING, RedisServer, find_program
+from .redis_server import RedisServer, skip_without_program
 
 CALLERS = 60
 AT_ONCE, WINDOW = 10, 0.5
@@ -21,8 +21,7 @@ AT_ONCE, WINDOW = 10, 0.5
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "redis":
-        if find_program() is None:
-            pytest.skip(MISSING)
+        skip_without_program()
         server: RedisServer = request.getfixturevalue("redis_for_all")
         return f"{server.url}?timeout=2&prefix=fairness"
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'state.db'}?timeout=2"

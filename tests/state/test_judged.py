@@ -13,7 +13,7 @@ import pytest
 
 from insider_otel.testing import FakeInsider
 
-from .redis_server import MISSING, RedisServer, find_program
+from .redis_server import RedisServer, skip_without_program
 
 pytestmark = pytest.mark.once
 
@@ -42,8 +42,7 @@ def demand(url: str, state: str) -> Counter[str]:
 def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state.db'}?timeout=2"
-    if find_program() is None:
-        pytest.skip(MISSING)
+    skip_without_program()
     server: RedisServer = request.getfixturevalue("redis_for_all")
     return f"{server.url}?timeout=2&prefix=judged"
 

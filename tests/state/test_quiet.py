@@ -18,7 +18,7 @@ from insider_otel import AsyncInsiderTransport, InsiderTransport, Outcome, Setti
 from insider_otel.state import opening
 from insider_otel.testing import FakeInsider, sample_request
 
-from .redis_server import MISSING, find_program, redis_server
+from .redis_server import redis_server, skip_without_program
 
 SENT_TWICE = ["call mail.send succeeded", "  POST /mail/v1/send 202", "call mail.send held_back"]
 
@@ -37,9 +37,8 @@ def drivers_are_instrumented(insider_spans: Any) -> Iterator[None]:
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'state.db'}?timeout=5"
-    elif find_program() is None:
-        pytest.skip(MISSING)
     else:
+        skip_without_program()
         with redis_server() as server:
             yield f"{server.url}?timeout=5"
     for state in opening._states.values():

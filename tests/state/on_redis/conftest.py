@@ -9,13 +9,12 @@ import pytest
 import redis
 
 from insider_otel.state.redis_store import RedisStore
-from tests.state.redis_server import MISSING, RedisServer, find_program, redis_server
+from tests.state.redis_server import RedisServer, redis_server, skip_without_program
 
 
 @pytest.fixture(scope="session")
 def running_server() -> Iterator[RedisServer]:
-    if find_program() is None:
-        pytest.skip(MISSING)
+    skip_without_program()
     with redis_server() as server:
         yield server
 
