@@ -1,4 +1,4 @@
-"""Runs the benchmarks of this package: each module with a ``run() -> Result`` is one."""
+"""Runs the benchmarks of this package: each module or folder with a ``run() -> Result`` is one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import importlib
 import json
 import pkgutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.report import lines
 from benchmarks.result import Result
+
+_HELPERS = ("__main__", "report", "result")
 
 
 def main() -> int:
-    """Run the benchmarks that were asked for, all by default; 1 if one is over its bar."""
-    known = sorted(
-        module.name
-        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
-        if module.name not in ("__main__", "result")
-    )
+    """Run the benchmarks that were asked for, all by default; 1 if a bar is missed."""
+    modules = pkgutil.iter_modules([str(Path(__file__).parent)])
+    known = sorted(module.name for module in modules if module.name not in _HELPERS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of: {', '.join(known)}")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -28,15 +29,12 @@ def main() -> int:
 
     results: dict[str, Result] = {}
     for name in arguments.names or known:
-        result: Result = importlib.import_module(f"benchmarks.{name}").run()
-        results[name] = result
+        results[name] = result = importlib.import_module(f"benchmarks.{name}").run()
         if not arguments.json:
-            print(f"{name}: {result['value']:.1f} {result['unit']}, bar {result['bar']:g}: {result['what']}")
-            for fact, value in result["details"].items():
-                print(f"    {fact}: {value}")
+            print(*lines(name, result), "", sep="\n")
     if arguments.json:
-        print(json.dumps(results, indent=2))
-    return int(any(result["value"] > result["bar"] for result in results.values()))
+        print(json.dumps({name: asdict(result) for name, result in results.items()}, indent=2))
+    return int(not all(measure.passes for result in results.values() for measure in result.measures))
 
 
 if __name__ == "__main__":
