@@ -417,10 +417,10 @@ def test_any_path_on_an_insider_host_finds_something(method: str, path: str) -> 
 
 
 def test_a_long_hostile_path_is_answered_at_once() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     find("GET", UNIFICATION, "/api/lookup/v1/" + "/a" * 100_000)
     find("GET", ARCHITECT_ANALYTICS, "/" * 1_000_000)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_importing_reads_no_file() -> None:

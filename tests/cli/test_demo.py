@@ -35,9 +35,13 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole() -> Whole:
-    start = time.monotonic()
-    done = demo()
-    return Whole(done, time.monotonic() - start)
+    """Played again, if the machine stood still so long that the limit of one a second had room again."""
+    for _ in range(3):
+        start = time.monotonic()
+        played = Whole(demo(), time.monotonic() - start)
+        if "429 Too Many Requests" in played.done.stdout:
+            break
+    return played
 
 
 def test_it_runs_without_a_terminal_and_is_soon_over(whole: Whole) -> None:
@@ -187,7 +191,7 @@ def test_a_scenario_is_told_by_its_bare_status_its_trace_and_its_outcome(
     assert [without_bar_and_duration(line) for line in parts[1].splitlines()] == tree
     told = " ".join(" ".join(parts[2].split()).split("outcome ")[1].split(" note ")[0].split())
     # What is left of the second, when the page is opened.
-    assert re.sub(r"(9\d\d ms|1\.0\d s) of waiting for", "a second of waiting for", told) == outcome
+    assert re.sub(r"([\d.]+ ms|1\.0\d s) of waiting for", "a second of waiting for", told) == outcome
 
 
 def without_bar_and_duration(line: str) -> str:

@@ -169,14 +169,16 @@ def test_without_a_place_for_metrics_none_are_sent() -> None:
 
 def test_an_endpoint_where_nothing_listens_is_one_line_and_exit_1() -> None:
     """All is shown before, and neither a stack trace nor a password."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    done = demo(
-        "--scenario",
-        "success",
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://me:my-password@127.0.0.1:{port}",
-        OTEL_EXPORTER_OTLP_TIMEOUT="1",
-    )
+    with socket.socket() as deaf:
+        # Nobody else can have the port, and nobody listens on it.
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        done = demo(
+            "--scenario",
+            "success",
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://me:my-password@127.0.0.1:{port}",
+            OTEL_EXPORTER_OTLP_TIMEOUT="1",
+        )
     assert done.returncode == 1
     assert list(scenes(done.stdout)) == ["success"]
     assert done.stderr == (

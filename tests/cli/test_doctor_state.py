@@ -16,6 +16,7 @@ import pytest
 from insider_otel.cli.checks.environment import Environment, Finding, Level
 from insider_otel.cli.checks.state import limits, state
 from insider_otel.state.sqlite_store import SQLiteStore
+from insider_otel.testing import FakeClock
 
 from ..state.redis_server import RedisServer, redis_server, skip_without_program
 
@@ -113,17 +114,18 @@ def test_a_store_that_answers_too_late_is_a_warning_with_a_timeout_that_would_do
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = made(tmp_path / "state.db")
-    perform = SQLiteStore.perform
+    perform, clock = SQLiteStore.perform, FakeClock()
 
     def slowly(store: SQLiteStore, request: Any) -> Any:
-        time.sleep(0.02)
+        clock.advance(0.07)
         return perform(store, request)
 
     monkeypatch.setattr(SQLiteStore, "perform", slowly)
+    monkeypatch.setattr(time, "perf_counter", clock)
     finding = seen(f"{url}?timeout=0.01")
     assert finding.level is Level.WARNING
-    assert finding.what.endswith(" ms, and it is given 10 ms")
-    assert "INSIDER_OTEL_STATE=…?timeout=0.1" in finding.remedy
+    assert finding.what.endswith(" is read and written in 70.0 ms, and it is given 10 ms")
+    assert "INSIDER_OTEL_STATE=…?timeout=0.21" in finding.remedy
 
 
 # ---------------------------------------------------------------------------------------------------------- redis

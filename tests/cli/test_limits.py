@@ -114,7 +114,8 @@ def test_a_pool_that_insider_closed_says_for_how_long(state: str, capsys: pytest
     call(state, "catalog.ingest", reply(429, {"error": "rejected: too many requests"}, headers={"Retry-After": "40"}))
     assert 30 < only(pools(capsys, "--state", state), "catalog.ingest")["closed_for"] <= 40
     closed_for = re.search(r"%\) +(\d+\.\d+) s", lines(capsys, "--state", state, "--used")[1])
-    assert closed_for and 30 < float(closed_for[1]) <= 40
+    assert closed_for
+    assert 30 < float(closed_for[1]) <= 40
 
 
 def test_a_limit_that_insider_named_is_said_by_insider(state: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from insider_otel import AsyncInsiderTransport, Settings
 from insider_otel.testing import FakeInsider, sample_request
+from tests.metronome import metronome
 
 from .redis_server import RedisServer, skip_without_program
 
@@ -59,9 +60,13 @@ def test_no_caller_waits_longer_than_one_and_a_fifth_of_its_time_in_a_queue(
                 # Its turn to ask: who starts later comes later.
                 await anyio.sleep(0.002)
 
-    anyio.run(main, backend=backend)
+    with metronome() as machine:
+        anyio.run(main, backend=backend)
     assert all(request.accepted for request in fake.requests)
     # The first call of all has taken a slot; and neighbours may change places between coming and asking.
     in_a_queue = [WINDOW * ((place + 3) // AT_ONCE) for place in range(CALLERS)]
-    late = [place for place in range(CALLERS) if waited[place] > 1.2 * in_a_queue[place] + 0.3]
+    # Whoever a standstill keeps from taking a turn takes the next: it costs a window more than it lasts.
+    held_up = machine.stood_still + WINDOW if machine.stood_still else 0.0
+    allowed = [1.2 * ideal + 0.3 + held_up for ideal in in_a_queue]
+    late = [place for place in range(CALLERS) if waited[place] > allowed[place]]
     assert not late, [(place, round(waited[place], 2), in_a_queue[place]) for place in late]

@@ -116,7 +116,7 @@ def test_a_body_is_really_cut(after_bytes: int, fake: FakeInsider, mail: Any, fa
 def test_no_answer_ever_comes(fake: FakeInsider, mail: Any, family: ModuleType, send: Send) -> None:
     fake.script("mail.send", timeout(processed=True))
     with pytest.raises(family.ReadTimeout):
-        send(mail, timeout=0.1)
+        send(mail, timeout=family.Timeout(30, read=0.1))
     assert "already been received" in send(mail).text
 
 
@@ -126,7 +126,7 @@ def test_an_answer_is_really_late(fake: FakeInsider, mail: Any, family: ModuleTy
     assert send(mail).status_code == 503
     assert time.perf_counter() - started >= 0.05
     with pytest.raises(family.ReadTimeout):
-        send(mail, timeout=0.1)
+        send(mail, timeout=family.Timeout(30, read=0.1))
 
 
 def test_a_documented_reply_and_one_of_your_own(fake: FakeInsider, mail: Any, send: Send) -> None:
@@ -135,14 +135,18 @@ def test_a_documented_reply_and_one_of_your_own(fake: FakeInsider, mail: Any, se
     assert send(mail).status_code == 204
 
 
-def test_a_late_answer_does_not_hold_up_others(fake: FakeInsider, served: ServedFake, mail: Any) -> None:
+def test_a_late_answer_does_not_hold_up_others() -> None:
+    fake = FakeInsider()
     fake.script("mail.send", timeout())
-    waiting = threading.Thread(target=lambda: _outcome(mail.url, seconds=0.5))
-    waiting.start()
-    sample = sample_request("sms.send", base_url=served.url)
-    with httpx.Client(timeout=0.4) as client:
-        for _ in range(3):
-            client.request(sample.method, sample.url, headers=sample.headers, content=sample.content)
+    with fake.serve() as served:
+        waiting = threading.Thread(target=lambda: _outcome(f"{served.url}/mail/v1/send", seconds=60))
+        waiting.start()
+        _wait_until(lambda: len(fake.requests) == 1)
+        sample = sample_request("sms.send", base_url=served.url)
+        with httpx.Client(timeout=30) as client:
+            for _ in range(3):
+                client.request(sample.method, sample.url, headers=sample.headers, content=sample.content)
+        assert waiting.is_alive()
     waiting.join(10)
     assert len(fake.accepted("sms.send")) == 3
 
@@ -156,9 +160,7 @@ def test_it_stops_at_once_and_in_silence(caplog: pytest.LogCaptureFixture, capfd
         clients = [threading.Thread(target=lambda: outcomes.append(_outcome(url, seconds=30))) for _ in range(2)]
         for client in clients:
             client.start()
-        deadline = time.monotonic() + 10
-        while len(fake.requests) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        _wait_until(lambda: len(fake.requests) == 2)
         stopping = time.monotonic()
     for client in clients:
         client.join(10)
@@ -187,6 +189,13 @@ def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_request(fake: F
         connection.sendall(b"POST /mail/v1/send HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
     httpx.post(f"{served.url}/v1/channel/create")
     assert [request.operation for request in fake.requests] == ["verify.channel_create"]
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _outcome(url: str, *, seconds: float) -> str:

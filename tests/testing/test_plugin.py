@@ -57,7 +57,7 @@ from insider_otel.testing import sample_request, set_testing
 @pytest.mark.parametrize("operation", ["mail.send", "mail.campaign_create"] * 2)
 def test_of_the_process_clock(operation, insider_fake):
     sample = sample_request(operation)
-    settings = Settings(limits={"mail.campaign_create": "1/60s"}, deadline=1.0)
+    settings = Settings(limits={"mail.campaign_create": "1/60s"}, deadline=30.0)
     transport = InsiderTransport(insider_fake.transport(), settings=settings)
     with set_testing(hold=True), httpx.Client(transport=transport) as client:
         outcomes = []

@@ -79,9 +79,9 @@ class TestWhatIsKept:
     def test_every_key_expires_after_all_that_it_says(self, admin: Any, store: RedisStore) -> None:
         closed, window = 7200, 10.0
         store.perform(Report(POOL, closed_for=closed))
-        store.perform(Admit(POOL, Limit(3, window), longest_wait=9999, claim=ClaimAsk(CLAIM, 30), worker=b"w"))
+        store.perform(Admit(POOL, Limit(3, window), longest_wait=9999, claim=ClaimAsk(CLAIM, 600), worker=b"w"))
         left = {key.decode(): admin.pttl(key) / 1000 for key in admin.keys("*")}
-        assert 29 < left.pop(record(kind="claim").replace(POOL.pool, CLAIM.hex())) <= 30
+        assert 500 < left.pop(record(kind="claim").replace(POOL.pool, CLAIM.hex())) <= 600
         assert sorted(left) == [record(kind="pool"), record(kind="uses"), record(kind="workers")]
         assert min(left.values()) > closed + window
 

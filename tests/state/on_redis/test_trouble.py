@@ -31,15 +31,15 @@ class TestTrouble:
             RedisStore(f"unix://{tmp_path}/redis.sock").perform(ListPools())
 
     def test_a_server_that_hangs(self, server: RedisServer) -> None:
-        store = RedisStore(server.url, timeout=0.3)
+        store = RedisStore(server.url, timeout=1.0)
         store.perform(Admit(POOL, LIMIT))
         server.pause()
         try:
             for _ in range(2):  # on a connection that was there before, and on a new one
                 began = time.monotonic()
-                with pytest.raises(StoreError, match=r"no answer within 0\.3 s"):
+                with pytest.raises(StoreError, match=r"no answer within 1 s"):
                     store.perform(Admit(POOL, LIMIT))
-                assert time.monotonic() - began < 1
+                assert time.monotonic() - began < 5
         finally:
             server.resume()
         assert store.perform(Admit(POOL, Limit(9, 60))).slot is not None
@@ -47,15 +47,15 @@ class TestTrouble:
 
     @pytest.mark.anyio
     async def test_a_server_that_hangs_a_loop(self, server: RedisServer, anyio_backend: Any) -> None:
-        store = RedisStore(server.url, timeout=0.3)
+        store = RedisStore(server.url, timeout=1.0)
         await store.perform_async(Admit(POOL, LIMIT))
         server.pause()
         try:
             for _ in range(2):
                 began = time.monotonic()
-                with pytest.raises(StoreError, match=r"no answer within 0\.3 s"):
+                with pytest.raises(StoreError, match=r"no answer within 1 s"):
                     await store.perform_async(Admit(POOL, LIMIT))
-                assert time.monotonic() - began < 1
+                assert time.monotonic() - began < 5
         finally:
             server.resume()
         assert (await store.perform_async(Admit(POOL, Limit(9, 60)))).slot is not None

@@ -35,7 +35,8 @@ def test_a_busy_file_is_given_up_in_time_and_nothing_is_broken_after(path: Path,
             began = time.monotonic()
             with pytest.raises(StoreError, match="locked"):
                 hasty.perform(ask)
-            assert time.monotonic() - began < 1
+            # Less than what sqlite itself waits, unless it is told otherwise.
+            assert time.monotonic() - began < 4
         assert use_of(hasty).used == 2, "who only reads waits for nobody"
     assert admit(hasty).used == 3
     hasty.close()
