@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.report import lines
 from benchmarks.result import Result
 
-_HELPERS = ("__main__", "report", "result")
+_HELPERS = ("__main__", "common", "report", "result")
 
 
 def main() -> int:
