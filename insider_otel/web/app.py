@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import httpx
 
@@ -21,19 +24,28 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 
+class Providers(TypedDict, total=False):
+    """Where spans, metrics and log-based events go; to the global providers by default."""
+
+    tracer_provider: TracerProvider | None
+    meter_provider: MeterProvider | None
+    logger_provider: LoggerProvider | None
+
+
 class WebApp:
     """One web app's use of the library.
 
+    Its clients are closed when it is forgotten, and with the process.
+
     Args:
         options: Its options.
-        module: The httpx its clients are of: ``httpx`` or ``httpx2``.
-        tracer_provider: Where spans go; the global provider by default.
-        meter_provider: Where metrics go; the global provider by default.
-        logger_provider: Where log-based events go; the global provider by default.
+        module: The httpx its clients are of, unless another is asked for: ``httpx`` or ``httpx2``.
+        prepare_async: What is done with each async client of its own before it is used.
+        **providers: Where telemetry goes: ``tracer_provider``, ``meter_provider``, ``logger_provider``.
 
-    Attributes:
-        options: Its options.
-        clients: Its clients.
+    Raises:
+        StoreError: The store of limits can never be used.
+        ImportError: The store of limits needs a package that is not installed.
     """
 
     def __init__(
@@ -41,23 +53,16 @@ class WebApp:
         options: WebOptions,
         *,
         module: ModuleType = httpx,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-        logger_provider: LoggerProvider | None = None,
+        prepare_async: Callable[[Any], None] | None = None,
+        **providers: Unpack[Providers],
     ) -> None:
         self.options = options
-        providers = {
-            "tracer_provider": tracer_provider,
-            "meter_provider": meter_provider,
-            "logger_provider": logger_provider,
-        }
-        self.engine = Engine(
-            options.settings,
-            tracer_provider=tracer_provider,
-            meter_provider=meter_provider,
-            logger_provider=logger_provider,
-        )
-        self.clients = Clients(self.engine, module)
+        self._engine = Engine(options.settings, **providers)
+        self._module = module
+        self._prepare_async = prepare_async
+        self._transport: Any = None
+        self._clients: dict[str, Clients] = {}
+        weakref.finalize(self, _close, self._clients)
         watch_server_spans()
         instrumentor = InsiderInstrumentor()
         # The first app of a process decides for the clients that are not an adapter's.
@@ -69,14 +74,66 @@ class WebApp:
         """A scope for a request that begins now."""
         return open_scope(self.options.request_deadline)
 
+    def failure_of(self, error: BaseException) -> Failure | None:
+        """The HTTP answer for an exception that left a view; None if it is not to be answered here."""
+        return failure_of(error) if self.options.error_responses else None
+
+    def clients(self, module: ModuleType | None = None) -> Clients:
+        """Its clients.
+
+        Args:
+            module: The httpx they are of, if not the app's own.
+        """
+        module = module or self._module
+        clients = self._clients.get(module.__name__)
+        if clients is None:
+            new = Clients(self._engine, module, transport=self._transport, prepare_async=self._prepare_async)
+            # Two threads may come here at once.
+            clients = self._clients.setdefault(module.__name__, new)
+        return clients
+
+    @contextmanager
+    def override(self, fake: Any) -> Generator[None]:
+        """Let the clients send to a fake Insider, in tests; those of the network are back afterwards.
+
+        Args:
+            fake: A ``FakeInsider``, or a transport for sync clients, async ones or both.
+        """
+        before = self._transport, self._clients
+        self.replace_network(fake)
+        try:
+            yield
+        finally:
+            _close(self._clients)
+            self._transport, self._clients = before
+
+    def replace_network(self, fake: Any) -> None:
+        """Let the clients send to a fake Insider from now on, in tests.
+
+        This process forgets what was sent before: one test's mail does not hold another's back as its duplicate.
+
+        Args:
+            fake: A ``FakeInsider``, or a transport for sync clients, async ones or both.
+        """
+        self._engine.state.forget()
+        self._transport = fake.transport() if callable(getattr(fake, "transport", None)) else fake
+        self._clients = {}
+
+    async def close_clients(self) -> None:
+        """Close the clients of the running loop and of the process. They open again if they are used again."""
+        for clients in list(self._clients.values()):
+            await clients.aclose()
+        _close(self._clients)
+
     def close(self) -> None:
-        """Close the process's client and put back what the app changed in the process: it is to be made anew."""
-        self.clients.close()
+        """Close the process's clients and put back what the app changed in the process: it is to be made anew."""
+        _close(self._clients)
         instrumentor = InsiderInstrumentor()
         if self._instruments and instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.uninstrument()
         self._instruments = False
 
-    def failure_of(self, error: BaseException) -> Failure | None:
-        """The HTTP answer for an exception that left a view; None if it is not to be answered here."""
-        return failure_of(error) if self.options.error_responses else None
+
+def _close(families: dict[str, Clients]) -> None:
+    for clients in list(families.values()):
+        clients.close()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
 from types import ModuleType
 from typing import Any
 
@@ -23,25 +22,35 @@ class Clients:
     Args:
         engine: What their calls share.
         module: ``httpx`` or ``httpx2``.
+        transport: What sends in place of the network: a fake Insider's transport, in tests.
+        prepare_async: What is done with each async client before it is used.
     """
 
-    def __init__(self, engine: Engine, module: ModuleType = httpx) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        module: ModuleType = httpx,
+        *,
+        transport: Any = None,
+        prepare_async: Callable[[Any], None] | None = None,
+    ) -> None:
         self._engine = engine
         self._module: Any = module
+        self._transport = transport
+        self._prepare_async = prepare_async
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._client: Any = None
         self._loops: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
-        self._fake: Any = None
 
     def client(self) -> Any:
         """The client of this process: ``httpx.Client``, or ``httpx2.Client``. Opened at its first use."""
         self._forget_the_parents()
-        if self._client is None:
+        client = self._client
+        if client is None:
             with self._lock:
-                if self._client is None:
-                    self._client = self._make(is_async=False)
-        return self._client
+                client = self._client = self._client or self._make(is_async=False)
+        return client
 
     async def async_client(self) -> Any:
         """The client of the running event loop: ``httpx.AsyncClient``, or ``httpx2.AsyncClient``.
@@ -75,38 +84,16 @@ class Clients:
         if mine is not None:
             await mine.close()
 
-    @contextmanager
-    def override(self, transport: Any) -> Generator[None]:
-        """Let the clients send through another transport: a fake Insider's, in tests.
-
-            with clients.override(fake.transport()): ...
-
-        This process forgets what was sent before: one test's mail does not hold another's back as its duplicate.
-
-        Args:
-            transport: What sends: for sync clients, async ones or both, as ``FakeInsider.transport()`` is.
-        """
-        self._engine.state.forget()
-        with self._replaced(transport):
-            yield
-
-    @contextmanager
-    def _replaced(self, transport: Any) -> Generator[None]:
-        before = self._fake, self._client, self._loops
-        self._fake, self._client, self._loops = transport, None, {}
-        try:
-            yield
-        finally:
-            self.close()
-            self._fake, self._client, self._loops = before
-
     def _make(self, *, is_async: bool) -> Any:
         client_class = self._module.AsyncClient if is_async else self._module.Client
-        if self._fake is not None:
+        if self._transport is None:
+            client = client_class()
+            cover_client(client, self._engine)
+        else:
             transport_class: Any = AsyncEngineTransport if is_async else EngineTransport
-            return client_class(transport=transport_class(self._engine, self._fake))
-        client = client_class()
-        cover_client(client, self._engine)
+            client = client_class(transport=transport_class(self._engine, self._transport))
+        if is_async and self._prepare_async is not None:
+            self._prepare_async(client)
         return client
 
     def _forget_the_parents(self) -> None:

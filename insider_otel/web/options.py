@@ -41,12 +41,8 @@ class WebOptions:
 
     def __post_init__(self) -> None:
         deadline: Any = self.request_deadline
-        if deadline is not None and (
-            isinstance(deadline, bool)
-            or not isinstance(deadline, int | float)
-            or not math.isfinite(deadline)
-            or deadline < 0
-        ):
+        is_number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
+        if deadline is not None and not (is_number and 0 <= deadline < math.inf):
             raise _error("request_deadline", deadline, "seconds from 0 up, or None for no bound")
         for name in ("error_responses", "instrument"):
             if not isinstance(getattr(self, name), bool):
@@ -84,6 +80,31 @@ class WebOptions:
                 options[name] = _read(name, text)
         settings = {name: value for name, value in config.items() if name not in own}
         return cls(settings=Settings.from_env(environ, **settings), **options)
+
+    @classmethod
+    def from_upper_case(cls, config: Mapping[Any, Any], *, prefix: str = "", where: str) -> WebOptions:
+        """Options from a configuration in upper case, as Django's and Flask's are, and from the variables, which win.
+
+        Args:
+            config: Options and settings: ``{"REQUEST_DEADLINE": 3.0}``.
+            prefix: What each key begins with.
+            where: What an error calls the configuration.
+
+        Returns:
+            The options.
+
+        Raises:
+            OptionsError: A key is no option.
+            SettingsError: A value cannot be used.
+        """
+        known = {prefix + name.upper(): name for name in cls.names()}
+        unknown = [str(key) for key in config if key not in known]
+        if unknown:
+            raise OptionsError(
+                f"{where} has {', '.join(sorted(unknown))}, which is no option of insider-otel; there are: "
+                f"{', '.join(sorted(known))}"
+            )
+        return cls.from_config({known[key]: value for key, value in config.items()})
 
 
 def _read(name: str, text: str) -> Any:

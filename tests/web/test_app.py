@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+from types import ModuleType
+from typing import Any
+
 import httpx
+import httpx2
 import pytest
 
 from insider_otel import InsiderInstrumentor, Settings, SettingsError, call_of
 from insider_otel.testing import CapturedSpans, FakeClock, FakeInsider, sample_request
 from insider_otel.web import WebApp, WebOptions
+
+UPSERT = sample_request("user.upsert")
+families = pytest.mark.parametrize("module", [httpx, httpx2], ids=["httpx", "httpx2"])
+
+
+def post(client: Any, sample: Any = UPSERT) -> Any:
+    return client.post(sample.url, headers=sample.headers, content=sample.content)
 
 
 def is_on() -> bool:
@@ -25,8 +37,8 @@ def test_an_app_covers_its_own_clients_alone_if_it_says_so(insider_spans: Captur
     app = WebApp(WebOptions(instrument=False), tracer_provider=insider_spans.tracer_provider)
     assert not is_on()
     sample = sample_request("user.upsert")
-    with app.clients.override(FakeInsider().transport()):
-        app.clients.client().post(sample.url, headers=sample.headers, content=sample.content)
+    with app.override(FakeInsider()):
+        app.clients().client().post(sample.url, headers=sample.headers, content=sample.content)
     assert len(insider_spans.calls()) == 1
 
 
@@ -58,11 +70,68 @@ def test_failed_calls_are_answered_only_if_the_app_says_so(error_responses: bool
     fake = FakeInsider(clock=FakeClock())
     fake.script("user.upsert", "timeout")
     sample = sample_request("user.upsert")
-    with app.clients.override(fake.transport()), pytest.raises(httpx.ReadTimeout) as raised:
-        app.clients.client().post(sample.url, headers=sample.headers, content=sample.content)
+    with app.override(fake), pytest.raises(httpx.ReadTimeout) as raised:
+        app.clients().client().post(sample.url, headers=sample.headers, content=sample.content)
     assert (app.failure_of(raised.value) is not None) == error_responses
 
 
 def test_a_store_that_cannot_be_used_is_named_when_the_app_is_made() -> None:
     with pytest.raises(SettingsError, match="state"):
         WebApp(WebOptions.from_config({"state": "mysql://db"}, {}))
+
+
+# -------------------------------------------------------------------------------------------------------- clients
+
+
+@families
+def test_an_app_has_clients_of_both_families(module: ModuleType) -> None:
+    app = WebApp(WebOptions(instrument=False), module=httpx2)
+    assert isinstance(app.clients(module).client(), module.Client)
+    assert isinstance(app.clients().client(), httpx2.Client)
+    app.close()
+
+
+def test_its_clients_are_closed_when_it_is_forgotten() -> None:
+    app = WebApp(WebOptions(instrument=False))
+    client = app.clients().client()
+    del app
+    gc.collect()
+    assert client.is_closed
+
+
+@families
+@pytest.mark.anyio
+async def test_a_fake_takes_the_place_of_the_network_for_as_long_as_the_block(module: ModuleType) -> None:
+    app = WebApp(WebOptions(instrument=False), module=module)
+    outside = app.clients().client(), await app.clients().async_client()
+    fake = FakeInsider()
+    fake.script("user.upsert", "service_unavailable")
+    with app.override(fake):
+        assert call_of(post(app.clients().client())).attempts == 2
+        assert (await post(await app.clients().async_client())).status_code == 200
+        inside = app.clients().client(), await app.clients().async_client()
+    assert len(fake.requests) == 3
+    assert not set(map(id, inside)) & set(map(id, outside))
+    assert inside[0].is_closed
+    assert (app.clients().client(), await app.clients().async_client()) == outside
+    await app.close_clients()
+    assert [client.is_closed for client in outside] == [True, True]
+
+
+def test_fakes_can_be_nested_and_be_mere_transports() -> None:
+    app = WebApp(WebOptions(instrument=False))
+    outer, inner = FakeInsider(), FakeInsider()
+    with app.override(outer):
+        with app.override(inner.transport()):
+            post(app.clients().client())
+        post(app.clients().client())
+    assert (len(outer.requests), len(inner.requests)) == (1, 1)
+
+
+def test_a_test_is_not_held_back_by_what_an_earlier_one_sent() -> None:
+    app = WebApp(WebOptions(instrument=False))
+    for _ in range(2):
+        fake = FakeInsider()
+        with app.override(fake):
+            post(app.clients().client(), sample_request("mail.send"))
+        assert len(fake.accepted("mail.send")) == 1

@@ -131,11 +131,23 @@ def test_a_forked_child_opens_clients_of_its_own_and_leaves_its_parents_open(cli
 
 
 def test_calls_are_traced_without_the_instrumentor(insider_spans: CapturedSpans, module: ModuleType) -> None:
-    clients = Clients(Engine(Settings(), tracer_provider=insider_spans.tracer_provider), module)
-    fake = FakeInsider()
-    with clients.override(fake.transport()):
-        assert call_of(post(clients.client())).outcome == "succeeded"
+    engine = Engine(Settings(), tracer_provider=insider_spans.tracer_provider)
+    clients = Clients(engine, module, transport=FakeInsider().transport())
+    assert call_of(post(clients.client())).outcome == "succeeded"
+    clients.close()
     assert insider_spans.tree() == ["call user.upsert succeeded", "  POST /api/user/v1/upsert 200"]
+
+
+def test_async_clients_are_prepared_before_they_are_used(module: ModuleType) -> None:
+    prepared: list[Any] = []
+    clients = Clients(Engine(Settings()), module, prepare_async=prepared.append)
+
+    async def use() -> Any:
+        return await clients.async_client()
+
+    clients.client()
+    clients.close()
+    assert [asyncio.run(use())] == prepared
 
 
 def test_beside_the_instrumentor_a_call_is_still_one_call(
@@ -159,40 +171,6 @@ def test_the_proxies_of_the_environment_are_kept(
     to_insider = client._transport_for_url(module.URL(UPSERT.url))
     assert "Proxy" in type(to_insider.inner._pool).__name__
     clients.close()
-
-
-@pytest.mark.anyio
-async def test_a_fake_takes_the_place_of_the_network_for_as_long_as_the_block(clients: Clients) -> None:
-    outside = clients.client(), await clients.async_client()
-    fake = FakeInsider()
-    fake.script("user.upsert", "service_unavailable")
-    with clients.override(fake.transport()):
-        assert call_of(post(clients.client())).attempts == 2
-        assert (await post(await clients.async_client())).status_code == 200
-        inside = clients.client(), await clients.async_client()
-    assert len(fake.requests) == 3
-    assert not set(map(id, inside)) & set(map(id, outside))
-    assert inside[0].is_closed
-    assert (clients.client(), await clients.async_client()) == outside
-    clients.close()
-
-
-def test_fakes_can_be_nested(clients: Clients) -> None:
-    outer, inner = FakeInsider(), FakeInsider()
-    with clients.override(outer.transport()):
-        with clients.override(inner.transport()):
-            post(clients.client())
-        post(clients.client())
-    assert (len(outer.requests), len(inner.requests)) == (1, 1)
-
-
-def test_a_test_is_not_held_back_by_what_an_earlier_one_sent(clients: Clients) -> None:
-    mail = sample_request("mail.send")
-    for _ in range(2):
-        fake = FakeInsider()
-        with clients.override(fake.transport()):
-            post(clients.client(), mail)
-        assert len(fake.accepted("mail.send")) == 1
 
 
 def test_asyncio_is_named_where_another_loop_runs(clients: Clients) -> None:

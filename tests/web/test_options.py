@@ -54,7 +54,7 @@ def test_an_empty_variable_says_nothing() -> None:
     )
 
 
-@pytest.mark.parametrize("deadline", [-1, float("inf"), float("nan"), "3", True])
+@pytest.mark.parametrize("deadline", [-1, float("inf"), float("nan"), "3", True, []])
 def test_a_deadline_that_is_none_is_refused_by_name(deadline: Any) -> None:
     with pytest.raises(OptionsError, match=r"request_deadline \(INSIDER_OTEL_REQUEST_DEADLINE\) is .*; it accepts"):
         WebOptions.from_config({"request_deadline": deadline}, {})
@@ -78,6 +78,19 @@ def test_a_variable_that_is_no_deadline_is_refused_by_name(text: str) -> None:
 def test_an_option_that_does_not_exist_is_named_beside_those_that_do(name: str) -> None:
     with pytest.raises(OptionsError, match=rf"^{name} is no option .* error_responses, .* request_deadline, .* state$"):
         WebOptions.from_config({name: 1}, {})
+
+
+def test_a_configuration_may_be_in_upper_case_and_have_a_prefix() -> None:
+    options = WebOptions.from_upper_case({"SHOP_REQUEST_DEADLINE": 3, "SHOP_MODE": "observe"}, prefix="SHOP_", where="")
+    assert (options.request_deadline, options.settings.mode) == (3, Mode.OBSERVE)
+
+
+@pytest.mark.parametrize("config", [{"request_deadline": 3}, {"REQUEST_DEDLINE": 3}, {3: 3}])
+def test_what_is_no_option_in_upper_case_is_named_with_the_place_where_it_stands(config: dict[Any, Any]) -> None:
+    with pytest.raises(
+        OptionsError, match=rf"^config\.py has {next(iter(config))}, .*: DEADLINE, .* REQUEST_DEADLINE, "
+    ):
+        WebOptions.from_upper_case(config, where="config.py")
 
 
 def test_a_wrong_setting_is_refused_as_everywhere() -> None:

@@ -1,7 +1,7 @@
 """insider-otel for Django: name this app in ``INSTALLED_APPS`` and ``InsiderMiddleware`` in ``MIDDLEWARE``."""
 
+from insider_otel.web import deadline
 from insider_otel_django import checks
-from insider_otel_django.deadlines import deadline
 from insider_otel_django.middleware import InsiderMiddleware
 from insider_otel_django.site import async_client, client, override
 from insider_otel_django.transactions import on_commit

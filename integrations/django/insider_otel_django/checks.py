@@ -12,8 +12,7 @@ from django.utils.module_loading import import_string
 
 from insider_otel.policy.settings import SettingsError
 from insider_otel_django.middleware import InsiderMiddleware
-from insider_otel_django.options import read_options
-from insider_otel_django.site import UNUSABLE, site
+from insider_otel_django.site import UNUSABLE, read_options, site
 
 _APP = "insider_otel_django"
 _MIDDLEWARE = "insider_otel_django.InsiderMiddleware"

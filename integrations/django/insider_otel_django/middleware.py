@@ -12,9 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import SimpleLazyObject
 
 from insider_otel.http.scope import RequestScope, within
-from insider_otel_django.failures import failed_response
 from insider_otel_django.site import UNUSABLE, async_client, client, site
 from insider_otel_django.streaming import keep_open
+from insider_otel_django.views import failed_response
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse

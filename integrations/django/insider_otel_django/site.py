@@ -1,25 +1,42 @@
-"""What this process's settings make: the web app, its clients, and a fake in their place."""
+"""What ``settings.INSIDER_OTEL`` makes of this process: a web app, its clients, and a fake in the network's place."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.asyncio import async_unsafe
 
 from insider_otel.policy.settings import SettingsError
 from insider_otel.state.protocol import StoreError
-from insider_otel.web import WebApp
-from insider_otel_django.options import SETTING, read_options
+from insider_otel.web import OptionsError, WebApp, WebOptions
 
 if TYPE_CHECKING:
     import httpx
 
+_SETTING = "INSIDER_OTEL"
+
 UNUSABLE = (SettingsError, StoreError, ImportError)
 """What wrong options raise."""
+
+
+def read_options() -> WebOptions:
+    """The options in ``settings.INSIDER_OTEL`` and in the ``INSIDER_OTEL_*`` variables, which win.
+
+    Raises:
+        OptionsError: It is no dictionary, or there is no such option.
+        SettingsError: A value cannot be used.
+    """
+    config: Any = getattr(settings, _SETTING, {})
+    if not isinstance(config, Mapping):
+        raise OptionsError(
+            f'settings.{_SETTING} is a {type(config).__name__}; it accepts a dictionary: {{"REQUEST_DEADLINE": 3.0}}'
+        )
+    return WebOptions.from_upper_case(config, where=f"settings.{_SETTING}")
 
 
 class _Site:
@@ -29,7 +46,6 @@ class _Site:
         self._lock = threading.RLock()
         self._app: WebApp | None = None
         self._fake: Any = None
-        self._in_place = ExitStack()
 
     def app(self) -> WebApp:
         """The web app.
@@ -49,12 +65,11 @@ class _Site:
         """Let go of the web app: the settings have changed."""
         with self._lock:
             app, self._app = self._app, None
-            self._in_place.close()
             if app is not None:
                 app.close()
 
     def put_in_place(self, fake: Any) -> Any:
-        """Let the clients send through a transport; None for the network. Returns the one before."""
+        """Let the clients send to a fake; None for the network. Returns the one before."""
         with self._lock:
             before, self._fake = self._fake, fake
             self.reset()
@@ -63,7 +78,7 @@ class _Site:
     def _make(self) -> WebApp:
         app = WebApp(read_options())
         if self._fake is not None:
-            self._in_place.enter_context(app.clients.override(self._fake))
+            app.replace_network(self._fake)
         return app
 
 
@@ -77,13 +92,13 @@ def client() -> httpx.Client:
     Raises:
         SynchronousOnlyOperation: An event loop runs in this thread.
     """
-    made: httpx.Client = site.app().clients.client()
+    made: httpx.Client = site.app().clients().client()
     return made
 
 
 async def async_client() -> httpx.AsyncClient:
     """The client of the running event loop. It is opened at its first use, and closed when the loop ends."""
-    made: httpx.AsyncClient = await site.app().clients.async_client()
+    made: httpx.AsyncClient = await site.app().clients().async_client()
     return made
 
 
@@ -97,7 +112,7 @@ def override(fake: Any) -> Generator[None]:
     Args:
         fake: A ``FakeInsider``, or any transport for sync and async clients.
     """
-    before = site.put_in_place(fake.transport() if hasattr(fake, "transport") else fake)
+    before = site.put_in_place(fake)
     try:
         yield
     finally:
@@ -105,7 +120,7 @@ def override(fake: Any) -> Generator[None]:
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
-    if setting == SETTING:
+    if setting == _SETTING:
         site.reset()
 
 

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing
+from typing import Any
 
-from opentelemetry import context as otel_context
-from opentelemetry.trace import get_current_span, set_span_in_context
-
-from insider_otel.http.scope import RequestScope, within
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Resume = Callable[[], AbstractContextManager[None]]
+from insider_otel.http.scope import RequestScope
+from insider_otel.web import HandledRequest
 
 
 def keep_open(scope: RequestScope, response: Any) -> None:
@@ -28,38 +21,21 @@ def keep_open(scope: RequestScope, response: Any) -> None:
     scope.hold_server_span()
     # A file is read by the server, perhaps by ``sendfile``: wrapped, it could not be.
     if getattr(response, "file_to_stream", None) is None:
-        resume = _resume(scope)
+        handled = HandledRequest(scope)
+        handled.begin_body()
         parts = _parts_async if response.is_async else _parts
-        response.streaming_content = parts(response.streaming_content, resume)
+        response.streaming_content = parts(response.streaming_content, handled)
     # Django puts ``request.close`` there too: the response has no public place for it.
     response._resource_closers.append(scope.close)
 
 
-def _resume(scope: RequestScope) -> Resume:
-    context = otel_context.get_current()
-    if scope.server_span is not None and not get_current_span().get_span_context().is_valid:
-        # The framework's instrumentation stands further in and has ended its span: the trace goes on under it.
-        context = set_span_in_context(scope.server_span, context)
-
-    @contextmanager
-    def resumed() -> Generator[None]:
-        token = otel_context.attach(context)
-        try:
-            with within(scope):
-                yield
-        finally:
-            otel_context.detach(token)
-
-    return resumed
-
-
-# The scope is resumed for each part and not for all of them: between two parts the thread is the server's, which may
+# The request is resumed for each part and not for all of them: between two parts the thread is the server's, which may
 # serve another request.
 
 
-def _parts(content: Iterator[bytes], resume: Resume) -> Generator[bytes]:
+def _parts(content: Iterator[bytes], handled: HandledRequest) -> Generator[bytes]:
     while True:
-        with resume():
+        with handled.resumed():
             try:
                 part = next(content)
             except StopIteration:
@@ -67,10 +43,10 @@ def _parts(content: Iterator[bytes], resume: Resume) -> Generator[bytes]:
         yield part
 
 
-async def _parts_async(content: AsyncIterator[bytes], resume: Resume) -> AsyncGenerator[bytes]:
+async def _parts_async(content: AsyncIterator[bytes], handled: HandledRequest) -> AsyncGenerator[bytes]:
     async with aclosing(content):  # type: ignore[type-var]
         while True:
-            with resume():
+            with handled.resumed():
                 try:
                     part = await anext(content)
                 except StopAsyncIteration:

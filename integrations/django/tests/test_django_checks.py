@@ -44,8 +44,11 @@ def test_an_app_that_is_used_but_not_installed() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"REQEST_DEADLINE": 3.0}, "settings.INSIDER_OTEL has 'REQEST_DEADLINE', which is no option; there are: "),
-        ({"request_deadline": 3.0}, "options are in upper case: 'REQUEST_DEADLINE'"),
+        (
+            {"REQEST_DEADLINE": 3.0},
+            "settings.INSIDER_OTEL has REQEST_DEADLINE, which is no option of insider-otel; ",
+        ),
+        ({"request_deadline": 3.0}, "no option of insider-otel; there are: DEADLINE, DEDUPE, "),
         ({3: 3.0}, "settings.INSIDER_OTEL has 3, which is no option"),
         ({"REQUEST_DEADLINE": "soon"}, "request_deadline (INSIDER_OTEL_REQUEST_DEADLINE) is 'soon'; it accepts"),
         ({"ERROR_RESPONSES": "yes"}, "error_responses (INSIDER_OTEL_ERROR_RESPONSES) is 'yes'; it accepts"),

@@ -8,17 +8,17 @@ async def signup(insider: Insider):
     await insider.post("https://unification.useinsider.com/api/user/v1/upsert", json=..., headers=...)
 """
 
-from insider_otel_fastapi.dependencies import (
+from insider_otel_fastapi.clients import async_client, client, override
+from insider_otel_fastapi.endpoints import (
     Insider,
     SyncInsider,
     deadline,
     insider_client,
+    insider_health,
     insider_scope,
     sync_insider_client,
 )
-from insider_otel_fastapi.health import insider_health
 from insider_otel_fastapi.middleware import InsiderMiddleware
-from insider_otel_fastapi.outside import async_client, client, override
 
 __all__ = [
     "Insider",

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack, cast
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from insider_otel.http.scope import RequestScope, within
-from insider_otel.web import WebApp, WebOptions
+from insider_otel.web import Providers, WebApp, WebOptions
+from insider_otel_fastapi.endpoints import KEY, Connection
 from insider_otel_fastapi.options import Options
-from insider_otel_fastapi.site import Connection, Site
+from insider_otel_fastapi.visitors import Visitor, cancel_for_visitors_who_leave, is_about_leaving, visitor
 
-if TYPE_CHECKING:
-    from opentelemetry._logs import LoggerProvider
-    from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
-
+# What nginx notes for it, and who reads traces knows.
+_CLIENT_CLOSED_REQUEST = 499
 _LIFESPAN_IS_OVER = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 
@@ -30,37 +28,28 @@ class InsiderMiddleware:
 
     Args:
         app: The ASGI app.
-        tracer_provider: Where spans go; the global provider by default.
-        meter_provider: Where metrics go; the global provider by default.
-        logger_provider: Where log-based events go; the global provider by default.
-        **options: Fields of ``WebOptions`` and ``Settings``. The ``INSIDER_OTEL_*`` variables win.
+        cancel_on_disconnect: Whether what an endpoint awaits from Insider is cancelled when the visitor leaves.
+        **options: Fields of ``WebOptions`` and ``Settings``, for which ``INSIDER_OTEL_*`` variables win; and
+            ``tracer_provider``, ``meter_provider``, ``logger_provider``: where telemetry goes.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-        logger_provider: LoggerProvider | None = None,
-        **options: Unpack[Options],
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, cancel_on_disconnect: bool = True, **options: Unpack[Options]) -> None:
         self.app = app
-        self._options = options
-        self._providers: dict[str, Any] = {
-            "tracer_provider": tracer_provider,
-            "meter_provider": meter_provider,
-            "logger_provider": logger_provider,
-        }
+        self._cancel_on_disconnect = cancel_on_disconnect
+        self._options: dict[str, Any] = {**options}
 
     @cached_property
-    def site(self) -> Site:
+    def web_app(self) -> WebApp:
         """The app's use of the library: made when the app starts, in the process that serves.
 
         Raises:
             SettingsError: An option cannot be used.
         """
-        return Site(WebApp(WebOptions.from_config(self._options), **self._providers))
+        given = self._options
+        providers = cast("Providers", {name: given[name] for name in given.keys() & Providers.__annotations__.keys()})
+        options = WebOptions.from_config({name: given[name] for name in given.keys() - providers.keys()})
+        prepare = cancel_for_visitors_who_leave if self._cancel_on_disconnect else None
+        return WebApp(options, prepare_async=prepare, **providers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, a WebSocket or the lifespan messages of a server."""
@@ -70,29 +59,41 @@ class InsiderMiddleware:
             await self._live(scope, receive, send)
         else:
             # A WebSocket lives for hours: it has clients, but neither deadline nor summary.
-            Connection(self.site, None).put_in(scope)
+            self._leave_in(scope, None)
             await self.app(scope, receive, send)
 
+    def _leave_in(self, scope: Scope, request_scope: RequestScope | None) -> None:
+        # The ASGI scope is not copied: who is further out reads there what the router found.
+        scope[KEY] = Connection(self.web_app, request_scope)
+
     async def _handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        web_app = self.site.web_app
-        request_scope = web_app.open_scope()
-        Connection(self.site, request_scope).put_in(scope)
-        response = _Response(send, request_scope)
+        request_scope = self.web_app.open_scope()
+        self._leave_in(scope, request_scope)
+        who = Visitor(receive)
+        response = _Response(send, request_scope, who)
+        token = visitor.set(who)
         try:
             with within(request_scope):
-                await self.app(scope, receive, response.send)
+                await self.app(scope, who.receive, response.send)
         except Exception as error:
-            failure = None if response.has_started else web_app.failure_of(error)
-            if failure is None:
+            answer = None if response.has_started else self._answer(error, who)
+            if answer is None:
                 raise
-            answer = JSONResponse({"detail": failure.detail}, failure.status, failure.headers)
             await answer(scope, receive, send)
         finally:
+            visitor.reset(token)
             request_scope.close()
+
+    def _answer(self, error: Exception, who: Visitor) -> Response | None:
+        if who.has_left and is_about_leaving(error):
+            # Nobody reads it; but logs and the server span do not call it an error of the shop.
+            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        failure = self.web_app.failure_of(error)
+        return None if failure is None else JSONResponse({"detail": failure.detail}, failure.status, failure.headers)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            site = self.site
+            web_app = self.web_app
         except Exception as error:
             # A server that is not told takes the exception for an app that knows no lifespan, and serves it.
             await receive()
@@ -102,7 +103,7 @@ class InsiderMiddleware:
         async def send_and_close(message: Message) -> None:
             # The app's own lifespan, whatever it is, has ended by now.
             if message["type"] in _LIFESPAN_IS_OVER:
-                await site.close()
+                await web_app.close_clients()
             await send(message)
 
         await self.app(scope, receive, send_and_close)
@@ -114,17 +115,21 @@ class _Response:
     Args:
         send: The server's ``send``.
         request_scope: The scope.
+        who: Who waits for it.
     """
 
-    def __init__(self, send: Send, request_scope: RequestScope) -> None:
+    def __init__(self, send: Send, request_scope: RequestScope, who: Visitor) -> None:
         self._send = send
         self._request_scope = request_scope
+        self._who = who
         self.has_started = False
 
     async def send(self, message: Message) -> None:
         """Send a part of it."""
         kind = message["type"]
-        self.has_started = self.has_started or kind == "http.response.start"
+        if kind == "http.response.start":
+            self.has_started = True
+            self._who.answered()
         await self._send(message)
         is_last = kind == "http.response.body" and not message.get("more_body", False)
         if is_last or kind == "http.response.pathsend":

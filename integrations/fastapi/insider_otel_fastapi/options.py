@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypedDict
+from typing import Literal
 
 from insider_otel import Events, Mode
 from insider_otel.api.operations import Limit
 from insider_otel.policy.settings import Dedupe
+from insider_otel.web import Providers
 
 
-class Options(TypedDict, total=False):
-    """Keywords of ``InsiderMiddleware``."""
+class Options(Providers, total=False):
+    """Keywords of ``InsiderMiddleware``, beside where telemetry goes."""
 
     request_deadline: float | None
     error_responses: bool

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from fastapi_calls import Serve
 from insider_testkit.otlp import Receiver, otlp_receiver
 from insider_testkit.servers import Server, uvicorn
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
@@ -17,7 +18,6 @@ from insider_otel.testing import FakeInsider
 from insider_otel.testing.server import ServedFake
 
 HERE = Path(__file__).parent
-Serve = Callable[..., AbstractContextManager[Server]]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import httpx
 import pytest
-from conftest import Serve
+from fastapi_calls import Serve
 from insider_testkit.otlp import Receiver, Tree
 
 from insider_otel.testing import FakeInsider

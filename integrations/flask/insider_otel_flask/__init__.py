@@ -8,8 +8,9 @@ def signup():
     insider.post("https://unification.useinsider.com/api/user/v1/upsert", json=..., headers=...)
 """
 
+from insider_otel.web import deadline
+from insider_otel_flask.answers import health
 from insider_otel_flask.clients import async_client, insider, override
 from insider_otel_flask.extension import InsiderOTel
-from insider_otel_flask.views import deadline, health
 
 __all__ = ["InsiderOTel", "async_client", "deadline", "health", "insider", "override"]

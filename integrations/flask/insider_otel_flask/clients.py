@@ -6,17 +6,44 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
-from flask import Flask
+from flask import Flask, current_app, has_app_context
 from werkzeug.local import LocalProxy
 
-from insider_otel_flask.state import current_web_app, web_app_of
+from insider_otel.web import Clients, WebApp
+
+KEY = "insider_otel"
+"""Where ``app.extensions`` has the ``WebApp`` of an app."""
 
 
-def _client() -> Any:
-    return current_web_app().clients.client()
+def web_app_of(app: Flask) -> WebApp:
+    """What ``init_app`` gave an app.
+
+    Args:
+        app: The app.
+
+    Raises:
+        RuntimeError: The extension was not initialised on it.
+    """
+    web_app = app.extensions.get(KEY)
+    if not isinstance(web_app, WebApp):
+        raise RuntimeError(
+            f"the Flask app {app.name!r} does not use insider-otel yet: call InsiderOTel(app), or init_app(app) in its "
+            "factory"
+        )
+    return web_app
 
 
-insider: httpx.Client = LocalProxy(_client)  # type: ignore[assignment]
+def _clients() -> Clients:
+    if not has_app_context():
+        raise RuntimeError(
+            "there is no Flask app here whose Insider client could be used: work in a request, in a command of the "
+            "app, or in a `with app.app_context():` block; in a generator that a view returns, wrap it in "
+            "stream_with_context"
+        )
+    return web_app_of(current_app).clients()
+
+
+insider: httpx.Client = LocalProxy(lambda: _clients().client())  # type: ignore[assignment]
 """The client of the current app: an ``httpx.Client``, opened once for each process and shared by its threads."""
 
 
@@ -31,7 +58,7 @@ async def async_client() -> Any:
     Raises:
         RuntimeError: There is no app context, or its app does not use the extension.
     """
-    return await current_web_app().clients.async_client()
+    return await _clients().async_client()
 
 
 def override(app: Flask, fake: Any) -> AbstractContextManager[None]:
@@ -47,5 +74,4 @@ def override(app: Flask, fake: Any) -> AbstractContextManager[None]:
     Raises:
         RuntimeError: The app does not use the extension.
     """
-    transport = fake.transport() if callable(getattr(fake, "transport", None)) else fake
-    return web_app_of(app).clients.override(transport)
+    return web_app_of(app).override(fake)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import weakref
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import httpx
 from flask import Flask
 
-from insider_otel.web import WebApp
-from insider_otel_flask.config import options_of
-from insider_otel_flask.failures import answer_failures
+from insider_otel.policy.settings import PREFIX
+from insider_otel.web import Providers, WebApp, WebOptions
+from insider_otel_flask.answers import answer_failures
+from insider_otel_flask.clients import KEY
 from insider_otel_flask.scopes import ScopedApp, note_response
-from insider_otel_flask.state import KEY
-
-if TYPE_CHECKING:
-    from opentelemetry._logs import LoggerProvider
-    from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import TracerProvider
 
 
 class InsiderOTel:
@@ -34,27 +28,16 @@ class InsiderOTel:
     Args:
         app: The app to begin with, if there is one already.
         module: The httpx that ``insider`` is a client of: ``httpx`` or ``httpx2``.
-        tracer_provider: Where spans go; the global provider by default.
-        meter_provider: Where metrics go; the global provider by default.
-        logger_provider: Where log-based events go; the global provider by default.
+        **providers: Where telemetry goes, if not to the global providers: ``tracer_provider``, ``meter_provider``,
+            ``logger_provider``.
 
     Raises:
         SettingsError: The app's config, or the environment, has an option that cannot be used.
     """
 
-    def __init__(
-        self,
-        app: Flask | None = None,
-        *,
-        module: ModuleType = httpx,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
-        logger_provider: LoggerProvider | None = None,
-    ) -> None:
+    def __init__(self, app: Flask | None = None, *, module: ModuleType = httpx, **providers: Unpack[Providers]) -> None:
         self._module = module
-        self._tracer_provider = tracer_provider
-        self._meter_provider = meter_provider
-        self._logger_provider = logger_provider
+        self._providers = providers
         if app is not None:
             self.init_app(app)
 
@@ -70,19 +53,12 @@ class InsiderOTel:
         """
         if KEY in app.extensions:
             raise RuntimeError(f"the Flask app {app.name!r} uses insider-otel already: call init_app(app) once")
-        options = options_of(app.config)
+        config = {key: value for key, value in app.config.items() if key.startswith(PREFIX)}
+        options = WebOptions.from_upper_case(config, prefix=PREFIX, where="app.config")
         # Flask refuses this after the first request: nothing has been changed by then.
         app.after_request(note_response)
-        web_app = WebApp(
-            options,
-            module=self._module,
-            tracer_provider=self._tracer_provider,
-            meter_provider=self._meter_provider,
-            logger_provider=self._logger_provider,
-        )
+        web_app = WebApp(options, module=self._module, **self._providers)
         app.extensions[KEY] = web_app
         app.wsgi_app = ScopedApp(app.wsgi_app, web_app)  # type: ignore[method-assign]
         if options.error_responses:
             answer_failures(app, web_app)
-        # WSGI knows no shutdown: the client is closed when the app is forgotten, or with the process.
-        weakref.finalize(app, web_app.clients.close)

@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, request
-from opentelemetry.context import attach, detach, get_current
-from opentelemetry.trace import get_current_span, set_span_in_context
 
-from insider_otel.http.scope import RequestScope, within
 from insider_otel.telemetry.server_span import find_server_span
-from insider_otel.web import WebApp
+from insider_otel.web import HandledRequest, WebApp
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
+# In the WSGI environment.
 _HANDLED = "insider_otel_flask.request"
-
-
-class _Handled:
-    """A request that is being handled: what is current in it, and in nothing else that its thread does."""
-
-    def __init__(self, scope: RequestScope) -> None:
-        self.scope = scope
-        self._trace = get_current()
-
-    def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run a part of it, in its scope and at its place in the trace. The thread is left as it was."""
-        token = attach(self._trace)
-        try:
-            with within(self.scope):
-                return function(*args, **kwargs)
-        finally:
-            self._trace = get_current()
-            detach(token)
-
-    def go_on_in_trace(self) -> None:
-        """Have what is still to come, the body, belong to the trace.
-
-        The stock instrumentation has left the server span by now, unless it stands further out.
-        """
-        span = self.scope.server_span
-        if span is not None and not get_current_span(self._trace).get_span_context().is_valid:
-            self._trace = set_span_in_context(span, self._trace)
 
 
 class ScopedApp:
@@ -63,14 +31,15 @@ class ScopedApp:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
-        handled = _Handled(self._web_app.open_scope())
+        handled = HandledRequest(self._web_app.open_scope())
         environ[_HANDLED] = handled
         try:
-            body = handled.run(self._app, environ, start_response)
+            with handled.resumed():
+                body = self._app(environ, start_response)
         except BaseException:
             handled.scope.close()
             raise
-        handled.go_on_in_trace()
+        handled.begin_body()
         file_wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
             # The server sends the file itself, if it sees that it is one; no code of the app runs any more.
@@ -82,17 +51,19 @@ class ScopedApp:
 class _ScopedBody:
     """A response's body, made and closed in the scope of its request."""
 
-    def __init__(self, body: Iterable[bytes], handled: _Handled) -> None:
+    def __init__(self, body: Iterable[bytes], handled: HandledRequest) -> None:
         self._body: Any = body
         self._handled = handled
-        self._chunks = handled.run(iter, body)
+        with handled.resumed():
+            self._chunks = iter(body)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         try:
-            return self._handled.run(next, self._chunks)
+            with self._handled.resumed():
+                return next(self._chunks)
         except BaseException:
             # It is made, or will not be: the server span need not wait for who closes it.
             self._handled.scope.release_server_span()
@@ -102,7 +73,8 @@ class _ScopedBody:
         """The response has been sent, or the visitor has gone."""
         try:
             if hasattr(self._body, "close"):
-                self._handled.run(self._body.close)
+                with self._handled.resumed():
+                    self._body.close()
         finally:
             self._handled.scope.close()
 
@@ -113,7 +85,7 @@ def note_response(response: Response) -> Response:
     Args:
         response: The response, which stays as it is.
     """
-    handled: _Handled | None = request.environ.get(_HANDLED)
+    handled: HandledRequest | None = request.environ.get(_HANDLED)
     if handled is not None:
         # One of a tracer provider that is not the global one was not seen to start.
         find_server_span(handled.scope)

@@ -1,16 +1,52 @@
-"""What endpoints ask for: clients, and another deadline."""
+"""What endpoints ask for: clients, and another deadline; and an endpoint that tells how it goes."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import httpx
 from fastapi import Depends
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse
 
+import insider_otel
 from insider_otel.http.scope import RequestScope, check_deadline
-from insider_otel_fastapi.site import connection_of
+from insider_otel.web import WebApp
+
+KEY = "insider_otel"
+"""Where the ASGI scope has the ``Connection``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A request, or a WebSocket, that an app handles.
+
+    Attributes:
+        web_app: What its middleware has made.
+        request_scope: The scope of the request; None for a WebSocket.
+    """
+
+    web_app: WebApp
+    request_scope: RequestScope | None
+
+
+def connection_of(connection: HTTPConnection) -> Connection:
+    """What the middleware has left for an endpoint.
+
+    Args:
+        connection: Starlette's request or WebSocket.
+
+    Raises:
+        RuntimeError: There is no such middleware.
+    """
+    found = connection.scope.get(KEY)
+    if not isinstance(found, Connection):
+        raise RuntimeError(
+            "this app does not use insider-otel yet: call app.add_middleware(insider_otel_fastapi.InsiderMiddleware)"
+        )
+    return found
 
 
 async def insider_client(connection: HTTPConnection) -> httpx.AsyncClient:
@@ -24,7 +60,7 @@ async def insider_client(connection: HTTPConnection) -> httpx.AsyncClient:
     Raises:
         RuntimeError: The app has no ``InsiderMiddleware``.
     """
-    made: httpx.AsyncClient = await connection_of(connection).site.clients(httpx).async_client()
+    made: httpx.AsyncClient = await connection_of(connection).web_app.clients().async_client()
     return made
 
 
@@ -38,7 +74,7 @@ async def sync_insider_client(connection: HTTPConnection) -> httpx.Client:
     Raises:
         RuntimeError: The app has no ``InsiderMiddleware``.
     """
-    made: httpx.Client = connection_of(connection).site.clients(httpx).client()
+    made: httpx.Client = connection_of(connection).web_app.clients().client()
     return made
 
 
@@ -81,6 +117,14 @@ def deadline(seconds: float | None) -> Callable[[HTTPConnection], Awaitable[None
         (await insider_scope(connection)).set_deadline(seconds)
 
     return set_deadline
+
+
+async def insider_health(request: Request) -> JSONResponse:
+    """How the calls to Insider go: ``app.get("/health/insider")(insider_health)``. It asks nobody.
+
+    The HTTP status is 200 even if Insider is in trouble: that is no reason to take the shop off the load balancer.
+    """
+    return JSONResponse(insider_otel.health(), headers={"Cache-Control": "no-store"})
 
 
 Insider = Annotated[httpx.AsyncClient, Depends(insider_client)]

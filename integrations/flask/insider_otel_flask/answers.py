@@ -1,14 +1,15 @@
-"""Failed calls that no view and no error handler dealt with, answered with 502, 503 or 504."""
+"""What the extension answers itself: failed calls that nobody dealt with, and the page that tells how it goes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, default_exceptions
 from werkzeug.wrappers import Response
 
+import insider_otel
 from insider_otel.web import Failure, WebApp
 
 
@@ -54,3 +55,18 @@ def _as_accepted(exception: HTTPException) -> Response:
         response.content_type = "application/json"
     response.vary.add("Accept")
     return response
+
+
+def insider_health(**_: Any) -> Response:
+    """How the calls to Insider go, as JSON: ``app.add_url_rule("/health/insider", view_func=health)``. It asks nobody.
+
+    The status is 200 while this process can answer at all: that Insider is in trouble is no reason to restart a shop.
+    What it says stands in ``status``: ``ok`` or ``degraded``.
+    """
+    response = jsonify(insider_otel.health())
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+# Flask calls an endpoint by its function's own name, and many apps have an endpoint ``health`` already.
+health = insider_health

@@ -9,8 +9,8 @@ import httpx
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from insider_otel.web import WebApp
 from insider_otel_fastapi.middleware import InsiderMiddleware
-from insider_otel_fastapi.site import Site
 
 
 async def async_client(app: ASGIApp) -> httpx.AsyncClient:
@@ -29,7 +29,7 @@ async def async_client(app: ASGIApp) -> httpx.AsyncClient:
     Raises:
         RuntimeError: The app has no ``InsiderMiddleware``.
     """
-    made: httpx.AsyncClient = await _site_of(app).clients(httpx).async_client()
+    made: httpx.AsyncClient = await _web_app_of(app).clients().async_client()
     return made
 
 
@@ -42,7 +42,7 @@ def client(app: ASGIApp) -> httpx.Client:
     Raises:
         RuntimeError: The app has no ``InsiderMiddleware``.
     """
-    made: httpx.Client = _site_of(app).clients(httpx).client()
+    made: httpx.Client = _web_app_of(app).clients().client()
     return made
 
 
@@ -59,15 +59,14 @@ def override(app: ASGIApp, fake: Any) -> AbstractContextManager[None]:
     Raises:
         RuntimeError: The app has no ``InsiderMiddleware``.
     """
-    transport = fake.transport() if callable(getattr(fake, "transport", None)) else fake
-    return _site_of(app).override(transport)
+    return _web_app_of(app).override(fake)
 
 
-def _site_of(app: ASGIApp) -> Site:
+def _web_app_of(app: ASGIApp) -> WebApp:
     layer: Any = app
     while layer is not None:
         if isinstance(layer, InsiderMiddleware):
-            return layer.site
+            return layer.web_app
         if isinstance(layer, Starlette):
             # What the app itself does before its first request, or its lifespan.
             layer.middleware_stack = layer.middleware_stack or layer.build_middleware_stack()

@@ -1,0 +1,122 @@
+"""Visitors who leave before they are answered: what is still awaited from Insider for them is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from anyio import CancelScope
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from insider_otel.http.scope import current_scope
+
+
+class Visitor:
+    """Who waits for the answer to a request.
+
+    A server tells an app that the visitor has left when the app asks for the next part of the request, and endpoints
+    do not ask. So somebody looks out while a call to Insider is awaited, and at no other time.
+
+    Args:
+        receive: The server's ``receive``.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        # Whoever reads: two at once would take each other's parts.
+        self._reading = asyncio.Lock()
+        self._read_ahead: Message | None = None
+        self._calls: set[CancelScope] = set()
+        self._lookout: asyncio.Task[None] | None = None
+        self._is_answered = False
+        self.has_left = False
+
+    async def receive(self) -> Message:
+        """The next part of the request, for the app."""
+        async with self._reading:
+            if self.has_left:
+                return {"type": "http.disconnect"}
+            part, self._read_ahead = self._read_ahead, None
+            return part or await self._receive()
+
+    def answered(self) -> None:
+        """The response begins: who leaves from now on is the response's affair, as Starlette has it."""
+        self._is_answered = True
+        self._stop_looking_out()
+
+    async def wait_for(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Await a call to Insider, for as long as the visitor waits.
+
+        Args:
+            call: Makes the call.
+
+        Raises:
+            ClientDisconnect: The visitor has left; the call is cancelled, or was not begun.
+        """
+        if self._is_answered:
+            return await call()
+        if self.has_left:
+            raise ClientDisconnect
+        with CancelScope() as scope:
+            self._calls.add(scope)
+            if self._lookout is None:
+                self._lookout = asyncio.create_task(self._look_out())
+            try:
+                return await call()
+            finally:
+                self._calls.discard(scope)
+                if not self._calls:
+                    self._stop_looking_out()
+        raise ClientDisconnect
+
+    async def _look_out(self) -> None:
+        async with self._reading:
+            # Of a body that the app has not read, one part is kept for it, and no more: it may be long.
+            while self._read_ahead is None or not self._read_ahead.get("more_body", False):
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self.has_left = True
+                    for call in self._calls:
+                        call.cancel()
+                    return
+                self._read_ahead = message
+
+    def _stop_looking_out(self) -> None:
+        if self._lookout is not None:
+            self._lookout.cancel()
+            self._lookout = None
+
+
+visitor: ContextVar[Visitor | None] = ContextVar("insider_otel_fastapi_visitor", default=None)
+"""Whose request is handled here."""
+
+
+def cancel_for_visitors_who_leave(client: Any) -> None:
+    """Have the calls of an async client last no longer than the visitor stays for whom they are made.
+
+    Calls outside of a request, and in ``insider_otel.background()``, are made for nobody who could leave.
+
+    Args:
+        client: A client of httpx or httpx2.
+    """
+    send = client.send
+
+    @wraps(send)
+    async def send_for_visitor(*args: Any, **kwargs: Any) -> Any:
+        who = visitor.get()
+        if who is None or current_scope() is None:
+            return await send(*args, **kwargs)
+        return await who.wait_for(lambda: send(*args, **kwargs))
+
+    client.send = send_for_visitor
+
+
+def is_about_leaving(error: BaseException) -> bool:
+    """Whether an exception says that the visitor has left, and nothing else; a group of tasks may say it many times."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(ClientDisconnect)[1] is None
+    return isinstance(error, ClientDisconnect)
