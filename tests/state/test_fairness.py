@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,21 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_no_caller_waits_longer_than_one_and_a_fifth_of_its_time_in_a_queue(
     state: str, backend: str, insider_spans: Any
 ) -> None:
-    """Sixty callers come one after the other; ten are served in each half second."""
+    """Sixty callers come one after the other; ten are served in each half second.
+
+    Measured again if somebody was late: a busy machine or a slow disk is so now and then, an unfair queue each time.
+    """
+    for _ in range(3):
+        late = late_callers(state, backend, insider_spans)
+        if not late:
+            break
+        # Nothing of it counts any more.
+        time.sleep(2 * WINDOW)
+    assert not late
+
+
+def late_callers(state: str, backend: str, insider_spans: Any) -> list[tuple[int, float, float]]:
+    """The places of those who waited too long, with the seconds they waited and those of a queue."""
     limit = f"{AT_ONCE}/{WINDOW}s"
     fake = FakeInsider(limits={"catalog.ingest": limit})
     settings = Settings(limits={"catalog.ingest": limit}, state=state, quick_retries=0, spread_retries=0)
@@ -68,5 +83,8 @@ def test_no_caller_waits_longer_than_one_and_a_fifth_of_its_time_in_a_queue(
     # Whoever a standstill keeps from taking a turn takes the next: it costs a window more than it lasts.
     held_up = machine.stood_still + WINDOW if machine.stood_still else 0.0
     allowed = [1.2 * ideal + 0.3 + held_up for ideal in in_a_queue]
-    late = [place for place in range(CALLERS) if waited[place] > allowed[place]]
-    assert not late, [(place, round(waited[place], 2), in_a_queue[place]) for place in late]
+    return [
+        (place, round(waited[place], 2), in_a_queue[place])
+        for place in range(CALLERS)
+        if waited[place] > allowed[place]
+    ]

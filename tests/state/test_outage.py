@@ -26,6 +26,7 @@ from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings
 from insider_otel.state import opening
 from insider_otel.state.protocol import Request, Store
 from insider_otel.testing import FakeInsider, sample_request
+from tests.metronome import Metronome, metronome
 
 from .redis_server import MISSING, RedisServer, find_program, redis_server
 
@@ -36,7 +37,10 @@ POOL = "catalog.ingest"
 LIMIT = "40/1s"
 THREADS, LOOPS, TASKS = 6, 2, 3
 WORKER_THREADS = 6
-RETURNS_WITHIN = 2.0
+TIMEOUT = 0.2
+"""Four times the default: on busy cores a server, or threads that take turns at a file, may need more than 50 ms."""
+RETURNS_WITHIN = 4.0
+"""A store that is back may be asked a second later, and be too slow the first time."""
 
 WORKER = """
 import sys, threading
@@ -93,27 +97,6 @@ class TimedStore:
             _waited.get([]).append(time.monotonic() - began)
 
 
-class Metronome:
-    """How late a thread gets its turn that does nothing but sleep: what the machine itself takes."""
-
-    def __init__(self) -> None:
-        self.latest = 0.0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        beat = 0.005
-        while not self._over.is_set():
-            began = time.monotonic()
-            time.sleep(beat)
-            self.latest = max(self.latest, time.monotonic() - began - beat)
-
-
 class Load:
     """Threads and event loops that make as many calls as they may, from ``start`` to ``stop``.
 
@@ -144,7 +127,7 @@ class Load:
         self.asks: list[float] = []
 
     def start(self) -> None:
-        self._metronome = Metronome()
+        self.machine = Metronome()
         for thread in self._threads:
             thread.start()
 
@@ -152,7 +135,7 @@ class Load:
         self._over.set()
         for thread in self._threads:
             thread.join(30)
-        self._metronome.stop()
+        self.machine.stop()
         assert not any(thread.is_alive() for thread in self._threads)
 
     def _note(self, response: httpx.Response) -> None:
@@ -185,16 +168,16 @@ class Load:
         assert {status for _, status in self.answers} == {200}
         assert len(self.fake.accepted(POOL)) == len(self.fake.requests)
 
-    def waited_little(self, waits: list[float], most: float = 0.1) -> None:
-        """Hardly anybody waited for the store longer than ``most`` seconds.
+    def waited_little(self, waits: list[float]) -> None:
+        """Hardly anybody waited for the store longer than twice its timeout.
 
-        A store is given up after 50 ms, and a new connection has as long for being made: so 100 ms are for 99 of 100.
-        A call that meets both the loss and the next try of the store waits twice: 250 ms are for all. What is late
-        because the cores are busy with other things is measured by a thread that only sleeps.
+        A store is given up after its timeout, and a new connection has as long for being made: so two of them are for
+        99 of 100. A call that meets both the loss and the next try of the store waits twice: five are for all. What is
+        late because the cores are busy with other things is measured by a thread that only sleeps.
         """
-        ordered, late = sorted(waits), self._metronome.latest
-        assert ordered[len(ordered) * 99 // 100] <= most + late, (late, ordered[-10:])
-        assert ordered[-1] <= 2.5 * most + late, (late, ordered[-10:])
+        ordered, late = sorted(waits), self.machine.latest
+        assert ordered[len(ordered) * 99 // 100] <= 2 * TIMEOUT + late, (late, ordered[-10:])
+        assert ordered[-1] <= 5 * TIMEOUT + late, (late, ordered[-10:])
 
 
 @pytest.fixture
@@ -256,7 +239,7 @@ def wait_until(holds: Callable[[], bool], within: float = 20.0) -> None:
 
 def outage(load: Load, said: Said, begin: Callable[[], object], end: Callable[[], object]) -> None:
     """An outage from its begin to its end: noticed, survived, over in time; one warning says so, and one that it is."""
-    # Where the cores are busy with other things, 50 ms can be too short for a store that is well.
+    # Where the cores are busy with other things, the timeout can be too short for a store that is well.
     wait_until(lambda: not load.state.is_away)
     losses, returns = len(said.losses), len(said.returns)
     begin()
@@ -266,7 +249,7 @@ def outage(load: Load, said: Said, begin: Callable[[], object], end: Callable[[]
     end()
     ended = time.monotonic()
     wait_until(lambda: not load.state.is_away)
-    assert time.monotonic() - ended <= RETURNS_WITHIN
+    assert time.monotonic() - ended <= RETURNS_WITHIN + load.machine.stood_still
     wait_until(lambda: len(said.returns) > returns)
     assert (len(said.losses), len(said.returns)) == (losses + 1, returns + 1)
     load.goes_on()
@@ -294,13 +277,13 @@ class TestRedis:
     def test_killed_and_restarted(
         self, server: RedisServer, load: Callable[[str], Load], said: Said, insider_spans: Any
     ) -> None:
-        working = load(server.url)
+        working = load(f"{server.url}?timeout={TIMEOUT}")
         outage(working, said, server.stop, server.start)
         is_survived(working, said, insider_spans, "redis")
         working.waited_little(working.waits)
 
     def test_paused(self, server: RedisServer, load: Callable[[str], Load], said: Said, insider_spans: Any) -> None:
-        working = load(server.url)
+        working = load(f"{server.url}?timeout={TIMEOUT}")
         outage(working, said, server.pause, server.resume)
         is_survived(working, said, insider_spans, "redis")
         working.waited_little(working.waits)
@@ -311,7 +294,7 @@ class TestRedis:
         def room(memory: str) -> Callable[[], object]:
             return lambda: admin.config_set("maxmemory", memory)
 
-        working = load(server.url)
+        working = load(f"{server.url}?timeout={TIMEOUT}")
         outage(working, said, room("1mb"), room("0"))
         is_survived(working, said, insider_spans, "redis")
         working.waited_little(working.waits)
@@ -319,7 +302,7 @@ class TestRedis:
     def test_made_a_replica(
         self, admin: Any, server: RedisServer, load: Callable[[str], Load], said: Said, insider_spans: Any
     ) -> None:
-        working = load(server.url)
+        working = load(f"{server.url}?timeout={TIMEOUT}")
         # Of a master that nobody runs, so that it keeps what it has.
         outage(working, said, lambda: admin.replicaof("127.0.0.1", "1"), lambda: admin.replicaof("NO", "ONE"))
         is_survived(working, said, insider_spans, "redis")
@@ -327,7 +310,7 @@ class TestRedis:
 
     def test_flushed(self, admin: Any, server: RedisServer, load: Callable[[str], Load]) -> None:
         """It answers as before, but knows nothing: it is told, before it lets one too many through."""
-        working = load(server.url)
+        working = load(f"{server.url}?timeout={TIMEOUT}")
         for _ in range(3):
             admin.flushall()
             working.goes_on(30)
@@ -343,7 +326,7 @@ class TestRedis:
         windows = 3
         count, window = 40, 1.0
         fake = FakeInsider(clock=time.monotonic, limits={POOL: LIMIT})
-        with fake.serve() as served:
+        with fake.serve() as served, metronome() as machine:
             # A server that is dead refuses at once; one that is only slow, on busy cores, is to be waited for.
             state = f"{server.url}?timeout=5"
             command = [sys.executable, "-c", WORKER, served.url, state, LIMIT, str(WORKER_THREADS)]
@@ -354,17 +337,18 @@ class TestRedis:
             wait_until(lambda: time.monotonic() > killed + 1.5)
             settled = len(fake.requests)
             wait_until(lambda: len(fake.requests) > settled)
-            since = time.monotonic()
+            since = time.monotonic() - machine.stood_still
             # Counted from a request to a request: however they are spread, so many take as many windows at least.
             wait_until(lambda: len(fake.requests) > settled + windows * count)
-            took = time.monotonic() - since
+            took = time.monotonic() - machine.stood_still - since
             for worker in workers:
                 worker.communicate("stop\n", timeout=30)
                 assert worker.returncode == 0
         assert all(request.accepted for request in fake.requests[:at_the_kill])
         assert all(request.accepted for request in fake.requests[settled:])
         assert sum(not request.accepted for request in fake.requests) <= unheard_of
-        assert windows * window / took >= 0.9, took
+        # A quarter each, or one of them alone, would be half of it.
+        assert windows * window / took >= 0.75, took
 
 
 class TestSQLite:
@@ -373,13 +357,12 @@ class TestSQLite:
         return tmp_path / "state.db"
 
     def test_locked_by_another(self, path: Path, load: Callable[[str], Load], said: Said, insider_spans: Any) -> None:
-        # Four times the default: threads that take turns at a file on busy cores may need more than 50 ms for it.
-        working = load(f"sqlite:///{path}?timeout=0.2")
+        working = load(f"sqlite:///{path}?timeout={TIMEOUT}")
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
             outage(working, said, lambda: other.execute("BEGIN EXCLUSIVE"), lambda: other.execute("ROLLBACK"))
         is_survived(working, said, insider_spans, "sqlite")
         # Each time: its users take turns also where nothing is wrong, before a wait and after it.
-        working.waited_little(working.asks, most=0.4)
+        working.waited_little(working.asks)
 
     def test_deleted(self, path: Path, load: Callable[[str], Load]) -> None:
         """It is made anew, and told what was used."""
