@@ -11,9 +11,10 @@ from typing import Any
 from insider_otel.api.operations import Limit
 from insider_otel.state import rules
 from insider_otel.state.claims import MOST_CLAIMS, MemoryClaims
+from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import MICROSECONDS, Admit, ListPools, PoolKey, Report, Request
 from insider_otel.state.recent import Recent
-from insider_otel.state.window import MomentsInMemory, RollingWindow, window_end
+from insider_otel.state.window import RollingWindow, window_end
 
 MOST_POOLS = 10_000
 """Pools, times credentials, that are kept; beyond them the one asked for longest ago goes."""
@@ -39,7 +40,7 @@ class _Pool:
         """Let go of all moments."""
         self.moments = MomentsInMemory()
         self.free: list[int] = []
-        self.window = RollingWindow(self.moments, self.free)
+        self.window = RollingWindow(self.moments, self.free, gone=[], kept=[])
         self.longest: Limit | None = None
 
     def count_by(self, limit: Limit) -> None:

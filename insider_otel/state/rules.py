@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.moments import Moments
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Admission,
@@ -24,7 +25,7 @@ from insider_otel.state.protocol import (
     PoolUse,
     Report,
 )
-from insider_otel.state.window import Moments, RollingWindow, window_end
+from insider_otel.state.window import RollingWindow, window_end
 
 
 class Pool(Protocol):

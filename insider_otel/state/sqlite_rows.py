@@ -27,7 +27,8 @@ SCHEMA = (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner BLOB NOT NULL, born INTEGER NOT NULL,
         asked_limit TEXT, by_calendar INTEGER NOT NULL, learned_limit TEXT,
         closed_until INTEGER NOT NULL, kept_until INTEGER NOT NULL,
-        oldest INTEGER NOT NULL, first INTEGER NOT NULL, length INTEGER NOT NULL, free BLOB NOT NULL,
+        oldest INTEGER NOT NULL, first INTEGER NOT NULL, length INTEGER NOT NULL,
+        free BLOB NOT NULL, gone BLOB NOT NULL, kept BLOB NOT NULL,
         UNIQUE (name, owner)
     )
     """,
@@ -146,9 +147,9 @@ class Moments:
         self.first += number
         self._length -= number
 
-    def drop_last(self) -> None:
-        """Forget the last; its row is written over by the next."""
-        self._length -= 1
+    def drop_last(self, number: int, /) -> None:
+        """Forget the last ones; their rows are written over by the next."""
+        self._length -= number
 
     def save(self, oldest: int) -> int:
         """Write what has changed, and delete some rows that are forgotten.
@@ -186,6 +187,8 @@ class Pool:
         window: The uses of its limit.
         moments: Their moments.
         free: Those of them that were given back.
+        gone: The slots that a closing took from those who wait.
+        kept: Those of the moments that are kept for them.
     """
 
     id: int
@@ -198,6 +201,8 @@ class Pool:
     window: RollingWindow
     moments: Moments
     free: list[int]
+    gone: list[int]
+    kept: list[int]
     _oldest: int
     _kept_until: int
     _saved: tuple[Any, ...]
@@ -208,9 +213,9 @@ class Pool:
         row = connection.execute("SELECT * FROM pools WHERE name = ? AND owner = ?", key).fetchone()
         if row is None:
             _make_room(connection, now)
-            new = (None, *key, now, None, False, None, 0, now, 0, 0, 0, b"")
+            new = (None, *key, now, None, False, None, 0, now, 0, 0, 0, b"", b"", b"")
             identity = connection.execute(
-                "INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new
+                "INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new
             ).lastrowid
             row = (identity, *new[1:])
         return cls._read(connection, row)
@@ -223,9 +228,9 @@ class Pool:
 
     @classmethod
     def _read(cls, connection: sqlite3.Connection, row: tuple[Any, ...]) -> Pool:
-        identity, name, owner, born, limit, by_calendar, learned, closed_until, kept_until, *numbers, packed = row
-        oldest, first, length = numbers
-        free = array("q", packed).tolist()
+        identity, name, owner, born, limit, by_calendar, learned, closed_until, kept_until, *rest = row
+        oldest, first, length, *packed = rest
+        free, gone, kept = (array("q", each).tolist() for each in packed)
         moments = Moments(connection, identity, first, length)
         return cls(
             identity,
@@ -235,18 +240,21 @@ class Pool:
             bool(by_calendar),
             _limit(learned),
             closed_until,
-            RollingWindow(moments, free),
+            RollingWindow(moments, free, gone, kept),
             moments,
             free,
+            gone,
+            kept,
             oldest,
             kept_until,
-            (limit, by_calendar, learned, closed_until, oldest, first, length, packed),
+            (limit, by_calendar, learned, closed_until, *rest),
         )
 
     def forget_uses(self) -> None:
         """Let go of all moments."""
         self.moments.drop_first(len(self.moments))
-        self.free.clear()
+        for moments in (self.free, self.gone, self.kept):
+            moments.clear()
 
     def save(self, connection: sqlite3.Connection, now: int) -> None:
         """Write what has changed."""
@@ -259,13 +267,13 @@ class Pool:
             oldest,
             self.moments.first,
             len(self.moments),
-            array("q", self.free).tobytes(),
+            *(array("q", moments).tobytes() for moments in (self.free, self.gone, self.kept)),
         )
         kept_until = max(now, self.closed_until, self.moments[-1] if self.moments else 0) + _IDLE + self._span()
         if row != self._saved or kept_until > self._kept_until + _SEEN_EVERY:
             connection.execute(
                 "UPDATE pools SET asked_limit = ?, by_calendar = ?, learned_limit = ?, closed_until = ?, oldest = ?,"
-                " first = ?, length = ?, free = ?, kept_until = ? WHERE id = ?",
+                " first = ?, length = ?, free = ?, gone = ?, kept = ?, kept_until = ? WHERE id = ?",
                 (*row, kept_until, self.id),
             )
 

@@ -16,9 +16,14 @@ local function read_limit(text)
   return {count = count, window = math.floor(window * SECOND + 0.5), calendar = calendar}
 end
 
+local function forget_uses()
+  uses.first, uses.stop = 0, 0
+  for _, list in ipairs({free, gone, kept}) do set(list, "") end
+end
+
 local function load_pool()
   local fields = redis.call(
-    "HMGET", POOL, "born", "last", "skew", "closed", "first", "stop", "free", "limit", "learned", "calendar"
+    "HMGET", POOL, "born", "last", "skew", "closed", "first", "stop", "limit", "learned", "calendar", "free", "gone", "kept"
   )
   local time = redis.call("TIME")
   local wall = time[1] * SECOND + time[2]
@@ -30,16 +35,18 @@ local function load_pool()
     wall = wall,
     now = now,
     closed = tonumber(fields[4]) or 0,
-    limit = fields[8],
-    learned = fields[9],
-    by_calendar = fields[10] == "1",
+    limit = fields[7],
+    learned = fields[8],
+    by_calendar = fields[9] == "1",
   }
   uses.key, uses.first, uses.stop = USES, tonumber(fields[5]) or 0, tonumber(fields[6]) or 0
-  set_free(fields[7] or "")
+  set(free, fields[10] or "")
+  set(gone, fields[11] or "")
+  set(kept, fields[12] or "")
   if redis.call("STRLEN", USES) < uses.stop * BYTES then
     -- The server needed the room of the uses: what is left of the record is one that has lost its memory.
-    uses.first, uses.stop, pool.born = 0, 0, now
-    set_free("")
+    pool.born = now
+    forget_uses()
   end
   return pool
 end
@@ -52,9 +59,9 @@ local function save_pool(pool)
   end
   redis.call(
     "HSET", POOL, "born", digits(pool.born), "last", digits(pool.now), "skew", digits(pool.now - pool.wall),
-    "closed", digits(pool.closed), "first", digits(uses.first), "stop", digits(uses.stop), "free", free.bytes,
-    "limit", pool.limit or "", "learned", pool.learned or "",
-    "calendar", pool.by_calendar and 1 or 0
+    "closed", digits(pool.closed), "first", digits(uses.first), "stop", digits(uses.stop),
+    "limit", pool.limit or "", "learned", pool.learned or "", "calendar", pool.by_calendar and 1 or 0,
+    "free", free.bytes, "gone", gone.bytes, "kept", kept.bytes
   )
   local limit = read_limit(pool.limit)
   local counts_for = limit and limit.window or 0
@@ -73,8 +80,8 @@ local function hold(pool, limit)
   pool.limit = ask.limit
   if limit and limit.calendar ~= pool.by_calendar then
     -- Moments of one clock say nothing on the other.
-    pool.by_calendar, uses.first, uses.stop = limit.calendar, 0, 0
-    set_free("")
+    pool.by_calendar = limit.calendar
+    forget_uses()
   end
 end
 

@@ -1,15 +1,14 @@
 -- The rolling window of window.py on a pool's record in Redis: the same steps, under the same names.
 --
 -- A list of moments is a string, ascending, of whole microseconds in eight bytes each; its members are those from number
--- `first` to before number `stop`. That of the uses stays in Redis, and what is needed of it is read; that of the free
--- ones is short, and at hand.
+-- `first` to before number `stop`. That of the uses stays in Redis, and what is needed of it is read; the others are
+-- short, and at hand.
 
 local BYTES = 8
 local DAY = 86400000000
 local MIDNIGHT_GUARD = 2000000
 
 local uses = {first = 0, stop = 0}
-local free = {first = 0, stop = 0, bytes = ""}
 
 -- Lua and some servers write large numbers rounded, or as 1e+15.
 local function digits(number)
@@ -29,17 +28,18 @@ local function slice(bytes, from, to)
   return string.sub(bytes, from * BYTES + 1, to * BYTES)
 end
 
-function free.read(from, to)
-  return slice(free.bytes, from, to)
+local function set(list, bytes)
+  list.bytes, list.stop = bytes, #bytes / BYTES
 end
 
 local function list_of(bytes)
-  return {first = 0, stop = #bytes / BYTES, read = function(from, to) return slice(bytes, from, to) end}
+  local list = {first = 0}
+  list.read = function(from, to) return slice(list.bytes, from, to) end
+  set(list, bytes)
+  return list
 end
 
-local function set_free(bytes)
-  free.bytes, free.stop = bytes, #bytes / BYTES
-end
+local free, gone, kept = list_of(""), list_of(""), list_of("")
 
 local function at(list, index)
   return (struct.unpack(">i8", list.read(index, index + 1)))
@@ -99,10 +99,43 @@ local function last_expired(now, limit)
   return now - limit.window
 end
 
--- How many uses of a moment are neither forgotten nor free.
+local function times(list, moment)
+  if is_empty(list) then return 0 end
+  return bisect_right(list, moment) - bisect_left(list, moment)
+end
+
+-- How many uses of a moment are neither forgotten, nor free, nor kept.
 local function count(moment)
-  local held = bisect_right(uses, moment) - bisect_left(uses, moment)
-  return held - (bisect_right(free, moment) - bisect_left(free, moment))
+  return times(uses, moment) - times(free, moment) - times(kept, moment)
+end
+
+-- Put bytes in place of those from one number to before another.
+local function splice(list, from, to, bytes)
+  set(list, list.read(0, from) .. bytes .. list.read(to, list.stop))
+end
+
+-- The number of the first member that is a moment, in whatever order; nil if none is.
+local function find(list, moment)
+  local bytes, start = packed(moment, 1), 1
+  while true do
+    local found = string.find(list.bytes, bytes, start, true)
+    if not found or (found - 1) % BYTES == 0 then return found and (found - 1) / BYTES end
+    start = found + 1
+  end
+end
+
+local function moments_of(bytes)
+  local list, moments = list_of(bytes), {}
+  for index = 0, list.stop - 1 do table.insert(moments, at(list, index)) end
+  return moments
+end
+
+-- Let moments be free too.
+local function add_free(bytes)
+  for _, moment in ipairs(moments_of(bytes)) do
+    local index = bisect_left(free, moment)
+    splice(free, index, index, packed(moment, 1))
+  end
 end
 
 -- Let uses of one moment be uses of a later one.
@@ -116,21 +149,20 @@ end
 
 local function mark_free(slot, cost)
   local index = bisect_left(free, slot)
-  local marked = packed(slot, math.min(cost, count(slot)))
-  set_free(free.read(0, index) .. marked .. free.read(index, free.stop))
+  splice(free, index, index, packed(slot, math.min(cost, count(slot))))
 end
 
 -- Use at one moment what is free at another, which is not later.
 local function take(slot, to, cost)
   local index = bisect_left(free, slot)
-  set_free(free.read(0, index) .. free.read(index + cost, free.stop))
+  splice(free, index, index + cost, "")
   move(slot, to, cost)
 end
 
 -- Drop what is free and comes last: nothing was promised on the strength of it.
 local function trim()
   while not is_empty(free) and last(free) == last(uses) do
-    set_free(free.read(0, free.stop - 1))
+    splice(free, free.stop - 1, free.stop, "")
     uses.stop = uses.stop - 1
   end
 end
@@ -148,14 +180,18 @@ local function drop_free(now)
   table.insert(kept, held.read(done, held.stop))
   overwrite(start, table.concat(kept))
   uses.stop = uses.stop - free.stop
-  set_free("")
+  set(free, "")
 end
 
 -- Drop what no longer counts; the bytes go when the record is saved.
 local function forget(limit, now)
   local expired = bisect_right(uses, last_expired(now, limit))
   if expired > uses.first then
-    set_free(free.read(bisect_right(free, at(uses, expired - 1)), free.stop))
+    local newest = at(uses, expired - 1)
+    local unclaimed = bisect_right(kept, newest)
+    splice(free, 0, bisect_right(free, newest), "")
+    splice(gone, 0, unclaimed, "")
+    splice(kept, 0, unclaimed, "")
     uses.first = expired
   end
 end
@@ -191,19 +227,82 @@ local function freed(limit, start, cost)
   return found
 end
 
--- Free what comes before the pool opens: whoever waits for it will find it closed, and ask anew.
-local function revoke(now, opens)
-  if opens <= now then return end
-  local first, stop = bisect_right(free, now), bisect_left(free, opens)
-  local waiting = uses.read(bisect_right(uses, now), bisect_left(uses, opens))
-  if #waiting / BYTES > stop - first then
-    set_free(free.read(0, first) .. waiting .. free.read(stop, free.stop))
-    trim()
+-- Keep a place for each who waits, in their order, if somebody waits for a slot before the pool opens; before those for
+-- the slot of one who wakes, as often as it costs.
+local function keep(limit, now, opens, first)
+  local waiting, freed_first, overdue = bisect_right(uses, now), bisect_right(free, now), bisect_right(kept, now)
+  local is_early = bisect_left(uses, opens) - waiting > bisect_left(free, opens) - freed_first
+  local is_taken = not is_empty(kept) and at(kept, 0) < opens
+  if not is_early and not is_taken and #first == 0 then return end
+
+  local line, in_line = {}, 0
+  for _, slot in ipairs(first) do table.insert(line, {0, slot}) end
+  local function line_up_until(moment)
+    while in_line < kept.stop and at(kept, in_line) <= moment do
+      table.insert(line, {at(kept, in_line), at(gone, in_line)})
+      in_line = in_line + 1
+    end
   end
+  local not_held = {}
+  for _, moment in ipairs(moments_of(free.read(freed_first, free.stop) .. kept.read(overdue, kept.stop))) do
+    not_held[moment] = (not_held[moment] or 0) + 1
+  end
+  for _, slot in ipairs(moments_of(uses.read(waiting, uses.stop))) do
+    if (not_held[slot] or 0) > 0 then
+      not_held[slot] = not_held[slot] - 1
+    else
+      -- Who is in line already comes before one who is not.
+      line_up_until(slot)
+      table.insert(line, {slot, slot})
+    end
+  end
+  line_up_until(math.huge)
+
+  uses.stop = waiting
+  splice(free, freed_first, free.stop, "")
+  add_free(kept.read(0, overdue))
+  set(kept, "")
+  -- What is promised from here on is not promised beside them.
+  drop_free(now)
+  local slots, places = {}, {}
+  for number, each in ipairs(line) do
+    local place = room(limit, math.max(each[1], opens, is_empty(uses) and 0 or last(uses)), 1)
+    append(place, 1)
+    slots[number], places[number] = packed(each[2], 1), packed(place, 1)
+  end
+  set(gone, table.concat(slots))
+  set(kept, table.concat(places))
+end
+
+-- Take out of the line who waits with a slot that is gone: its rank and its places, now free; none if it is not in line.
+local function leave(slot, cost)
+  local rank = find(gone, slot)
+  if not rank then return 0, "" end
+  local stop = rank
+  while stop < math.min(rank + cost, gone.stop) and at(gone, stop) == slot do stop = stop + 1 end
+  local places = kept.read(rank, stop)
+  splice(gone, rank, stop, "")
+  splice(kept, rank, stop, "")
+  add_free(places)
+  return rank, places
+end
+
+-- Let those behind one who left for good have its places, so that the last are free instead.
+local function move_up(rank, places)
+  for _, place in ipairs(moments_of(places)) do
+    local index = bisect_left(free, place)
+    splice(free, index, index + 1, "")
+  end
+  splice(kept, rank, rank, places)
+  local last = kept.stop - #places / BYTES
+  add_free(kept.read(last, kept.stop))
+  splice(kept, last, kept.stop, "")
 end
 
 local function give_back(slot, cost)
-  mark_free(slot, cost)
+  local rank, places = leave(slot, cost)
+  move_up(rank, places)
+  mark_free(slot, cost - #places / BYTES)
   trim()
 end
 
@@ -224,13 +323,16 @@ local function add(made)
   uses.stop = uses.stop + added
 end
 
-local function reserve(limit, now, cost, not_before, longest_wait)
+-- Let go of what counts no more, and keep the places of those who wait for the pool while it is closed.
+local function prepare(limit, now, opens)
   forget(limit, now)
-  revoke(now, not_before)
+  if opens > now then keep(limit, now, opens, {}) end
   drop_free(now)
-  cost = math.min(cost, limit.count)
-  local start = math.max(now, not_before)
-  local found = freed(limit, start, cost)
+end
+
+-- The earliest slot from `start` on, made of one's own places, or of free ones if there are enough.
+local function grant(limit, now, start, cost, longest_wait, own)
+  local found = own ~= "" and moments_of(own) or freed(limit, start, cost)
   if #found > 0 and #found == cost then
     start = math.max(start, found[#found])
   elseif not is_empty(uses) then
@@ -244,40 +346,67 @@ local function reserve(limit, now, cost, not_before, longest_wait)
   return slot, true
 end
 
+local function reserve(limit, now, cost, not_before, longest_wait)
+  prepare(limit, now, not_before)
+  return grant(limit, now, math.max(now, not_before), math.min(cost, limit.count), longest_wait, "")
+end
+
 local function confirm(limit, slot, now, cost, not_before, longest_wait)
   cost = math.min(cost, limit.count)
   local due = math.max(now, slot)
-  local is_held = count(slot) >= cost
-  -- Its own place does not stand in its way.
-  mark_free(slot, cost)
-  local later = room(limit, due, cost)
-  -- A place is gone if it was forgotten, or if as many as the limit allows have come since.
-  if is_held and not_before <= due and later < window_end(slot, limit) then
-    if later <= math.max(due, now + longest_wait) then
-      take(slot, later, cost)
-      return later, true
+  if not find(gone, slot) and count(slot) >= cost then
+    -- Its own place does not stand in its way.
+    mark_free(slot, cost)
+    local later = room(limit, due, cost)
+    if not_before > due then
+      forget(limit, now)
+      trim()
+      local first = {}
+      for number = 1, cost do first[number] = slot end
+      keep(limit, now, not_before, first)
+    elseif later < window_end(slot, limit) then
+      if later <= math.max(due, now + longest_wait) then
+        take(slot, later, cost)
+        return later, true
+      end
+      trim()
+      return later, false
+    else
+      -- The place is gone: as many as the limit allows have come since.
+      trim()
     end
-    trim()
-    return later, false
+  end
+  prepare(limit, now, not_before)
+  local rank, places = leave(slot, cost)
+  local taken
+  slot, taken = grant(limit, now, math.max(now, not_before), cost, longest_wait, places)
+  if not taken then
+    move_up(rank, places)
+  elseif places ~= "" and slot > now then
+    -- It stays in line until it is served, and keeps its rank if the pool is closed once more.
+    rank = math.max(rank, bisect_left(kept, slot))
+    splice(gone, rank, rank, packed(slot, cost))
+    splice(kept, rank, rank, packed(slot, cost))
   end
   trim()
-  return reserve(limit, now, cost, not_before, longest_wait)
+  return slot, taken
 end
 
 local function correct(slot, cost, actual, late, now)
   if actual > 0 and slot > now then
     return -- a moment of another clock: the pool was held by another kind of limit then
   end
-  local kept = math.min(actual, cost)
-  give_back(slot, cost - kept)
-  local moment = math.min(slot + late, math.max(now, slot))
-  if moment > slot and kept > 0 then
-    if count(slot) > 0 then
-      move(slot, moment, kept)
-    else
-      -- Its slot is forgotten, but its use may still count.
-      add({{moment, kept}})
-    end
+  local moment, counted = math.min(slot + late, math.max(now, slot)), math.min(actual, cost)
+  give_back(slot, cost - counted)
+  if counted > 0 and find(gone, slot) then
+    -- Whoever used it could not ask whether it still holds.
+    give_back(slot, counted)
+  end
+  if counted > 0 and count(slot) == 0 then
+    -- Its slot is forgotten, but its use may still count.
+    add({{moment, counted}})
+  elseif moment > slot then
+    move(slot, moment, counted)
   end
   if actual > cost then add({{moment, actual - cost}}) end
 end

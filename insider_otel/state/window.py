@@ -7,16 +7,19 @@ limit, eight bytes for each use.
 A slot that is given back stays in its place, marked free: whoever holds a later slot was promised it beside this one.
 The next to ask gets it; when nobody waits any more, what is free goes. A slot that was used late is moved to when it
 was used, and whoever waited for a slot confirms it on waking, so that what came before was really W ago.
+
+When Insider closes the pool, a place is kept, from the moment it opens on, for each slot that was promised. Its holder
+comes back to it on waking; who asks meanwhile stands behind them all.
 """
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from typing import Protocol
+from operator import itemgetter
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.moments import Moments
 from insider_otel.state.protocol import MICROSECONDS, Correction
 
 DAY = 86_400 * MICROSECONDS
@@ -44,94 +47,23 @@ def _last_expired(now: int, limit: Limit) -> int:
     return now - round(limit.window * MICROSECONDS)
 
 
-class Moments(Protocol):
-    """Moments in ascending order, wherever they are kept."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> int: ...
-
-    def before(self, moment: int, /) -> int:
-        """How many there are before a moment."""
-        ...
-
-    def until(self, moment: int, /) -> int:
-        """How many there are until a moment, itself included."""
-        ...
-
-    def append(self, moment: int, times: int, /) -> None:
-        """Add a moment, which is not before the last, a number of times."""
-        ...
-
-    def overwrite(self, index: int, moments: list[int], /) -> None:
-        """Put other moments in place of as many from ``index`` on."""
-        ...
-
-    def move(self, index: int, number: int, end: int, to: int, /) -> None:
-        """Let a number of moments from ``index`` on be one that belongs before ``end``, and the others close up."""
-        ...
-
-    def drop_first(self, number: int, /) -> None: ...
-
-    def drop_last(self) -> None: ...
-
-
-class MomentsInMemory:
-    """Moments in one array: eight bytes each."""
-
-    __slots__ = ("_array", "_first")
-
-    def __init__(self) -> None:
-        self._array = array("q")
-        self._first = 0
-
-    def __len__(self) -> int:
-        return len(self._array) - self._first
-
-    def __getitem__(self, index: int, /) -> int:
-        return self._array[index if index < 0 else self._first + index]
-
-    def before(self, moment: int, /) -> int:
-        return bisect_left(self._array, moment, self._first) - self._first
-
-    def until(self, moment: int, /) -> int:
-        return bisect_right(self._array, moment, self._first) - self._first
-
-    def append(self, moment: int, times: int, /) -> None:
-        self._array.extend([moment] * times)
-
-    def overwrite(self, index: int, moments: list[int], /) -> None:
-        start = self._first + index
-        self._array[start : start + len(moments)] = array("q", moments)
-
-    def move(self, index: int, number: int, end: int, to: int, /) -> None:
-        first, last = self._first + index, self._first + end
-        self._array[first:last] = self._array[first + number : last] + array("q", [to]) * number
-
-    def drop_first(self, number: int, /) -> None:
-        self._first += number
-        # Moving the rest to the front once for as many as were dropped costs each of them one step.
-        if self._first * 2 > len(self._array):
-            del self._array[: self._first]
-            self._first = 0
-
-    def drop_last(self) -> None:
-        self._array.pop()
-
-
 class RollingWindow:
     """The uses of one limit. Not safe between threads: its store sees to that.
 
     Args:
         moments: The moments of use.
         free: Those of them that were given back, in ascending order.
+        gone: The slots of those whom a closing of the pool made wait anew, first come first.
+        kept: Those of the moments that are kept for them, one for one, in ascending order.
     """
 
-    __slots__ = ("_free", "_moments")
+    __slots__ = ("_free", "_gone", "_kept", "_moments")
 
-    def __init__(self, moments: Moments, free: list[int]) -> None:
+    def __init__(self, moments: Moments, free: list[int], gone: list[int], kept: list[int]) -> None:
         self._moments = moments
         self._free = free
+        self._gone = gone
+        self._kept = kept
 
     def reserve(
         self, limit: Limit, now: int, *, cost: int = 1, not_before: int = 0, longest_wait: int = 0
@@ -148,25 +80,8 @@ class RollingWindow:
         Returns:
             The slot, and whether it was taken.
         """
-        self._forget(limit, now)
-        self._revoke(now, not_before)
-        self._drop_free(now)
-        cost = min(cost, limit.count)
-        start = max(now, not_before)
-        freed = self._freed(limit, start, cost)
-        if freed and len(freed) == cost:
-            start = max(start, freed[-1])
-        elif self._moments:
-            # After all others: who came earlier is served earlier.
-            start = max(start, self._moments[-1])
-        slot = self._room(limit, start, cost)
-        if slot - now > longest_wait:
-            return slot, False
-        for moment in freed:
-            self._take(moment, slot, 1)
-        if cost > len(freed):
-            self._moments.append(slot, cost - len(freed))
-        return slot, True
+        self._prepare(limit, now, not_before)
+        return self._grant(limit, now, max(now, not_before), min(cost, limit.count), longest_wait)
 
     def confirm(
         self, limit: Limit, slot: int, now: int, *, cost: int = 1, not_before: int = 0, longest_wait: int = 0
@@ -187,19 +102,34 @@ class RollingWindow:
         """
         cost = min(cost, limit.count)
         due = max(now, slot)
-        is_held = self._count(slot) >= cost
-        # Its own place does not stand in its way.
-        self._mark_free(slot, cost)
-        later = self._room(limit, due, cost)
-        # A place is gone if it was forgotten, or if as many as the limit allows have come since.
-        if is_held and not_before <= due and later < window_end(slot, limit):
-            if later <= max(due, now + longest_wait):
-                self._take(slot, later, cost)
-                return later, True
-            self._trim()
-            return later, False
+        if slot not in self._gone and self._count(slot) >= cost:
+            # Its own place does not stand in its way.
+            self._mark_free(slot, cost)
+            later = self._room(limit, due, cost)
+            if not_before > due:
+                self._forget(limit, now)
+                self._trim()
+                self._keep(limit, now, not_before, [slot] * cost)
+            elif later < window_end(slot, limit):
+                if later <= max(due, now + longest_wait):
+                    self._take(slot, later, cost)
+                    return later, True
+                self._trim()
+                return later, False
+            else:
+                # The place is gone: as many as the limit allows have come since.
+                self._trim()
+        self._prepare(limit, now, not_before)
+        rank, places = self._leave(slot, cost)
+        slot, taken = self._grant(limit, now, max(now, not_before), cost, longest_wait, places)
+        if not taken:
+            self._move_up(rank, places)
+        elif places and slot > now:
+            # It stays in line until it is served, and keeps its rank if the pool is closed once more.
+            rank = max(rank, bisect_left(self._kept, slot))
+            self._gone[rank:rank] = self._kept[rank:rank] = [slot] * cost
         self._trim()
-        return self.reserve(limit, now, cost=cost, not_before=not_before, longest_wait=longest_wait)
+        return slot, taken
 
     def give_back(self, slot: int, cost: int = 1) -> None:
         """A slot will not be used.
@@ -208,7 +138,9 @@ class RollingWindow:
             slot: The slot.
             cost: What of it is given back.
         """
-        self._mark_free(slot, cost)
+        rank, places = self._leave(slot, cost)
+        self._move_up(rank, places)
+        self._mark_free(slot, cost - len(places))
         self._trim()
 
     def correct(self, correction: Correction, now: int) -> None:
@@ -220,15 +152,17 @@ class RollingWindow:
         """
         if correction.actual and correction.slot > now:
             return  # a moment of another clock: the pool was held by another kind of limit then
-        kept = min(correction.actual, correction.cost)
-        self.give_back(correction.slot, correction.cost - kept)
         used = min(correction.slot + correction.late, max(now, correction.slot))
-        if used > correction.slot and kept:
-            if self._count(correction.slot):
-                self._move(correction.slot, used, kept)
-            else:
-                # Its slot is forgotten, but its use may still count.
-                self.add((used, kept))
+        counted = min(correction.actual, correction.cost)
+        self.give_back(correction.slot, correction.cost - counted)
+        if counted and correction.slot in self._gone:
+            # Whoever used it could not ask whether it still holds.
+            self.give_back(correction.slot, counted)
+        if counted and not self._count(correction.slot):
+            # Its slot is forgotten, but its use may still count.
+            self.add((used, counted))
+        elif used > correction.slot:
+            self._move(correction.slot, used, counted)
         if correction.actual > correction.cost:
             self.add((used, correction.actual - correction.cost))
 
@@ -255,14 +189,10 @@ class RollingWindow:
         self._forget(limit, now)
         return self._moments.until(now) - bisect_right(self._free, now)
 
-    def is_empty(self, limit: Limit, now: int) -> bool:
-        """Whether nothing is used or promised that still counts."""
-        self._forget(limit, now)
-        return not self._moments
-
     def uses(self) -> Counter[int]:
         """Every moment that is not forgotten, and what is used at it."""
-        return Counter(self._moments[index] for index in range(len(self._moments))) - Counter(self._free)
+        moments = Counter(self._moments[index] for index in range(len(self._moments)))
+        return moments - Counter(self._free) - Counter(self._kept)
 
     def _room(self, limit: Limit, at: int, cost: int) -> int:
         """The moment, ``at`` or later, at which a use fits after all that are not free and not after ``at``."""
@@ -291,15 +221,87 @@ class RollingWindow:
                 return free[index : index + cost]
         return free[movable:]
 
-    def _revoke(self, now: int, opens: int) -> None:
-        """Free what comes before the pool opens: whoever waits for it will find it closed, and ask anew."""
-        if opens <= now:
+    def _prepare(self, limit: Limit, now: int, opens: int) -> None:
+        """Let go of what counts no more, and keep the places of those who wait for the pool while it is closed."""
+        self._forget(limit, now)
+        if opens > now:
+            self._keep(limit, now, opens, [])
+        self._drop_free(now)
+
+    def _keep(self, limit: Limit, now: int, opens: int, first: list[int]) -> None:
+        """Keep a place for each who waits, in their order, if somebody waits for a slot before the pool opens.
+
+        Args:
+            limit: The limit.
+            now: The present moment.
+            opens: The moment from which the pool is open.
+            first: The slot of one who wakes, as often as it costs; its places come before all others'.
+        """
+        moments, free, kept = self._moments, self._free, self._kept
+        waiting, freed, overdue = moments.until(now), bisect_right(free, now), bisect_right(kept, now)
+        is_early = moments.before(opens) - waiting > bisect_left(free, opens) - freed
+        is_taken = kept and kept[0] < opens
+        if not is_early and not is_taken and not first:
             return
-        first, end = bisect_right(self._free, now), bisect_left(self._free, opens)
-        waiting = range(self._moments.until(now), self._moments.before(opens))
-        if len(waiting) > end - first:
-            self._free[first:end] = [self._moments[index] for index in waiting]
-            self._trim()
+
+        line = [*((0, slot) for slot in first), *zip(kept, self._gone, strict=True)]
+        later = Counter(moments[index] for index in range(waiting, len(moments)))
+        held = later - Counter(free[freed:]) - Counter(kept[overdue:])
+        line += ((slot, slot) for slot in held.elements())
+        line.sort(key=itemgetter(0))
+
+        moments.drop_last(len(moments) - waiting)
+        free[freed:] = []
+        free[:] = sorted([*free, *kept[:overdue]])
+        kept.clear()
+        # What is promised from here on is not promised beside them.
+        self._drop_free(now)
+        for earliest, _ in line:
+            place = self._room(limit, max(earliest, opens, moments[-1] if moments else 0), 1)
+            moments.append(place, 1)
+            kept.append(place)
+        self._gone[:] = [slot for _, slot in line]
+
+    def _leave(self, slot: int, cost: int) -> tuple[int, list[int]]:
+        """Take out of the line who waits with a slot that is gone: its rank and its places, now free; none if it is not
+        in line.
+        """
+        if slot not in self._gone:
+            return 0, []
+        rank = self._gone.index(slot)
+        end = rank + min(cost, self._gone.count(slot))
+        places = self._kept[rank:end]
+        del self._gone[rank:end], self._kept[rank:end]
+        self._free[:] = sorted([*self._free, *places])
+        return rank, places
+
+    def _move_up(self, rank: int, places: list[int]) -> None:
+        """Let those behind one who left for good have its places, so that the last are free instead."""
+        for place in places:
+            self._free.remove(place)
+        self._kept[rank:rank] = places
+        last = len(self._kept) - len(places)
+        self._free[:] = sorted([*self._free, *self._kept[last:]])
+        del self._kept[last:]
+
+    def _grant(
+        self, limit: Limit, now: int, start: int, cost: int, longest_wait: int, own: list[int] | None = None
+    ) -> tuple[int, bool]:
+        """The earliest slot from ``start`` on, made of one's own places, or of free ones if there are enough."""
+        freed = own or self._freed(limit, start, cost)
+        if freed and len(freed) == cost:
+            start = max(start, freed[-1])
+        elif self._moments:
+            # After all others: who came earlier is served earlier.
+            start = max(start, self._moments[-1])
+        slot = self._room(limit, start, cost)
+        if slot - now > longest_wait:
+            return slot, False
+        for moment in freed:
+            self._take(moment, slot, 1)
+        if cost > len(freed):
+            self._moments.append(slot, cost - len(freed))
+        return slot, True
 
     def _mark_free(self, slot: int, cost: int) -> None:
         at = bisect_left(self._free, slot)
@@ -315,7 +317,7 @@ class RollingWindow:
         """Drop what is free and comes last: nothing was promised on the strength of it."""
         while self._free and self._free[-1] == self._moments[-1]:
             self._free.pop()
-            self._moments.drop_last()
+            self._moments.drop_last(1)
 
     def _drop_free(self, now: int) -> None:
         """Drop what was given back if nobody waits: nothing was promised beside it."""
@@ -326,21 +328,26 @@ class RollingWindow:
         for moment in reversed(self._free):
             del kept[bisect_left(kept, moment)]
         self._moments.overwrite(first, kept)
-        for _ in self._free:
-            self._moments.drop_last()
+        self._moments.drop_last(len(self._free))
         self._free.clear()
 
     def _forget(self, limit: Limit, now: int) -> None:
         """Drop what no longer counts."""
         expired = self._moments.until(_last_expired(now, limit))
         if expired:
-            del self._free[: bisect_right(self._free, self._moments[expired - 1])]
+            last = self._moments[expired - 1]
+            del self._free[: bisect_right(self._free, last)]
+            unclaimed = bisect_right(self._kept, last)
+            del self._gone[:unclaimed], self._kept[:unclaimed]
             self._moments.drop_first(expired)
 
     def _count(self, moment: int) -> int:
-        """How many uses of a moment are neither forgotten nor free."""
+        """How many uses of a moment are neither forgotten, nor free, nor kept."""
         held = self._moments.until(moment) - self._moments.before(moment)
-        return held - (bisect_right(self._free, moment) - bisect_left(self._free, moment))
+        for others in (self._free, self._kept):
+            if others:
+                held -= bisect_right(others, moment) - bisect_left(others, moment)
+        return held
 
     def _move(self, moment: int, to: int, cost: int) -> None:
         """Let uses of one moment be uses of a later one."""

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.moments import Moments, MomentsInMemory
 from insider_otel.state.protocol import MICROSECONDS, Correction
-from insider_otel.state.window import DAY, MIDNIGHT_GUARD, Moments, MomentsInMemory, RollingWindow
+from insider_otel.state.window import DAY, MIDNIGHT_GUARD, RollingWindow
 
 from .window_model import FOREVER, HOUR, new_window, rolling
 
@@ -189,11 +190,51 @@ def test_those_who_wait_when_the_pool_closes_have_the_full_limit_when_it_opens()
     assert moved == [25, 25, 35, 35]
 
 
-def test_a_waiter_whose_slot_was_revoked_by_a_closing_asks_anew_even_if_it_wakes_after_it() -> None:
+def test_who_comes_while_the_pool_is_closed_stands_behind_those_who_waited() -> None:
+    window, limit = new_window(), rolling(2, 10)
+    assert taken(window, limit, 0, 0, 1, 1, 1) == [0, 0, 10, 10, 20]
+    assert window.reserve(limit, 2, not_before=25, longest_wait=FOREVER) == (35, True)
+    back = [window.confirm(limit, slot, slot, not_before=25, longest_wait=FOREVER)[0] for slot in (10, 10, 20)]
+    assert back == [25, 25, 35]
+    assert window.reserve(limit, 26, longest_wait=FOREVER) == (45, True)
+
+
+def test_a_waiter_whose_slot_a_closing_took_comes_back_to_its_place_even_if_it_wakes_after_it() -> None:
     window, limit = new_window(), rolling(1, 10)
     assert taken(window, limit, 0, 0) == [0, 10]
-    assert window.reserve(limit, 1, not_before=12, longest_wait=FOREVER) == (12, True)
-    assert window.confirm(limit, 10, 13, longest_wait=FOREVER) == (22, True)
+    assert window.reserve(limit, 1, not_before=12, longest_wait=FOREVER) == (22, True)
+    assert window.confirm(limit, 10, 13, longest_wait=FOREVER) == (13, True)
+    assert window.confirm(limit, 22, 22, longest_wait=FOREVER) == (23, True)
+
+
+def test_a_waiter_who_wakes_as_the_pool_closes_is_the_first_to_be_served() -> None:
+    window, limit = new_window(), rolling(1, 10)
+    assert taken(window, limit, 0, 0, 0) == [0, 10, 20]
+    assert window.confirm(limit, 10, 10, not_before=25, longest_wait=FOREVER) == (25, True)
+    assert window.confirm(limit, 20, 20, not_before=25, longest_wait=FOREVER) == (35, True)
+
+
+@pytest.mark.parametrize("leaves", ["gives its slot back", "finds its place too far away"])
+def test_the_others_move_up_when_a_waiter_leaves_while_the_pool_is_closed(leaves: str) -> None:
+    window, limit = new_window(), rolling(1, 10)
+    assert taken(window, limit, 0, 0, 0) == [0, 10, 20]
+    assert window.reserve(limit, 1, not_before=25) == (45, False)
+    if leaves == "gives its slot back":
+        window.give_back(10)
+    else:
+        assert window.confirm(limit, 10, 10, not_before=25) == (25, False)
+    assert window.confirm(limit, 20, 20, not_before=25, longest_wait=FOREVER) == (25, True)
+    assert window.reserve(limit, 21, not_before=25, longest_wait=FOREVER) == (35, True)
+
+
+def test_a_pool_that_is_closed_once_more_keeps_everybodys_place_once_more() -> None:
+    window, limit = new_window(), rolling(1, 10)
+    assert taken(window, limit, 0, 0, 0) == [0, 10, 20]
+    assert window.reserve(limit, 1, not_before=15, longest_wait=FOREVER) == (35, True)
+    assert window.confirm(limit, 10, 10, not_before=15, longest_wait=FOREVER) == (15, True)
+    assert window.reserve(limit, 11, not_before=60, longest_wait=FOREVER) == (90, True)
+    back = [window.confirm(limit, slot, slot, not_before=60, longest_wait=FOREVER)[0] for slot in (15, 20, 35)]
+    assert back == [60, 70, 80]
 
 
 # -------------------------------------------------------------------------------------------------------- what it costs
@@ -231,7 +272,7 @@ class CountingMoments(MomentsInMemory):
 def test_a_reservation_and_its_confirmation_look_at_as_much_whatever_the_limit(count: int) -> None:
     """Binary searches: a few more looks for a limit that is ten times as high, not ten times as many."""
     moments = CountingMoments()
-    window, limit = RollingWindow(moments, []), rolling(count, 60 * MICROSECONDS)
+    window, limit = RollingWindow(moments, [], [], []), rolling(count, 60 * MICROSECONDS)
     # Three full windows: the second and third wait.
     for _ in range(3 * count - 200):
         window.reserve(limit, 0, longest_wait=FOREVER)
@@ -246,7 +287,7 @@ def test_a_reservation_and_its_confirmation_look_at_as_much_whatever_the_limit(c
 
 def test_what_is_given_back_is_cleared_away_once_for_all() -> None:
     moments, count = CountingMoments(), 10_000
-    window, limit = RollingWindow(moments, []), rolling(count, 60 * MICROSECONDS)
+    window, limit = RollingWindow(moments, [], [], []), rolling(count, 60 * MICROSECONDS)
     taken(window, limit, *range(count))
     for moment in range(0, count, 10):
         window.correct(Correction(moment, 1, 0), count)
@@ -273,7 +314,7 @@ def test_a_use_takes_eight_bytes_and_idle_time_frees_them() -> None:
 
 def test_a_window_in_steady_use_does_not_grow() -> None:
     moments, limit = MomentsInMemory(), rolling(100, 1_000)
-    window = RollingWindow(moments, [])
+    window = RollingWindow(moments, [], [], [])
     sizes = []
     for now in range(0, 100_000, 10):
         assert window.reserve(limit, now) == (now, True)
@@ -286,7 +327,7 @@ def test_a_window_in_steady_use_does_not_grow() -> None:
 def test_waiters_who_cancel_in_any_order_leave_no_trace(order: list[int], stay: int) -> None:
     moments: Moments = MomentsInMemory()
     free: list[int] = []
-    window, limit = RollingWindow(moments, free), rolling(7, 100)
+    window, limit = RollingWindow(moments, free, [], []), rolling(7, 100)
     taken(window, limit, *range(7))
     slots = taken(window, limit, *[10] * 60)
     for number in order:
@@ -304,7 +345,7 @@ def test_waiters_who_cancel_in_any_order_leave_no_trace(order: list[int], stay: 
 def test_a_thousand_waiters_who_cancel_leave_no_trace() -> None:
     moments: Moments = MomentsInMemory()
     free: list[int] = []
-    window, limit = RollingWindow(moments, free), rolling(10, MICROSECONDS)
+    window, limit = RollingWindow(moments, free, [], []), rolling(10, MICROSECONDS)
     used = taken(window, limit, *[0] * 10)
     slots = taken(window, limit, *range(1_000))
     for slot in slots[::2] + slots[1::2]:

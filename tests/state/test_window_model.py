@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -272,6 +273,45 @@ class Crowd(RuleBasedStateMachine):
                     slot,
                     True,
                 )
+
+
+@given(
+    count=st.integers(1, 4),
+    arrivals=st.lists(st.integers(0, 60), min_size=1, max_size=25).map(sorted),
+    closings=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 60)), max_size=4),
+)
+def test_first_come_first_served_however_often_the_pool_is_closed(
+    count: int, arrivals: list[int], closings: list[tuple[int, int]]
+) -> None:
+    """Everybody is served at the first moment that the pool is open and the limit and those before them allow."""
+    limit, window = rolling(count, 20_000), new_window()
+    # No closing begins or ends at the moment of anything else, so that it is clear what was first.
+    shut = sorted((at * 1_000 + 500, (at + length) * 1_000 + 7 + n) for n, (at, length) in enumerate(closings))
+
+    def opens(now: int) -> int:
+        return max((end for start, end in shut if start <= now), default=0)
+
+    served: dict[int, int] = {}
+    events = [(came * 1_000, rank, -1) for rank, came in enumerate(arrivals)]
+    while events:
+        now, rank, slot = heappop(events)
+        if slot < 0:
+            slot, taken = window.reserve(limit, now, not_before=opens(now), longest_wait=FOREVER)
+        else:
+            slot, taken = window.confirm(limit, slot, now, not_before=opens(now), longest_wait=FOREVER)
+        assert taken
+        if slot == now:
+            served[rank] = now
+        else:
+            heappush(events, (slot, rank, slot))
+
+    expected: list[int] = []
+    for rank, came in enumerate(arrivals):
+        moment = max(came * 1_000, expected[rank - count] + 20_000 if rank >= count else 0, *expected[-1:])
+        while opens(moment) > moment:
+            moment = opens(moment)
+        expected.append(moment)
+    assert [served[rank] for rank in range(len(arrivals))] == expected
 
 
 TestQueue = Queue.TestCase

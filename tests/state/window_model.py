@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import MICROSECONDS
-from insider_otel.state.window import MomentsInMemory, RollingWindow, window_end
+from insider_otel.state.window import RollingWindow, window_end
 
 FOREVER = 10**18
 HOUR = 3600 * MICROSECONDS
@@ -18,7 +19,7 @@ def rolling(count: int, window: int) -> Limit:
 
 
 def new_window() -> RollingWindow:
-    return RollingWindow(MomentsInMemory(), [])
+    return RollingWindow(MomentsInMemory(), [], [], [])
 
 
 class Model:

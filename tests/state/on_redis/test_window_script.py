@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Correction,
 )
-from insider_otel.state.window import DAY, MomentsInMemory, RollingWindow
+from insider_otel.state.window import DAY, RollingWindow
 
 
 class TestTheScriptsWindow:
@@ -42,8 +43,8 @@ class TestTheScriptsWindow:
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(limit=st.sampled_from(limits), steps=steps)
     def test_answers_as_the_one_in_memory(self, admin: Any, limit: Limit, steps: list[tuple[Any, ...]]) -> None:
-        moments, free = MomentsInMemory(), list[int]()
-        window = RollingWindow(moments, free)
+        moments, free, gone, kept = MomentsInMemory(), list[int](), list[int](), list[int]()
+        window = RollingWindow(moments, free, gone, kept)
         now, slots = 20_000 * DAY + 1234567, [(20_000 * DAY, 1)]
         calls: list[tuple[Any, ...]] = []
         answers: list[Any] = []
@@ -78,7 +79,7 @@ class TestTheScriptsWindow:
         reply = json.loads(admin.eval(self.script(), 1, "uses", json.dumps([self.as_lua(limit), calls])))
         assert [self.as_python(answer) for answer in reply["answers"]] == answers
         assert list(map(int, reply["uses"])) == [moments[index] for index in range(len(moments))]
-        assert list(map(int, reply["free"])) == free
+        assert [list(map(int, reply[name])) for name in ("free", "gone", "kept")] == [free, gone, kept]
 
     @staticmethod
     def script() -> str:
@@ -103,7 +104,9 @@ class TestTheScriptsWindow:
               local answer, taken = steps[call[1]](unpack(call, 2))
               table.insert(answers, {answer and digits(answer) or "none", taken == nil and "none" or taken})
             end
-            return cjson.encode({answers = answers, uses = all(uses), free = all(free)})
+            return cjson.encode({
+              answers = answers, uses = all(uses), free = all(free), gone = all(gone), kept = all(kept),
+            })
         """)
 
     @staticmethod
