@@ -45,7 +45,7 @@ def run() -> Result:
         measures=tuple(measures),
         tables=(_rates(), _in_flight_table(in_flight), _growth_table(grown)),
         notes=(
-            f"{_TASKS} share {rates.CLIENTS} clients: httpcore looks at all pairs of a pool's connections for each request.",
+            f"{_TASKS} share {rates.CLIENTS} clients: httpcore compares all connections of a pool for each request.",
             f"Growth is that of the second half: {half:,.0f} calls.",
             f"Ten minutes' calls: {memory.CALLS_PER_SECOND} a second by the library's clock, as fast as they go.",
             f"Calls in flight have bodies of {_BODY:,} bytes, made before memory is looked at: a copy would be seen.",
