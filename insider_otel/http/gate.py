@@ -12,6 +12,7 @@ from insider_otel.api.verdict import Category, Verdict
 from insider_otel.policy.limits import limit_of, told_by
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import is_judged
+from insider_otel.state.availability import Caller
 from insider_otel.state.content import content_key
 from insider_otel.state.credential import content_secret, owner_of
 from insider_otel.state.protocol import (
@@ -76,6 +77,7 @@ class Gate:
     """
 
     __slots__ = (
+        "_caller",
         "_claim_is_local",
         "_claimed",
         "_content",
@@ -101,6 +103,7 @@ class Gate:
         self._state = state
         self._settings = settings
         self._operation = operation
+        self._caller = Caller()
         self._grant: Grant | None = None
         self._claimed: ClaimState | None = None
         self._claim_is_local = False
@@ -142,7 +145,7 @@ class Gate:
             # More than a window allows can only be all of it.
             cost = min(cost, limit.count)
         ask = Admit(self._pool, limit, cost=cost, longest_wait=longest_wait, claim=claim)
-        grant = yield from self._silently(self._state.admit(ask, held))
+        grant = yield from self._silently(self._state.admit(ask, self._caller, held))
         admission = grant.admission
         lost = self._state.store.name if grant.lost and self._state.store is not None else None
         if claim is not None:
@@ -200,7 +203,8 @@ class Gate:
         if closed_for is None and said is not None and said.explicit and said.remaining == 0:
             closed_for = said.reset
         if told is not None or closed_for is not None:
-            yield from self._silently(self._state.report(Report(self._pool, closed_for=closed_for, learned=told)))
+            report = Report(self._pool, closed_for=closed_for, learned=told)
+            yield from self._silently(self._state.report(report, self._caller))
 
     def interrupted(self, now: float) -> None:
         """An attempt was broken off in the air: its slot counts, for Insider may have received it.
@@ -225,7 +229,7 @@ class Gate:
         """
         grant, self._grant = self._grant, None
         if grant is not None:
-            yield from self._silently(self._state.give_back(grant))
+            yield from self._silently(self._state.give_back(grant, self._caller))
         claimed, self._claimed = self._claimed, None
         if self._pool is None or self._content is None or claimed in {None, ClaimState.DONE}:
             return
@@ -237,7 +241,7 @@ class Gate:
         if self._token is not None or end is ClaimEnd.DONE:
             claim = ClaimReport(self._content, self._token, end, max(lasts, 0.0))
             report = Report(self._pool, claim=claim)
-            yield from self._silently(self._state.report(report, local=self._claim_is_local))
+            yield from self._silently(self._state.report(report, self._caller, local=self._claim_is_local))
 
     def dropped(self) -> None:
         """The call was dropped without a chance to ask or tell anybody: what it held is told with the next ask."""

@@ -1,13 +1,12 @@
 """What calls share: retry budgets, and the limits and claims of a store, with this process's memory to fall back on.
 
-A store in trouble never stops a call. It is left alone for a second, and meanwhile this process holds its share of each
-limit itself, by what it has used; when the store is back it is told what it missed. Nothing here does I/O: what has to
-be asked of a store is an effect for whoever drives the call.
+A store in trouble never stops a call. While it is left alone, this process holds its share of each limit itself, by
+what it has used; when the store is back it is told what it missed. Nothing here does I/O: what has to be asked of a
+store is an effect for whoever drives the call.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from insider_otel.api.operations import Limit
 from insider_otel.policy.budget import RetryBudget
+from insider_otel.state.availability import Availability, Caller
 from insider_otel.state.experience import Experience
 from insider_otel.state.ledger import Ledger, Told
 from insider_otel.state.memory import MemoryStore
@@ -34,11 +34,6 @@ from insider_otel.state.protocol import (
     StoreEffects,
     StoreError,
 )
-
-RETRY_EVERY = 1.0
-"""Seconds from one try of a store in trouble to the next, which the first call after them makes."""
-
-logger = logging.getLogger("insider_otel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +87,7 @@ class SharedState:
         self.experience = Experience()
         self._budgets: dict[str, RetryBudget] = {}
         self._worker = secrets.token_bytes(8)
-        # Even while the store is well, odd while it is in trouble; one more at each change.
-        self._spell = 0
-        self._ask_again_at = 0.0
-        self._has_news = False
+        self._availability = None if self.store is None else Availability(self.store, self._clock)
 
     def budget(self, host: str) -> RetryBudget:
         """The retry budget that all calls to ``host`` share."""
@@ -108,21 +100,22 @@ class SharedState:
     @property
     def is_away(self) -> bool:
         """Whether there is a store, and it is in trouble."""
-        return _is_odd(self._spell)
+        return self._availability is not None and self._availability.is_away
 
-    def admit(self, ask: Admit, held: Grant | None = None) -> StoreEffects[Grant]:
+    def admit(self, ask: Admit, caller: Caller, held: Grant | None = None) -> StoreEffects[Grant]:
         """Ask for a slot, for a content, or for both.
 
         Args:
             ask: What is asked for.
+            caller: The call that asks.
             held: The grant whose slot was waited for; the answer confirms the slot or moves it.
 
         Returns:
             The answer: the store's or, while that is away, this process's own.
         """
-        if self.store is None:
+        if self.store is None or self._availability is None:
             return self._admit_locally(ask, held)
-        spell = self._may_ask()
+        spell = self._availability.may_ask(caller)
         if spell is None:
             return self._admit_in_its_place(ask, held)
         asked = self._clock()
@@ -133,13 +126,13 @@ class SharedState:
             answer: Admission = yield question
         except StoreError as error:
             self._ledger.untold(told)
-            self._lose(error, spell, asked)
+            self._availability.failed(error, spell, asked, caller)
             return self._admit_in_its_place(ask, held)
         except BaseException:
-            yield from self._cancel(told, question.reply, held)
+            yield from self._cancel(told, question.reply, caller, held)
             raise
-        self._is_well(spell)
-        knows_all = self._ledger.heard(told, answer) and not _is_odd(spell)
+        was_well = self._availability.answered(spell)
+        knows_all = self._ledger.heard(told, answer) and was_well
         admission = _confirmed(answer, holding)
         if admission.learned is not None:
             self.experience.learn_limit(ask.pool, admission.learned, ask.limit)
@@ -148,7 +141,7 @@ class SharedState:
             self._strike(held)
             return grant
         if not knows_all:
-            return (yield from self._agree(ask, grant, held))
+            return (yield from self._agree(ask, grant, caller, held))
         self._strike(held)
         return replace(grant, noted=self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
 
@@ -174,8 +167,13 @@ class SharedState:
         else:
             self._ledger.correct(grant.pool, correction)
 
-    def give_back(self, grant: Grant) -> StoreEffects[None]:
-        """A slot will not be used: whoever asks next is to have it, at once."""
+    def give_back(self, grant: Grant, caller: Caller) -> StoreEffects[None]:
+        """A slot will not be used: whoever asks next is to have it, at once.
+
+        Args:
+            grant: The slot's grant.
+            caller: The call that had it.
+        """
         slot = grant.admission.slot
         if slot is None or grant.noted is None:
             return
@@ -188,17 +186,18 @@ class SharedState:
         while corrections := self._ledger.start_correcting(grant.pool):
             is_told = True
             try:
-                is_told = yield from self._tell_store(Report(grant.pool, corrections=corrections))
+                is_told = yield from self._tell_store(Report(grant.pool, corrections=corrections), caller)
             finally:
                 self._ledger.end_correcting(grant.pool, () if is_told else corrections)
             if not is_told:
                 return
 
-    def report(self, report: Report, *, local: bool = False) -> StoreEffects[None]:
+    def report(self, report: Report, caller: Caller, *, local: bool = False) -> StoreEffects[None]:
         """Tell all who share the store what they have to know.
 
         Args:
             report: What they have to know.
+            caller: The call that found it out.
             local: Whether it is this process that gave the token of the claim, while the store was away.
         """
         # A token is a moment of the clock of who gave it: to the other, the claim is one of nobody's.
@@ -206,7 +205,7 @@ class SharedState:
         is_local = local or self.store is None
         # This process's own memory must know too, for when the store is away.
         self._local.perform(report if is_local else of_nobody)
-        yield from self._tell_store(of_nobody if is_local else report)
+        yield from self._tell_store(of_nobody if is_local else report, caller)
 
     def utilization(self) -> Iterator[tuple[str, float]]:
         """The share of each pool's limit used in the window that ends now, as far as this process knows.
@@ -243,7 +242,7 @@ class SharedState:
 
     def _admit_in_its_place(self, ask: Admit, held: Grant | None) -> Grant:
         """Answer in place of the store that is away, by this process's share of the limit."""
-        lost = self._take_news()
+        lost = self._availability is not None and self._availability.take_news()
         if held is not None and not held.local:
             # The store that granted the slot went away while it was waited for. It is as good as it was, unless what
             # came before it was used late.
@@ -260,14 +259,14 @@ class SharedState:
             self._ledger.missed(ask.pool, ask.limit, grant.noted, grant.cost)
         return grant
 
-    def _agree(self, ask: Admit, grant: Grant, held: Grant | None) -> StoreEffects[Grant]:
+    def _agree(self, ask: Admit, grant: Grant, caller: Caller, held: Grant | None) -> StoreEffects[Grant]:
         """A slot from a store that does not know all that this process has used: both must have room for it.
 
         Such a store was away, or has lost its memory. What it missed is told with the asks, but not before all of them.
         """
         mine = self._admit_locally(replace(self._of_share(ask), claim=None), held)
         if mine.noted is None:
-            yield from self._decline(ask, grant.admission)
+            yield from self._decline(ask, grant.admission, caller)
             admission = mine.admission
             if ask.claim is not None and ask.claim.token is not None:
                 admission = replace(admission, claim=grant.admission.claim, token=grant.admission.token)
@@ -290,18 +289,18 @@ class SharedState:
         if grant is not None and grant.noted is not None:
             self._local.perform(Report(grant.pool, corrections=(Correction(grant.noted, grant.cost, 0),)))
 
-    def _cancel(self, told: Told, reply: Admission | None, held: Grant | None) -> StoreEffects[None]:
+    def _cancel(self, told: Told, reply: Admission | None, caller: Caller, held: Grant | None) -> StoreEffects[None]:
         """The call is no more; what the store granted it meanwhile, and what it had, must not be lost with it."""
         self._strike(held)
         if reply is not None:
             self._ledger.heard(told, reply)
-            yield from self._decline(told.ask, reply)
+            yield from self._decline(told.ask, reply, caller)
             return
         self._ledger.untold(told)
         if held is not None and not held.local and held.admission.slot is not None:
             self._ledger.correct(held.pool, Correction(held.admission.slot, held.cost, 0))
 
-    def _decline(self, ask: Admit, admission: Admission) -> StoreEffects[None]:
+    def _decline(self, ask: Admit, admission: Admission, caller: Caller) -> StoreEffects[None]:
         """What a store granted to a call that cannot use it is the next one's."""
         unused: tuple[Correction, ...] = ()
         if admission.slot is not None and ask.limit is not None:
@@ -310,80 +309,26 @@ class SharedState:
         if ask.claim is not None and ask.claim.token is None and admission.token is not None:
             claim = ClaimReport(ask.claim.key, admission.token, ClaimEnd.RELEASE)
         if unused or claim:
-            is_told = yield from self._tell_store(Report(ask.pool, corrections=unused, claim=claim))
+            is_told = yield from self._tell_store(Report(ask.pool, corrections=unused, claim=claim), caller)
             if not is_told:
                 for correction in unused:
                     self._ledger.correct(ask.pool, correction)
 
-    def _tell_store(self, report: Report) -> StoreEffects[bool]:
+    def _tell_store(self, report: Report, caller: Caller) -> StoreEffects[bool]:
         """Tell the store, if it is not away; returns whether it knows."""
-        spell = self._may_ask()
-        if self.store is None or spell is None:
+        if self.store is None or self._availability is None:
+            return False
+        spell = self._availability.may_ask(caller)
+        if spell is None:
             return False
         asked = self._clock()
         try:
             yield Perform(self.store, report)
         except StoreError as error:
-            self._lose(error, spell, asked)
+            self._availability.failed(error, spell, asked, caller)
             return False
-        self._is_well(spell)
+        self._availability.answered(spell)
         return True
-
-    def _may_ask(self) -> int | None:
-        """Whether the store is well, or it is this call's turn to see whether it is again.
-
-        Returns:
-            The present spell, of which the answer will be news; None if the store is not to be asked.
-        """
-        if not self.is_away:
-            return self._spell
-        with self._lock:
-            now = self._clock()
-            if now < self._ask_again_at and _is_odd(self._spell):
-                return None
-            # One asks; the others do not wait for a store that may be as it was.
-            self._ask_again_at = now + RETRY_EVERY
-            return self._spell
-
-    def _lose(self, error: StoreError, spell: int, asked: float) -> None:
-        """The store is in trouble: say so, if that is news."""
-        assert self.store is not None
-        with self._lock:
-            # Whoever asked in an earlier spell tells of that.
-            if spell != self._spell or self.is_away:
-                return
-            # From the ask and not from its failure: calls that come a second apart would else miss every other turn.
-            self._ask_again_at = asked + RETRY_EVERY
-            self._spell += 1
-            self._has_news = True
-        logger.warning(
-            "the %s store %s cannot be used (%s); this process holds its share of each limit until it is back",
-            self.store.name,
-            self.store.address,
-            str(error).removeprefix(f"{self.store.address}: "),
-        )
-
-    def _is_well(self, spell: int) -> None:
-        """The store has answered: say so, if that is news."""
-        assert self.store is not None
-        if not _is_odd(spell):
-            return
-        with self._lock:
-            if spell != self._spell:
-                return
-            self._spell += 1
-            self._has_news = False
-        logger.warning("the %s store %s is back", self.store.name, self.store.address)
-
-    def _take_news(self) -> bool:
-        """Whether the store was lost, and no call has said so yet."""
-        with self._lock:
-            news, self._has_news = self._has_news, False
-            return news
-
-
-def _is_odd(spell: int) -> bool:
-    return spell % 2 == 1
 
 
 def _confirmed(admission: Admission, holding: int | None) -> Admission:

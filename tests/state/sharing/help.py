@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.availability import Caller
 from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import (
     Admission,
@@ -92,7 +93,7 @@ class Process:
         self.clock = clock
 
     def ask(self, *, wait: float = 0.0, held: Grant | None = None, limit: Limit = LIMIT, **more: Any) -> Grant:
-        return drive(self.state.admit(Admit(POOL, limit, longest_wait=wait, **more), held))
+        return drive(self.state.admit(Admit(POOL, limit, longest_wait=wait, **more), Caller(), held))
 
     def take(self, number: int) -> list[bool]:
         """Ask for a number of slots at once; returns which of them are granted for now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.availability import RETRY_EVERY, Caller
 from insider_otel.state.experience import Experience
 from insider_otel.state.memory import MOST_POOLS
 from insider_otel.state.protocol import (
@@ -14,7 +15,6 @@ from insider_otel.state.protocol import (
     StoreError,
 )
 from insider_otel.state.recent import Recent
-from insider_otel.state.shared import RETRY_EVERY
 from insider_otel.testing import FakeClock
 
 from .help import LIMIT, POOL, FakeStore, Process, drive
@@ -43,7 +43,7 @@ class TestWhatIsSaid:
     def test_answers_from_before_are_no_news(self, store: FakeStore, clock: FakeClock, warnings: list[str]) -> None:
         """Neither one that came through before the store was lost, nor one that failed before it was back."""
         process = Process(store, clock)
-        early, late = (process.state.admit(Admit(POOL, LIMIT)) for _ in range(2))
+        early, late = (process.state.admit(Admit(POOL, LIMIT), Caller()) for _ in range(2))
         answer = store.perform(next(early).request)
         next(late)
         store.fails = True
@@ -63,7 +63,7 @@ class TestWhatIsSaid:
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
         store.fails = True
-        drive(process.state.report(Report(POOL, closed_for=0.5)))
+        drive(process.state.report(Report(POOL, closed_for=0.5), Caller()))
         clock.advance(RETRY_EVERY)
         assert [process.ask().lost for _ in range(3)] == [True, False, False]
         clock.advance(RETRY_EVERY)
@@ -86,7 +86,7 @@ class TestLearned:
     def test_a_limit_that_another_process_learned_comes_from_the_store_and_is_logged_once(
         self, process: Process, store: FakeStore, clock: FakeClock, warnings: list[str]
     ) -> None:
-        drive(Process(store, clock).state.report(Report(POOL, learned=Limit(2, 10.0))))
+        drive(Process(store, clock).state.report(Report(POOL, learned=Limit(2, 10.0)), Caller()))
         process.ask()
         process.ask()
         assert process.state.experience.limit(POOL) == Limit(2, 10.0)
@@ -132,7 +132,7 @@ class TestBounds:
     ) -> None:
         store.fails = fails
         for number in range(3000):
-            drive(process.state.admit(Admit(PoolKey("user.upsert", b"%16d" % number), Limit(9, 1.0))))
+            drive(process.state.admit(Admit(PoolKey("user.upsert", b"%16d" % number), Limit(9, 1.0)), Caller()))
             clock.advance(0.01)
         # Those of the last second are kept, and a few that are on their way out.
         assert len(process.state._ledger._accounts) < 200
@@ -142,14 +142,14 @@ class TestBounds:
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
         store.fails = True
-        process.ask()
+        # One that has met the trouble is never the one that tries the store.
+        caller = Caller()
+        drive(process.state.admit(Admit(POOL, LIMIT), caller))
         limit = Limit(1000, 1.0)
         other = PoolKey("mail.send", POOL.owner)
         for _ in range(20_000):
             clock.advance(0.01)
-            if process.state._may_ask() is not None:
-                continue  # this pool's calls are never the ones that try the store
-            drive(process.state.admit(Admit(other, limit)))
+            drive(process.state.admit(Admit(other, limit), caller))
         account = process.state._ledger._accounts.peek(other)
         assert account is not None
         assert len(account.missed) < 2500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.availability import RETRY_EVERY, Caller
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Admit,
@@ -17,7 +18,6 @@ from insider_otel.state.protocol import (
     Report,
     StoreError,
 )
-from insider_otel.state.shared import RETRY_EVERY
 from insider_otel.testing import FakeClock
 
 from .help import CONTENT, LIMIT, POOL, FakeStore, Process, drive
@@ -66,13 +66,33 @@ class TestWhileTheStoreIsAway:
             assert len(store.asked) == times
             clock.advance(RETRY_EVERY)
 
+    def test_a_call_waits_for_it_once_in_each_outage(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        caller, other = Caller(), Caller()
+
+        def waits(who: Caller) -> bool:
+            asked = len(store.asked)
+            clock.advance(RETRY_EVERY)
+            drive(process.state.admit(Admit(POOL, LIMIT), who))
+            return len(store.asked) > asked
+
+        store.fails = True
+        assert [waits(caller) for _ in range(3)] == [True, False, False]
+        assert [waits(other) for _ in range(3)] == [True, False, False]
+        store.fails = False
+        assert waits(Caller())
+        assert waits(caller)
+        store.fails = True
+        assert [waits(caller) for _ in range(3)] == [True, False, False]
+
     def test_while_one_call_tries_it_again_the_others_go_on(
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
         store.fails = True
         process.ask()
         clock.advance(RETRY_EVERY)
-        trying = process.state.admit(Admit(POOL, LIMIT))
+        trying = process.state.admit(Admit(POOL, LIMIT), Caller())
         assert isinstance(next(trying), Perform)
         assert process.ask().local
         assert len(store.asked) == 1
@@ -113,7 +133,7 @@ class TestWhileTheStoreIsAway:
         for _ in range(LIMIT.count - 2):
             process.ask(wait=99)
         clock.advance(10)
-        trying = process.state.admit(Admit(POOL, LIMIT, longest_wait=99), first)
+        trying = process.state.admit(Admit(POOL, LIMIT, longest_wait=99), Caller(), first)
         next(trying)
         assert process.ask(wait=99).admission.wait == 10.0
         with pytest.raises(StopIteration) as woken:
@@ -126,17 +146,17 @@ class TestWhileTheStoreIsAway:
         assert first.admission.claim is ClaimState.CLAIMED
         assert process.ask(claim=ClaimAsk(CONTENT, 60)).admission.claim is ClaimState.IN_FLIGHT
         done = ClaimReport(CONTENT, first.admission.token, ClaimEnd.DONE, 900)
-        drive(process.state.report(Report(POOL, claim=done), local=True))
+        drive(process.state.report(Report(POOL, claim=done), Caller(), local=True))
         assert process.ask(claim=ClaimAsk(CONTENT, 60)).admission.claim is ClaimState.DONE
 
     def test_what_was_done_before_is_held_back(self, process: Process, store: FakeStore) -> None:
         token = process.ask(claim=ClaimAsk(CONTENT, 60)).admission.token
-        drive(process.state.report(Report(POOL, claim=ClaimReport(CONTENT, token, ClaimEnd.DONE, 900))))
+        drive(process.state.report(Report(POOL, claim=ClaimReport(CONTENT, token, ClaimEnd.DONE, 900)), Caller()))
         store.fails = True
         assert process.ask(claim=ClaimAsk(CONTENT, 60)).admission.claim is ClaimState.DONE
 
     def test_a_pool_that_was_closed_stays_closed(self, process: Process, store: FakeStore) -> None:
-        drive(process.state.report(Report(POOL, closed_for=7.0)))
+        drive(process.state.report(Report(POOL, closed_for=7.0), Caller()))
         store.fails = True
         grant = process.ask()
         assert (grant.admission.closed, grant.admission.wait) == (True, 7.0)
@@ -235,7 +255,7 @@ class TestWhenTheStoreIsBack:
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
         store.fails = True
-        drive(process.state.give_back(process.ask()))
+        drive(process.state.give_back(process.ask(), Caller()))
         clock.advance(RETRY_EVERY)
         store.fails = False
         process.ask()
@@ -249,7 +269,7 @@ class TestWhenTheStoreIsBack:
         process.take(LIMIT.count - 1)
         clock.advance(RETRY_EVERY)
         store.fails = False
-        trying = process.state.admit(Admit(POOL, LIMIT, longest_wait=99))
+        trying = process.state.admit(Admit(POOL, LIMIT, longest_wait=99), Caller())
         question = next(trying)
         answer = store.perform(question.request)
         assert answer.wait == 0.0
@@ -266,8 +286,8 @@ class TestWhenTheStoreIsBack:
         other = PoolKey("mail.send", POOL.owner)
         clock.advance(RETRY_EVERY)
         store.fails = False
-        drive(process.state.admit(Admit(other, LIMIT)))
-        telling = process.state.admit(Admit(POOL, LIMIT))
+        drive(process.state.admit(Admit(other, LIMIT), Caller()))
+        telling = process.state.admit(Admit(POOL, LIMIT), Caller())
         next(telling)
         assert process.take(1) == [False]
         # And what the store granted it meanwhile is given back.
@@ -295,7 +315,7 @@ class TestWhenTheStoreIsBack:
         clock.advance(RETRY_EVERY)
         store.fails = False
         done = ClaimReport(CONTENT, claimed.admission.token, ClaimEnd.DONE, 900)
-        drive(process.state.report(Report(POOL, claim=done), local=claimed.local))
+        drive(process.state.report(Report(POOL, claim=done), Caller(), local=claimed.local))
         clock.advance(5)
         repeat = Process(store, clock).ask(claim=ClaimAsk(CONTENT, 60))
         assert (repeat.admission.claim, repeat.admission.claim_age) == (ClaimState.DONE, 5.0)
@@ -320,7 +340,7 @@ class TestAStoreThatLostItsMemory:
     def test_does_not_let_those_through_that_ask_at_the_same_time(self, process: Process, store: FakeStore) -> None:
         process.take(LIMIT.count)
         store.lose_memory()
-        asking = [process.state.admit(Admit(POOL, LIMIT, longest_wait=99)) for _ in range(3)]
+        asking = [process.state.admit(Admit(POOL, LIMIT, longest_wait=99), Caller()) for _ in range(3)]
         answers = [store.perform(next(effects).request) for effects in asking]
         assert [answer.wait for answer in answers] == [0.0] * 3
         waits: list[float] = []
@@ -332,7 +352,7 @@ class TestAStoreThatLostItsMemory:
 
     def test_an_answer_from_before_is_not_taken_for_another_loss(self, process: Process, store: FakeStore) -> None:
         process.ask()
-        late = process.state.admit(Admit(POOL, LIMIT))
+        late = process.state.admit(Admit(POOL, LIMIT), Caller())
         answer = store.perform(next(late).request)
         store.lose_memory()
         process.ask()

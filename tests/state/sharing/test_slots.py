@@ -9,6 +9,7 @@ import pytest
 
 from insider_otel.api.operations import Limit
 from insider_otel.http.performing import perform_async
+from insider_otel.state.availability import RETRY_EVERY, Caller
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Admit,
@@ -18,7 +19,6 @@ from insider_otel.state.protocol import (
     Perform,
     Request,
 )
-from insider_otel.state.shared import RETRY_EVERY
 from insider_otel.testing import FakeClock
 
 from .help import CONTENT, LIMIT, POOL, FakeStore, Process, drive
@@ -60,7 +60,7 @@ class TestCorrections:
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
         process.take(LIMIT.count)
-        drive(process.state.give_back(process.ask(wait=99)))
+        drive(process.state.give_back(process.ask(wait=99), Caller()))
         assert Process(store, clock).ask(wait=99).admission.wait == 10.0
 
     def test_a_slot_given_back_while_the_store_is_away_is_told_with_the_next_ask(
@@ -69,7 +69,7 @@ class TestCorrections:
         grants = [process.ask(), process.ask()]
         store.fails = True
         for grant in grants:
-            drive(process.state.give_back(grant))
+            drive(process.state.give_back(grant, Caller()))
         clock.advance(RETRY_EVERY)
         store.fails = False
         process.ask()
@@ -80,10 +80,10 @@ class TestCorrections:
     def test_of_many_that_give_back_at_once_one_tells_for_all(self, process: Process, store: FakeStore) -> None:
         grants = [process.ask(limit=Limit(1000, 10.0)) for _ in range(150)]
         asked = len(store.asked)
-        telling = process.state.give_back(grants[0])
+        telling = process.state.give_back(grants[0], Caller())
         question = next(telling)
         for grant in grants[1:]:
-            drive(process.state.give_back(grant))
+            drive(process.state.give_back(grant, Caller()))
         assert len(store.asked) == asked
         for _ in range(2):
             question = telling.send(store.perform(question.request))
@@ -95,7 +95,7 @@ class TestCorrections:
 
 class TestCancelledWhileTheStoreIsAsked:
     def test_what_it_granted_meanwhile_is_given_back(self, process: Process, store: FakeStore) -> None:
-        asking = process.state.admit(Admit(POOL, LIMIT, claim=ClaimAsk(CONTENT, 60)))
+        asking = process.state.admit(Admit(POOL, LIMIT, claim=ClaimAsk(CONTENT, 60)), Caller())
         question = next(asking)
         question.reply = store.perform(question.request)
         given_back = asking.throw(asyncio.CancelledError())
@@ -109,7 +109,7 @@ class TestCancelledWhileTheStoreIsAsked:
     def test_a_slot_that_was_waited_for_is_given_back(self, process: Process, store: FakeStore) -> None:
         process.take(LIMIT.count)
         held = process.ask(wait=99)
-        asking = process.state.admit(Admit(POOL, LIMIT, longest_wait=99), held)
+        asking = process.state.admit(Admit(POOL, LIMIT, longest_wait=99), Caller(), held)
         next(asking)  # and is cancelled before it was asked
         with pytest.raises(asyncio.CancelledError):
             asking.throw(asyncio.CancelledError())
@@ -121,7 +121,7 @@ class TestCancelledWhileTheStoreIsAsked:
         process.take(2)
         clock.advance(RETRY_EVERY)
         store.fails = False
-        asking = process.state.admit(Admit(POOL, LIMIT))
+        asking = process.state.admit(Admit(POOL, LIMIT), Caller())
         next(asking)
         with pytest.raises(asyncio.CancelledError):
             asking.throw(asyncio.CancelledError())
