@@ -11,5 +11,5 @@ urlpatterns = [
     path("catalog", views.sync_catalog),
     path("code", views.send_code),
     path("code/check", views.check_code),
-    path("health/insider/", health),
+    path("health/insider", health),
 ]

@@ -129,7 +129,7 @@ def test_manage_py_check_reports_what_is_wrong() -> None:
         capture_output=True,
         check=False,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 1
     assert "(insider_otel.E002)" in done.stderr

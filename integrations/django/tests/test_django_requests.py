@@ -18,7 +18,7 @@ from django_project import views
 from insider_otel_django import client
 
 from insider_otel.http.scope import current_scope
-from insider_otel.testing import FakeInsider
+from insider_otel.testing import FakeInsider, reply
 
 Get = Callable[[str], Any]
 
@@ -47,7 +47,7 @@ def test_a_view_calls_with_the_requests_client_under_the_requests_deadline(
 ) -> None:
     result = get(path).json()
     assert result["outcome"] == "succeeded"
-    assert 4.0 < result["remaining"] <= 5.0
+    assert 0.0 < result["remaining"] <= 5.0
 
 
 @both_stacks
@@ -61,10 +61,10 @@ def test_threads_and_loops_that_a_view_hands_work_to_are_in_its_scope(fake: Fake
 @both_stacks
 @pytest.mark.parametrize("path", ["/hasty", "/hasty/async", "/hasty/class", "/hasty/class/async"])
 def test_a_view_can_have_a_deadline_of_its_own(fake: FakeInsider, get: Get, path: str) -> None:
-    fake.script("user.upsert", "503", "503", "503")
-    with override_settings(INSIDER_OTEL={"INSTRUMENT": False, "QUICK_RETRIES": 0}):
+    fake.script("user.upsert", reply(429, headers={"Retry-After": "60"}), repeat=True)
+    with override_settings(INSIDER_OTEL={"INSTRUMENT": False, "REQUEST_DEADLINE": 600.0}):
         result = get(path).json()
-    assert 0 < result["remaining"] <= 0.25
+    assert 0 < result["remaining"] <= 20.0
     assert (result["outcome"], result["attempts"], result["stopped"]) == ("failed", 1, "deadline")
 
 
@@ -73,14 +73,14 @@ def test_a_view_can_have_no_deadline(fake: FakeInsider) -> None:
 
 
 def test_the_deadline_of_all_requests_is_a_setting(fake: FakeInsider) -> None:
-    with override_settings(INSIDER_OTEL={"INSTRUMENT": False, "REQUEST_DEADLINE": 1.5}):
-        assert 1.0 < get_sync("/signup").json()["remaining"] <= 1.5
-    assert 4.0 < get_sync("/signup").json()["remaining"] <= 5.0
+    with override_settings(INSIDER_OTEL={"INSTRUMENT": False, "REQUEST_DEADLINE": 60.0}):
+        assert 5.0 < get_sync("/signup").json()["remaining"] <= 60.0
+    assert 0.0 < get_sync("/signup").json()["remaining"] <= 5.0
 
 
 def test_a_view_called_by_a_test_keeps_its_deadline(fake: FakeInsider) -> None:
     result = json.loads(views.hasty(RequestFactory().get("/hasty")).content)
-    assert 0 < result["remaining"] <= 0.25
+    assert 0 < result["remaining"] <= 20.0
 
 
 @both_stacks

@@ -30,10 +30,10 @@ def test_the_work_has_no_deadline_of_the_request_and_is_not_in_its_summary(fake:
 
 
 def test_the_work_can_have_a_deadline_of_its_own(fake: FakeInsider) -> None:
-    response = Client().get("/order", {"deadline": "2.5"})
+    response = Client().get("/order", {"deadline": "25"})
     [left] = views.committed
     assert isinstance(left, float)
-    assert 2.0 < left <= 2.5
+    assert 20.0 < left <= 25.0
     assert response.json()["calls"] == 1
 
 

@@ -76,20 +76,18 @@ class InsiderMiddleware:
             with within(request_scope):
                 await self.app(scope, who.receive, response.send)
         except Exception as error:
-            answer = None if response.has_started else self._answer(error, who)
-            if answer is None:
+            if who.has_left and is_about_leaving(error):
+                # Nobody reads it; but logs and the server span do not call it an error of the shop.
+                answer = Response(status_code=_CLIENT_CLOSED_REQUEST)
+            elif (failure := self.web_app.failure_of(error)) is not None and not response.has_started:
+                answer = JSONResponse({"detail": failure.detail}, failure.status, failure.headers)
+            else:
                 raise
-            await answer(scope, receive, send)
+            if not response.has_started:
+                await answer(scope, receive, send)
         finally:
             visitor.reset(token)
             request_scope.close()
-
-    def _answer(self, error: Exception, who: Visitor) -> Response | None:
-        if who.has_left and is_about_leaving(error):
-            # Nobody reads it; but logs and the server span do not call it an error of the shop.
-            return Response(status_code=_CLIENT_CLOSED_REQUEST)
-        failure = self.web_app.failure_of(error)
-        return None if failure is None else JSONResponse({"detail": failure.detail}, failure.status, failure.headers)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

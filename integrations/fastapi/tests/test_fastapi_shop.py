@@ -11,6 +11,8 @@ import pytest
 from insider_testkit.otlp import Receiver
 from insider_testkit.servers import UVICORN_READY, Server, server
 
+pytestmark = pytest.mark.once
+
 SHOP = Path(__file__).parents[3] / "examples" / "fastapi_shop"
 PHONE = "+905550000001"
 
@@ -23,7 +25,7 @@ def shop(receiver: Receiver) -> Iterator[Server]:
 
 
 def test_the_shop_signs_up_sells_syncs_its_catalog_and_checks_codes(shop: Server, receiver: Receiver) -> None:
-    with httpx.Client(base_url=shop.url) as visitor:
+    with httpx.Client(base_url=shop.url, timeout=60) as visitor:
         jane = {"email": "jane@example.com", "name": "Jane"}
         assert visitor.post("/signup", json=jane).status_code == 201
         order = {"number": "A1", "email": "jane@example.com", "product": "SKU1", "price": 49.9}

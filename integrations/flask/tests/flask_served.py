@@ -61,7 +61,7 @@ def create_app(name: str) -> flask.Flask:
         raise ZeroDivisionError
 
     @app.get("/hurries")
-    @deadline(0.5)
+    @deadline(10.0)
     def hurries() -> dict[str, Any]:
         return {"status": call(base_url=FAKE).status_code, "left": remaining()}
 

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.once
 def test_the_app_and_the_tests_of_the_readme_run(tmp_path: Path) -> None:
     app, tests = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
     (tmp_path / "shop.py").write_text(f"{app}\n\ndef create_app():\n    return app\n", "utf-8")
@@ -20,7 +23,7 @@ def test_the_app_and_the_tests_of_the_readme_run(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -59,6 +59,7 @@ def test_an_outage_costs_no_customer_and_is_no_error_of_the_shop(
     assert browser.post("/code/check", data={"phone": JANE["phone"], "code": "1234"}).status_code == 503
 
 
+@pytest.mark.once
 def test_one_command_starts_it_and_sends_its_traces() -> None:
     """The traces are those of the README."""
     with otlp_receiver() as receiver:
@@ -67,7 +68,7 @@ def test_one_command_starts_it_and_sends_its_traces() -> None:
             env={**os.environ, **receiver.environ},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -100,6 +101,7 @@ def test_one_command_starts_it_and_sends_its_traces() -> None:
     assert trees[0].span.summary["retries"] == 1
 
 
+@pytest.mark.once
 def test_its_traces_are_drawn_where_nobody_receives_them() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     done = subprocess.run(
@@ -107,7 +109,7 @@ def test_its_traces_are_drawn_where_nobody_receives_them() -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,8 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-_PATIENCE = 15.0
+# Seconds; a busy machine may need many times what it needs at rest.
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-_START = 30.0
-_STOP = 15.0
+import httpx
+
+# Seconds; a busy machine may need many times what it needs at rest.
+_START = 120.0
+_STOP = 60.0
+_ANSWER = 120.0
 _KIT = Path(__file__).resolve().parents[1]
 # For ``server``, where an app starts one of them itself.
 UVICORN_READY = r"Uvicorn running on http://127\.0\.0\.1:(?P<port>\d+)"
@@ -40,6 +45,41 @@ class Server:
     def url(self) -> str:
         """Its base URL, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Visit a page. The options are those of ``httpx.request``."""
+        return httpx.get(self.url + path, **{"timeout": _ANSWER, **options})
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        """Send to a page."""
+        return httpx.post(self.url + path, **{"timeout": _ANSWER, **options})
+
+    def visit_and_leave(self, method: str, path: str, *, once: Callable[[], object]) -> bytes:
+        """Ask for a page, and go away as soon as something has happened, without waiting for the end of the answer.
+
+        Args:
+            method: ``GET`` or ``POST``.
+            path: The page.
+            once: Says whether it has happened.
+
+        Returns:
+            What had been answered by then.
+
+        Raises:
+            AssertionError: It did not happen in time, or the server closed the connection before.
+        """
+        ends = time.monotonic() + _ANSWER
+        received = b""
+        with socket.create_connection(("127.0.0.1", self.port)) as visitor:
+            visitor.sendall(f"{method} {path} HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n".encode())
+            visitor.settimeout(0.02)
+            while not once():
+                assert time.monotonic() < ends, f"it did not happen; what came: {received!r}"
+                with suppress(TimeoutError):
+                    part = visitor.recv(4096)
+                    assert part, f"the server closed the connection; what came: {received!r}"
+                    received += part
+        return received
 
     def output(self) -> str:
         """What it has printed so far."""

@@ -116,19 +116,19 @@ def broken(request: HttpRequest) -> HttpResponse:
     raise ValueError("a mistake of the shop's own")
 
 
-@deadline(0.25)
+@deadline(20.0)
 def hasty(request: HttpRequest) -> HttpResponse:
     """A sync view with a deadline of its own."""
     return answer(client().request(**sample()))
 
 
-@deadline(0.25)
+@deadline(20.0)
 async def hasty_async(request: HttpRequest) -> HttpResponse:
     """An async view with a deadline of its own."""
     return answer(await (await async_client()).request(**sample()))
 
 
-@method_decorator(deadline(0.25), name="dispatch")
+@method_decorator(deadline(20.0), name="dispatch")
 class Hasty(View):
     """A class with a deadline of its own."""
 
@@ -137,7 +137,7 @@ class Hasty(View):
         return answer(client().request(**sample()))
 
 
-@method_decorator(deadline(0.25), name="dispatch")
+@method_decorator(deadline(20.0), name="dispatch")
 class HastyAsync(View):
     """An async class with a deadline of its own."""
 
