@@ -36,12 +36,17 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole() -> Whole:
     """Played again, if the machine stood still so long that the limit of one a second had room again."""
-    for _ in range(3):
-        start = time.monotonic()
-        played = Whole(demo(), time.monotonic() - start)
-        if "429 Too Many Requests" in played.done.stdout:
-            break
+    played = play_all()
+    for _ in range(2):
+        if "429 Too Many Requests" not in played.done.stdout:
+            played = play_all()
     return played
+
+
+def play_all() -> Whole:
+    start = time.monotonic()
+    done = demo()
+    return Whole(done, time.monotonic() - start)
 
 
 def test_it_runs_without_a_terminal_and_is_soon_over(whole: Whole) -> None:

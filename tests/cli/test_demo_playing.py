@@ -19,12 +19,16 @@ from insider_otel.testing import timeout
 @pytest.fixture(scope="module")
 def played() -> dict[str, Played]:
     """Played again, if the machine stood still so long that the limit of one a second had room again."""
-    for _ in range(3):
-        with stage(Recorder()) as set_stage:
-            played = {each.scenario.name: each for each in set_stage.play(SCENARIOS)}
-        if played["wait-for-slot"].bare == "429 Too Many Requests":
-            break
+    played = play_all()
+    for _ in range(2):
+        if played["wait-for-slot"].bare != "429 Too Many Requests":
+            played = play_all()
     return played
+
+
+def play_all() -> dict[str, Played]:
+    with stage(Recorder()) as set_stage:
+        return {each.scenario.name: each for each in set_stage.play(SCENARIOS)}
 
 
 def test_each_scenario_ends_as_it_is_meant_to(played: dict[str, Played]) -> None:
