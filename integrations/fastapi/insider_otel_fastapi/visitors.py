@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from anyio import CancelScope
 from starlette.requests import ClientDisconnect
@@ -118,5 +118,6 @@ def cancel_for_visitors_who_leave(client: Any) -> None:
 def is_about_leaving(error: BaseException) -> bool:
     """Whether an exception says that the visitor has left, and nothing else; a group of tasks may say it many times."""
     if isinstance(error, BaseExceptionGroup):
-        return error.split(ClientDisconnect)[1] is None
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.split(ClientDisconnect)[1] is None
     return isinstance(error, ClientDisconnect)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Unpack
+from typing import Any, Unpack, cast
 
 import httpx
 from flask import Flask
@@ -53,8 +54,9 @@ class InsiderOTel:
         """
         if KEY in app.extensions:
             raise RuntimeError(f"the Flask app {app.name!r} uses insider-otel already: call init_app(app) once")
-        config = {key: value for key, value in app.config.items() if key.startswith(PREFIX)}
-        options = WebOptions.from_upper_case(config, prefix=PREFIX, where="app.config")
+        config = cast("Mapping[str, Any]", app.config)
+        ours = {key: value for key, value in config.items() if key.startswith(PREFIX)}
+        options = WebOptions.from_upper_case(ours, prefix=PREFIX, where="app.config")
         # Flask refuses this after the first request: nothing has been changed by then.
         app.after_request(note_response)
         web_app = WebApp(options, module=self._module, **self._providers)

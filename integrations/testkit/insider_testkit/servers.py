@@ -46,13 +46,13 @@ class Server:
         """Its base URL, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
-    def get(self, path: str, **options: Any) -> httpx.Response:
+    def get(self, path: str, *, timeout: float = _ANSWER, **options: Any) -> httpx.Response:
         """Visit a page. The options are those of ``httpx.request``."""
-        return httpx.get(self.url + path, **{"timeout": _ANSWER, **options})
+        return httpx.get(self.url + path, timeout=timeout, **options)
 
-    def post(self, path: str, **options: Any) -> httpx.Response:
+    def post(self, path: str, *, timeout: float = _ANSWER, **options: Any) -> httpx.Response:
         """Send to a page."""
-        return httpx.post(self.url + path, **{"timeout": _ANSWER, **options})
+        return httpx.post(self.url + path, timeout=timeout, **options)
 
     def visit_and_leave(self, method: str, path: str, *, once: Callable[[], object]) -> bytes:
         """Ask for a page, and go away as soon as something has happened, without waiting for the end of the answer.
