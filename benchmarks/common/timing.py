@@ -7,11 +7,14 @@ import gc
 import random
 import statistics
 from collections.abc import Callable, Mapping
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 Block = Callable[[], float]
 """Does a thing some times, and returns the seconds that one of them took."""
+
+Clock = Callable[[], float]
+"""Tells seconds."""
 
 Samples = dict[str, list[float]]
 """Seconds of one thing, by its name, round by round."""
@@ -51,25 +54,32 @@ def added(samples: Mapping[str, list[float]], name: str, base: str) -> float:
     return statistics.median(one - other for one, other in zip(samples[name], samples[base], strict=True))
 
 
-def repeated(thing: Callable[[], object], count: int) -> Block:
-    """A block that does a thing so many times."""
+def repeated(thing: Callable[[], object], count: int, clock: Clock = thread_time) -> Block:
+    """A block that does a thing so many times.
+
+    Args:
+        thing: The thing.
+        count: How many times.
+        clock: The time of the thread by default, in which other processes have no part; ``perf_counter`` for things
+            that wait.
+    """
 
     def block() -> float:
-        start = perf_counter()
+        start = clock()
         for _ in range(count):
             thing()
-        return (perf_counter() - start) / count
+        return (clock() - start) / count
 
     return block
 
 
-def repeated_async(thing: Callable[[], Any], count: int, runner: asyncio.Runner) -> Block:
-    """A block that awaits a thing so many times, one after the other."""
+def repeated_async(thing: Callable[[], Any], count: int, runner: asyncio.Runner, clock: Clock = thread_time) -> Block:
+    """A block that awaits a thing so many times, one after the other; see ``repeated``."""
 
     async def times() -> float:
-        start = perf_counter()
+        start = clock()
         for _ in range(count):
             await thing()
-        return (perf_counter() - start) / count
+        return (clock() - start) / count
 
     return lambda: runner.run(times())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import limits
@@ -60,8 +61,8 @@ def measure() -> Samples:
             shared["redis: limits"] = _limits(server.url)
             client = stack.enter_context(redis.Redis.from_url(server.url))
             shared["redis: pyrate-limiter"] = _pyrate(pyrate_limiter.RedisBucket.init(_rates(), client, "bucket"))
-        blocks = {name: repeated(reserve, _COUNT) for name, reserve in in_memory.items()}
-        blocks |= {name: repeated(reserve, _SHARED_COUNT) for name, reserve in shared.items()}
+        blocks = {name: repeated(reserve, _COUNT, perf_counter) for name, reserve in in_memory.items()}
+        blocks |= {name: repeated(reserve, _SHARED_COUNT, perf_counter) for name, reserve in shared.items()}
         return interleaved(blocks, _ROUNDS)
 
 

@@ -34,6 +34,7 @@ def run() -> Result:
         tables=(_added(worlds), _ratios(worlds), _pieces(calls)),
         notes=(
             "Added: the median, over rounds, of what a call took beyond a bare one in the same round.",
+            "In process, time is that of the thread that calls; on a socket, that of the clock on the wall.",
             f"stock: the {_STOCK} of OpenTelemetry for httpx, with the stable names of HTTP attributes.",
             "nothing held: limits and duplicates off. other host: a request that is not to Insider.",
         ),

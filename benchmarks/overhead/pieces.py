@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import httpx
@@ -83,7 +84,7 @@ def _calls(sdk: SDK, stack: ExitStack) -> Samples:
     if find_program() is not None:
         server = stack.enter_context(redis_server(tcp=True))
         sends["upsert, limits in redis"] = _upsert("redis", insider(state=server.url))
-    return interleaved({name: repeated(send, _COUNT) for name, send in sends.items()}, _ROUNDS)
+    return interleaved({name: repeated(send, _COUNT, perf_counter) for name, send in sends.items()}, _ROUNDS)
 
 
 def _own_account(sdk: SDK) -> Samples:
