@@ -164,9 +164,15 @@ class Load:
         wait_until(lambda: len(self.answers) >= until or not any(thread.is_alive() for thread in self._threads))
 
     def is_held(self) -> None:
-        """No call failed, and none was one too many."""
-        assert {status for _, status in self.answers} == {200}
-        assert len(self.fake.accepted(POOL)) == len(self.fake.requests)
+        """No call failed, and none was one too many.
+
+        Where the machine stands still between a call's turn and its sending, it is sent late, and nobody can help that:
+        as many as can be under way at once may then be too many.
+        """
+        refused = [status for _, status in self.answers if status != 200]
+        assert set(refused) <= {429}
+        assert len(refused) <= (THREADS + LOOPS * TASKS if self.machine.stood_still else 0), self.machine.stood_still
+        assert len(self.fake.accepted(POOL)) == len(self.fake.requests) - len(refused)
 
     def waited_little(self, waits: list[float]) -> None:
         """Hardly anybody waited for the store longer than twice its timeout.
