@@ -48,7 +48,8 @@ def _verdicts() -> dict[str, dict[str, float]]:
             url = stack.enter_context(redis_server(tcp=True)).url
             names += judged.REDIS_SENDERS
         pool = stack.enter_context(ThreadPoolExecutor(_AT_ONCE))
-        return dict(zip(names, pool.map(lambda name: in_new_process(judged.judge, name, url), names), strict=True))
+        runs = {name: pool.submit(in_new_process, judged.judge, name, url) for name in names}
+        return {name: run.result() for name, run in runs.items()}
 
 
 def _rates(samples: Samples) -> Table:

@@ -20,6 +20,7 @@ import redis
 from benchmarks.common.timing import Samples, interleaved, repeated
 from insider_otel.api.operations import Limit
 from insider_otel.policy.state_url import StateURL
+from insider_otel.state.availability import Caller
 from insider_otel.state.opening import open_store
 from insider_otel.state.protocol import Admit, ClaimAsk, PoolKey
 from insider_otel.state.shared import SharedState
@@ -77,7 +78,7 @@ def _ours(stack: ExitStack, address: StateURL | None, *, claims: bool = False) -
 
     def reserve() -> None:
         claim = ClaimAsk(next(numbers).to_bytes(16, "big"), lease=60) if claims else None
-        effects = state.admit(Admit(pool, LIMIT, claim=claim))
+        effects = state.admit(Admit(pool, LIMIT, claim=claim), Caller())
         with suppress(StopIteration):
             effect = next(effects)
             while True:

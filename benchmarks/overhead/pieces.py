@@ -91,8 +91,8 @@ def _own_account(sdk: SDK) -> Samples:
     request = httpx.Request("POST", OTHER_URL, content=UPSERT.content)
     inner = instant_transport(httpx)
     outer = InsiderTransport(inner, **sdk.recording())
-    client = httpx.Client(transport=inner)
-    before = client._transport_for_url
+    client: Any = httpx.Client(transport=inner)
+    before = client._transport_for_url  # what the instrumentor puts itself in front of
     InsiderInstrumentor().instrument(**sdk.recording())
     try:
         steps = {

@@ -9,6 +9,7 @@ from benchmarks.common.fresh import in_new_process
 from benchmarks.common.loopback import loopback
 from benchmarks.result import Measure, Result, Table
 from benchmarks.throughput import memory, rates
+from benchmarks.throughput.kinds import BARE, KINDS, OURS
 
 _ROUNDS = 2
 _BODY = 100_000
@@ -25,17 +26,17 @@ Rate = Callable[[str, int], tuple[float, float]]
 def run() -> Result:
     """Measure everything in processes of their own, one after the other."""
     in_flight = {_TASKS: _in_flight(memory.of_tasks), _THREADS: _in_flight(memory.of_threads)}
-    grown = {kind: in_new_process(memory.growth, kind) for kind in ("bare", "insider-otel")}
+    grown = {kind: in_new_process(memory.growth, kind) for kind in (BARE, OURS)}
     measures = [
         Measure(
             f"memory of a call in flight beyond httpx's own, {way}",
-            taken["insider-otel"] - taken["bare"],
+            taken[OURS] - taken[BARE],
             "bytes",
             at_most=_IN_FLIGHT_BAR,
         )
         for way, taken in in_flight.items()
     ]
-    (resident, blocks), (resident_later, blocks_later) = grown["insider-otel"][1], grown["insider-otel"][-1]
+    (resident, blocks), (resident_later, blocks_later) = grown[OURS][1], grown[OURS][-1]
     half = memory.CALLS_PER_SECOND * memory.SECONDS / 2
     measures += [
         Measure("growth over ten minutes' calls", (blocks_later - blocks) / half, "blocks a call", at_most=_BLOCKS_BAR),
@@ -54,7 +55,7 @@ def run() -> Result:
 
 
 def _in_flight(measure: Callable[[str, int], float]) -> dict[str, float]:
-    return {kind: in_new_process(measure, kind, _BODY) for kind in rates.WITH}
+    return {kind: in_new_process(measure, kind, _BODY) for kind in KINDS}
 
 
 def _rates() -> Table:
@@ -63,7 +64,7 @@ def _rates() -> Table:
     with loopback() as port:
         for _ in range(_ROUNDS):
             for way, rate in ways.items():
-                for kind in rates.WITH:
+                for kind in KINDS:
                     found.setdefault((way, kind), []).append(in_new_process(rate, kind, port))
     rows = tuple(
         (
@@ -78,8 +79,8 @@ def _rates() -> Table:
 
 
 def _in_flight_table(in_flight: dict[str, dict[str, float]]) -> Table:
-    rows = tuple((way, *(f"{taken[kind]:,.0f}" for kind in rates.WITH)) for way, taken in in_flight.items())
-    return Table("Bytes of a call whose answer is awaited", ("in flight", *rates.WITH), rows)
+    rows = tuple((way, *(f"{taken[kind]:,.0f}" for kind in KINDS)) for way, taken in in_flight.items())
+    return Table("Bytes of a call whose answer is awaited", ("in flight", *KINDS), rows)
 
 
 def _growth_table(grown: dict[str, list[tuple[float, float]]]) -> Table:

@@ -14,12 +14,11 @@ from typing import Any
 
 import httpx
 import psutil
-from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, SyncOpenTelemetryTransport
 
 from benchmarks.common.calls import UPSERT, headers_of, instant_transport
 from benchmarks.common.sdk import SDK
+from benchmarks.throughput.kinds import wrapped
 from benchmarks.throughput.rates import IN_FLIGHT, THREADS
-from insider_otel import AsyncInsiderTransport, InsiderTransport
 
 CALLS_PER_SECOND = 30
 SECONDS = 600
@@ -74,12 +73,7 @@ async def _of_tasks(kind: str, body_size: int) -> float:
 
     async def in_flight(count: int) -> float:
         held = _AsyncHeld(count)
-        transport: Any = held
-        match kind:
-            case "stock":
-                transport = AsyncOpenTelemetryTransport(held, **sdk.recording())
-            case "insider-otel":
-                transport = AsyncInsiderTransport(held, **sdk.recording())
+        transport = wrapped(kind, held, sdk.recording(), is_async=True)
         async with httpx.AsyncClient(transport=transport) as client:
             bodies = _bodies(count, body_size)
             before = _traced()
@@ -111,12 +105,7 @@ def of_threads(kind: str, body_size: int) -> float:
 
     def in_flight(pool: ThreadPoolExecutor, count: int) -> float:
         held = _Held(count)
-        transport: Any = held
-        match kind:
-            case "stock":
-                transport = SyncOpenTelemetryTransport(held, **sdk.recording())
-            case "insider-otel":
-                transport = InsiderTransport(held, **sdk.recording())
+        transport = wrapped(kind, held, sdk.recording())
         with httpx.Client(transport=transport) as client:
             bodies = _bodies(count, body_size)
             before = _traced()
@@ -151,9 +140,7 @@ def growth(kind: str) -> list[tuple[float, float]]:
     """
     sdk = SDK.start()
     present = 0.0
-    transport: Any = instant_transport(httpx)
-    if kind == "insider-otel":
-        transport = InsiderTransport(transport, clock=lambda: present, **sdk.recording())
+    transport = wrapped(kind, instant_transport(httpx), sdk.recording(), clock=lambda: present)
     found: list[tuple[float, float]] = []
     with httpx.Client(transport=transport) as client:
         for _ in range(QUARTERS):

@@ -7,18 +7,14 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import perf_counter
-from typing import Any
 
 import httpx
 import psutil
-from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, SyncOpenTelemetryTransport
 
 from benchmarks.common.calls import UPSERT, headers_of
 from benchmarks.common.sdk import SDK
-from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings
-
-WITH = ("bare", "stock", "insider-otel")
-"""What calls are made with."""
+from benchmarks.throughput.kinds import wrapped
+from insider_otel import Settings
 
 IN_FLIGHT = 1_000
 THREADS = 64
@@ -33,7 +29,7 @@ def with_tasks(kind: str, port: int) -> tuple[float, float]:
     """Make calls in ``IN_FLIGHT`` tasks, which share ``CLIENTS`` clients.
 
     Args:
-        kind: One of ``WITH``.
+        kind: One of ``kinds.KINDS``.
         port: Of a server on 127.0.0.1.
 
     Returns:
@@ -44,15 +40,16 @@ def with_tasks(kind: str, port: int) -> tuple[float, float]:
 
 async def _with_tasks(kind: str, port: int) -> tuple[float, float]:
     sdk = SDK.start()
-    options = sdk.recording()
+    telemetry = sdk.recording()
 
     def client() -> httpx.AsyncClient:
-        transport: Any = httpx.AsyncHTTPTransport(verify=False, limits=_limits(IN_FLIGHT // CLIENTS))
-        match kind:
-            case "stock":
-                transport = AsyncOpenTelemetryTransport(transport, **options)
-            case "insider-otel":
-                transport = AsyncInsiderTransport(transport, settings=_settings(port), **options)
+        transport = wrapped(
+            kind,
+            httpx.AsyncHTTPTransport(verify=False, limits=_limits(IN_FLIGHT // CLIENTS)),
+            telemetry,
+            is_async=True,
+            settings=_settings(port),
+        )
         return httpx.AsyncClient(transport=transport, timeout=_TIMEOUT)
 
     async def calls(client: httpx.AsyncClient, count: int) -> None:
@@ -76,12 +73,9 @@ async def _with_tasks(kind: str, port: int) -> tuple[float, float]:
 def with_threads(kind: str, port: int) -> tuple[float, float]:
     """``with_tasks`` in ``THREADS`` threads, which share one client."""
     sdk = SDK.start()
-    transport: Any = httpx.HTTPTransport(verify=False, limits=_limits(THREADS))
-    match kind:
-        case "stock":
-            transport = SyncOpenTelemetryTransport(transport, **sdk.recording())
-        case "insider-otel":
-            transport = InsiderTransport(transport, settings=_settings(port), **sdk.recording())
+    transport = wrapped(
+        kind, httpx.HTTPTransport(verify=False, limits=_limits(THREADS)), sdk.recording(), settings=_settings(port)
+    )
     with httpx.Client(transport=transport, timeout=_TIMEOUT) as client, ThreadPoolExecutor(THREADS) as pool:
 
         def calls(count: int) -> None:
