@@ -27,21 +27,24 @@ class Visitor:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        # Whoever reads: two at once would take each other's parts.
-        self._reading = asyncio.Lock()
-        self._read_ahead: Message | None = None
         self._calls: set[CancelScope] = set()
         self._lookout: asyncio.Task[None] | None = None
+        # A part of the request that the lookout came upon, for the app.
+        self._part: Message | None = None
+        self._news = asyncio.Event()
         self._is_answered = False
         self.has_left = False
 
     async def receive(self) -> Message:
         """The next part of the request, for the app."""
-        async with self._reading:
-            if self.has_left:
-                return {"type": "http.disconnect"}
-            part, self._read_ahead = self._read_ahead, None
-            return part or await self._receive()
+        while self._lookout is not None and self._part is None and not self.has_left:
+            # It reads already, and two at once would take each other's parts.
+            self._news.clear()
+            await self._news.wait()
+        if self.has_left:
+            return {"type": "http.disconnect"}
+        part, self._part = self._part, None
+        return part or await self._receive()
 
     def answered(self) -> None:
         """The response begins: who leaves from now on is the response's affair, as Starlette has it."""
@@ -74,21 +77,28 @@ class Visitor:
         raise ClientDisconnect
 
     async def _look_out(self) -> None:
-        async with self._reading:
+        try:
             # Of a body that the app has not read, one part is kept for it, and no more: it may be long.
-            while self._read_ahead is None or not self._read_ahead.get("more_body", False):
+            while self._part is None or not self._part.get("more_body", False):
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
                     self.has_left = True
                     for call in self._calls:
                         call.cancel()
                     return
-                self._read_ahead = message
+                self._part = message
+                self._news.set()
+        finally:
+            # Told to stop, it may have a successor already.
+            if self._lookout is asyncio.current_task():
+                self._lookout = None
+            self._news.set()
 
     def _stop_looking_out(self) -> None:
         if self._lookout is not None:
             self._lookout.cancel()
             self._lookout = None
+            self._news.set()
 
 
 visitor: ContextVar[Visitor | None] = ContextVar("insider_otel_fastapi_visitor", default=None)

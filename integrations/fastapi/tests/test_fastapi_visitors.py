@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import anyio
 import httpx
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
-from fastapi_calls import Scoped, app_with, upsert, upsert_sync
+from fastapi_calls import UPSERT, Scoped, app_with, upsert, upsert_sync
 from insider_otel_fastapi import Insider, SyncInsider, override
 from insider_otel_fastapi.httpx2 import Insider as Insider2
 from starlette.requests import ClientDisconnect
@@ -72,7 +72,7 @@ class Visit:
 async def leave_while_insider_is_asked(app: FastAPI, *, times: int = 1, answered: bool = False) -> Visit:
     """Visit an app, and leave when it has asked Insider so many times, which answers then or never."""
     insider, visit = Insiders(), Visit()
-    with override(app, httpx.MockTransport(insider.handle)), anyio.fail_after(30):
+    with override(app, httpx.MockTransport(insider.handle)), anyio.fail_after(60):
         handling = asyncio.create_task(visit.to(app))
         for _ in range(times):
             await insider.asked.acquire()
@@ -118,7 +118,7 @@ async def test_a_call_of_httpx2_is_cancelled_too(app: FastAPI, insider_spans: Ca
         await upsert(insider)
 
     insider, visit = Insiders(), Visit()
-    with override(app, httpx2.MockTransport(answer)), anyio.fail_after(30):
+    with override(app, httpx2.MockTransport(answer)), anyio.fail_after(60):
         handling = asyncio.create_task(visit.to(app))
         await insider.asked.acquire()
         visit.leave()
@@ -236,7 +236,7 @@ async def test_a_plain_endpoint_goes_on(app: FastAPI, insider_spans: CapturedSpa
 
     def answer(request: httpx.Request) -> httpx.Response:
         loop.call_soon_threadsafe(arrived.set)
-        asyncio.run_coroutine_threadsafe(has_left.wait(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(has_left.wait(), loop).result(60)
         return httpx.Response(200)
 
     @app.post("/")
@@ -245,7 +245,7 @@ async def test_a_plain_endpoint_goes_on(app: FastAPI, insider_spans: CapturedSpa
         return status
 
     has_left = asyncio.Event()
-    with override(app, httpx.MockTransport(answer)), anyio.fail_after(30):
+    with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
         handling = asyncio.create_task(visit.to(app))
         await arrived.wait()
         visit.leave()
@@ -262,7 +262,7 @@ async def test_a_plain_endpoint_goes_on(app: FastAPI, insider_spans: CapturedSpa
 def insider_that_answers(app: FastAPI) -> Iterator[None]:
     insider = Insiders()
     insider.answers.set()
-    with override(app, httpx.MockTransport(insider.handle)), anyio.fail_after(30):
+    with override(app, httpx.MockTransport(insider.handle)), anyio.fail_after(60):
         yield
 
 
@@ -299,6 +299,32 @@ async def test_a_body_that_is_read_while_insider_is_asked_arrives_whole(app: Fas
     with insider_that_answers(app):
         await visit.to(app)
     assert read == [b"one, two, three"]
+    assert visit.status == 200
+
+
+@pytest.mark.parametrize("parts", [[b"one"], [b"one, ", b"two, ", b"three"]], ids=["one part", "several"])
+async def test_a_body_can_be_passed_on_to_insider_as_it_comes(app: FastAPI, parts: list[bytes]) -> None:
+    """The call waits for the body, of which the lookout has the first part."""
+    passed_on: list[bytes] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        passed_on.append(await request.aread())
+        return httpx.Response(200)
+
+    @app.post("/")
+    async def pass_on(request: Request, insider: Insider) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            # The lookout is quicker.
+            await anyio.wait_all_tasks_blocked()
+            async for part in request.stream():
+                yield part
+
+        await insider.post(UPSERT.url, headers=UPSERT.headers, content=body())
+
+    visit = Visit(*parts)
+    with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
+        await visit.to(app)
+    assert passed_on == [b"".join(parts)]
     assert visit.status == 200
 
 
