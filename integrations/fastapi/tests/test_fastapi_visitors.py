@@ -303,8 +303,9 @@ async def test_a_body_that_is_read_while_insider_is_asked_arrives_whole(app: Fas
 
 
 @pytest.mark.parametrize("parts", [[b"one"], [b"one, ", b"two, ", b"three"]], ids=["one part", "several"])
-async def test_a_body_can_be_passed_on_to_insider_as_it_comes(app: FastAPI, parts: list[bytes]) -> None:
-    """The call waits for the body, of which the lookout has the first part."""
+@pytest.mark.parametrize("first", ["the lookout", "the app"])
+async def test_a_body_can_be_passed_on_to_insider_as_it_comes(app: FastAPI, parts: list[bytes], first: str) -> None:
+    """The call waits for the body, of which the lookout has the first part, or will have it."""
     passed_on: list[bytes] = []
 
     async def answer(request: httpx.Request) -> httpx.Response:
@@ -314,16 +315,22 @@ async def test_a_body_can_be_passed_on_to_insider_as_it_comes(app: FastAPI, part
     @app.post("/")
     async def pass_on(request: Request, insider: Insider) -> None:
         async def body() -> AsyncIterator[bytes]:
-            # The lookout is quicker.
-            await anyio.wait_all_tasks_blocked()
+            if first == "the lookout":
+                await anyio.wait_all_tasks_blocked()
             async for part in request.stream():
                 yield part
 
         await insider.post(UPSERT.url, headers=UPSERT.headers, content=body())
 
-    visit = Visit(*parts)
+    visit, whole = Visit(), Visit(*parts)
+    visit.messages.get_nowait()
     with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
-        await visit.to(app)
+        handling = asyncio.create_task(visit.to(app))
+        if first == "the app":
+            await anyio.wait_all_tasks_blocked()
+        while not whole.messages.empty():
+            visit.messages.put_nowait(whole.messages.get_nowait())
+        await handling
     assert passed_on == [b"".join(parts)]
     assert visit.status == 200
 
