@@ -354,27 +354,26 @@ end
 local function confirm(limit, slot, now, cost, not_before, longest_wait)
   cost = math.min(cost, limit.count)
   local due = math.max(now, slot)
-  if not find(gone, slot) and count(slot) >= cost then
-    -- Its own place does not stand in its way.
-    mark_free(slot, cost)
-    local later = room(limit, due, cost)
-    if not_before > due then
-      forget(limit, now)
-      trim()
-      local first = {}
-      for number = 1, cost do first[number] = slot end
-      keep(limit, now, not_before, first)
-    elseif later < window_end(slot, limit) then
-      if later <= math.max(due, now + longest_wait) then
-        take(slot, later, cost)
-        return later, true
+  if not find(gone, slot) then
+    if count(slot) >= cost then
+      -- Its own place does not stand in its way.
+      mark_free(slot, cost)
+      local later = room(limit, due, cost)
+      if not_before <= due and later < window_end(slot, limit) then
+        if later <= math.max(due, now + longest_wait) then
+          take(slot, later, cost)
+          return later, true
+        end
+        trim()
+        return later, false
       end
       trim()
-      return later, false
-    else
-      -- The place is gone: as many as the limit allows have come since.
-      trim()
     end
+    -- It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
+    forget(limit, now)
+    local first = {}
+    for number = 1, cost do first[number] = slot end
+    keep(limit, now, math.max(not_before, due), first)
   end
   prepare(limit, now, not_before)
   local rank, places = leave(slot, cost)

@@ -102,23 +102,21 @@ class RollingWindow:
         """
         cost = min(cost, limit.count)
         due = max(now, slot)
-        if slot not in self._gone and self._count(slot) >= cost:
-            # Its own place does not stand in its way.
-            self._mark_free(slot, cost)
-            later = self._room(limit, due, cost)
-            if not_before > due:
-                self._forget(limit, now)
+        if slot not in self._gone:
+            if self._count(slot) >= cost:
+                # Its own place does not stand in its way.
+                self._mark_free(slot, cost)
+                later = self._room(limit, due, cost)
+                if not_before <= due and later < window_end(slot, limit):
+                    if later <= max(due, now + longest_wait):
+                        self._take(slot, later, cost)
+                        return later, True
+                    self._trim()
+                    return later, False
                 self._trim()
-                self._keep(limit, now, not_before, [slot] * cost)
-            elif later < window_end(slot, limit):
-                if later <= max(due, now + longest_wait):
-                    self._take(slot, later, cost)
-                    return later, True
-                self._trim()
-                return later, False
-            else:
-                # The place is gone: as many as the limit allows have come since.
-                self._trim()
+            # It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
+            self._forget(limit, now)
+            self._keep(limit, now, max(not_before, due), [slot] * cost)
         self._prepare(limit, now, not_before)
         rank, places = self._leave(slot, cost)
         slot, taken = self._grant(limit, now, max(now, not_before), cost, longest_wait, places)
@@ -268,8 +266,9 @@ class RollingWindow:
         """
         if slot not in self._gone:
             return 0, []
-        rank = self._gone.index(slot)
-        end = rank + min(cost, self._gone.count(slot))
+        rank = end = self._gone.index(slot)
+        while end < rank + cost and self._gone[end : end + 1] == [slot]:
+            end += 1
         places = self._kept[rank:end]
         del self._gone[rank:end], self._kept[rank:end]
         self._free[:] = sorted([*self._free, *places])

@@ -27,7 +27,7 @@ class TestTheScriptsWindow:
     steps = st.lists(
         st.tuples(
             st.sampled_from(
-                ["reserve", "reserve", "reserve", "give_back", "give_back", "confirm", "correct", "add", "used"]
+                ["reserve", "reserve", "reserve", "give_back", "confirm", "confirm", "correct", "add", "used"]
             ),
             st.integers(0, 30),
             st.sampled_from([0, 1, 100, 400]),
