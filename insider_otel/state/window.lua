@@ -368,6 +368,8 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
         return later, false
       end
       trim()
+    else
+      due = now -- it is forgotten, or a moment of another clock
     end
     -- It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
     forget(limit, now)

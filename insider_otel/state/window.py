@@ -114,6 +114,8 @@ class RollingWindow:
                     self._trim()
                     return later, False
                 self._trim()
+            else:
+                due = now  # it is forgotten, or a moment of another clock
             # It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
             self._forget(limit, now)
             self._keep(limit, now, max(not_before, due), [slot] * cost)
