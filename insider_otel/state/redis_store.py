@@ -43,7 +43,7 @@ _SILENT: dict[str, Any] = (
 
 
 class RedisStore:
-    """Limits and claims on a Redis (6 or later) or Valkey server. Safe to use from any thread, event loop and greenlet,
+    """Limits and claims on a Redis (6.2 or later) or Valkey server. Safe to use from any thread, event loop and greenlet,
     and after a fork.
 
     Args:
