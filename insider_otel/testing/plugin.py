@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from insider_otel.http import health
-from insider_otel.state.opening import PROCESS_STATE
+from insider_otel.state.opening import all_states
 
 # pytest loads this module at the start of every run, needed or not: what is large is imported by the fixtures.
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def insider_forgets() -> None:
     """What one test has sent does not bear on the next: used limits, closed pools, sent mails, budgets, health."""
-    PROCESS_STATE.forget()
+    for state in all_states():
+        state.forget()
     health.forget()
 
 

@@ -32,12 +32,10 @@ def product(name: str) -> dict[str, Any]:
 
 
 def test_before_the_first_call_all_is_well() -> None:
-    assert health() == {
-        "status": "ok",
-        "products": {},
-        "pools": {},
-        "stores": [{"kind": "memory", "available": True}],
-    }
+    found = health()
+    # Other tests of this process may have opened stores.
+    assert {"kind": "memory", "available": True} in found.pop("stores")
+    assert found == {"status": "ok", "products": {}, "pools": {}}
 
 
 def test_the_last_call_of_each_product_is_there() -> None:

@@ -114,7 +114,7 @@ SCENARIOS = (
         operation="mail.send",
         impression="Was the mail sent? Sending it again may send it twice.",
         script=(timeout(processed=True),),
-        timeout=0.5,
+        timeout=1.0,
     ),
     Scenario(
         name="held-back",
