@@ -14,7 +14,7 @@ from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import is_judged
 from insider_otel.state.availability import Caller
 from insider_otel.state.content import content_key
-from insider_otel.state.credential import content_secret, owner_of
+from insider_otel.state.credential import Credentials
 from insider_otel.state.protocol import (
     Admit,
     ClaimAsk,
@@ -110,12 +110,18 @@ class Gate:
         self._token: int | None = None
         self._content: bytes | None = None
         self._content_window = settings.duplicate_window_of(operation) or 0.0
-        owner = owner_of(operation, request.headers, body) if holds else None
-        # Without the credential there is no telling whose limit it counts against, nor whose content it is.
-        self._pool = None if owner is None else PoolKey(operation.pool, owner)
+        self._pool: PoolKey | None = None
+        if not holds:
+            return
+        credentials = Credentials(operation, request.headers, body)
+        owner = credentials.owner()
+        if owner is None:
+            # Without the credential there is no telling whose limit it counts against, nor whose content it is.
+            return
+        self._pool = PoolKey(operation.pool, owner)
         # Nor is there a secret to hash the content with, so that nobody who reads the store can try what was sent.
-        if owner is not None and body is not None and self._content_window > 0:
-            secret = content_secret(operation, request.headers, body)
+        if body is not None and self._content_window > 0:
+            secret = credentials.content_secret()
             content_type = request.headers.get("content-type")
             if secret is not None:
                 self._content = content_key(operation, secret, request.url.raw_path, content_type, body)

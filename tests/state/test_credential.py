@@ -10,14 +10,18 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from insider_otel.api.operations import operations
-from insider_otel.state.credential import NOBODY, content_secret, owner_of
+from insider_otel.api.operations import Operation, operations
+from insider_otel.state.credential import NOBODY, Credentials
 
 BY_NAME = {operation.name: operation for operation in operations()}
 MAIL = BY_NAME["mail.send"]
 UPSERT = BY_NAME["user.upsert"]
 PUSH = BY_NAME["push.notify"]
 TOKEN = BY_NAME["gateway.token"]
+
+
+def owner_of(operation: Operation, headers: httpx.Headers, body: bytes | None) -> bytes | None:
+    return Credentials(operation, headers, body).owner()
 
 
 def of_mail(**headers: str) -> bytes | None:
@@ -28,9 +32,9 @@ def test_the_same_credential_has_the_same_fingerprint_in_every_process() -> None
     code = (
         "import httpx\n"
         "from insider_otel.api.operations import find\n"
-        "from insider_otel.state.credential import owner_of\n"
+        "from insider_otel.state.credential import Credentials\n"
         "mail = find('POST', 'mail.useinsider.com', '/mail/v1/send')\n"
-        "print(owner_of(mail, httpx.Headers({'x-ins-auth-key': 'key-1'}), None).hex())"
+        "print(Credentials(mail, httpx.Headers({'x-ins-auth-key': 'key-1'}), None).owner().hex())"
     )
     other = subprocess.run([sys.executable, "-c", code], check=True, timeout=30, capture_output=True, text=True)
     mine = of_mail(X_INS_AUTH_KEY="key-1")
@@ -101,8 +105,8 @@ def test_what_is_sent_without_credentials_has_one_owner() -> None:
 
 
 def test_who_reads_a_store_does_not_learn_what_keys_the_hashes_of_content() -> None:
-    headers = httpx.Headers({"X-INS-AUTH-KEY": "key-1"})
-    secret = content_secret(MAIL, headers, None)
+    credentials = Credentials(MAIL, httpx.Headers({"X-INS-AUTH-KEY": "key-1"}), None)
+    secret = credentials.content_secret()
     assert secret is not None
-    assert secret != owner_of(MAIL, headers, None)
-    assert secret == content_secret(MAIL, headers, None)
+    assert secret != credentials.owner()
+    assert secret == credentials.content_secret()
