@@ -58,15 +58,8 @@ def canonical_json(body: bytes) -> bytes | None:
     if len(body) > _LONGEST_JSON or _NUL_ESCAPE in body:
         return None
     try:
-        value: object = json.loads(
-            body.decode(),
-            parse_int=_integer,
-            parse_float=_number,
-            parse_constant=_no_json,
-            object_pairs_hook=_object,
-        )
-        # Not ensure_ascii: half a surrogate pair then has no spelling, and the body counts by its bytes.
-        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        value: object = _DECODER.decode(body.decode())
+        return _ENCODER.encode(value).encode()
     except (ValueError, RecursionError):
         return None
 
@@ -100,3 +93,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_json(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
+
+
+# Made once: json.loads and json.dumps make theirs anew for each call that does not go by the defaults.
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=_number, parse_constant=_no_json, object_pairs_hook=_object)
+# Not ensure_ascii: half a surrogate pair then has no spelling, and the body counts by its bytes.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
