@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from opentelemetry.context import attach, detach, get_current
 
@@ -39,8 +38,7 @@ _ATTEMPT_LEASE = 60.0
 """Seconds by which a claim outlives the longest wait before an attempt: what the attempt itself may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What the shared state says to one attempt.
 
     Attributes:

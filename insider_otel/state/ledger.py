@@ -159,7 +159,7 @@ class Ledger:
         with self._lock:
             account = self._account(ask.pool, ask.limit)
             missed, account.missed = _since(account.missed, now - _window(ask.limit)), Counter()
-            told = replace(ask, corrections=_take(account), past=_as_past(missed, now, ask.limit))
+            told = ask._replace(corrections=_take(account), past=_as_past(missed, now, ask.limit))
             is_alone = not account.telling
             account.telling += bool(missed)
             return Told(told, missed, account.born, account.changes, is_alone)

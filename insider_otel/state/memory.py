@@ -12,7 +12,7 @@ from insider_otel.api.operations import Limit
 from insider_otel.state import rules
 from insider_otel.state.claims import MOST_CLAIMS, MemoryClaims
 from insider_otel.state.moments import MomentsInMemory
-from insider_otel.state.protocol import MICROSECONDS, Admit, ListPools, PoolKey, Report, Request
+from insider_otel.state.protocol import MICROSECONDS, Admit, Correction, ListPools, PoolKey, Report, Request
 from insider_otel.state.recent import Recent
 from insider_otel.state.window import RollingWindow, window_end
 
@@ -137,6 +137,12 @@ class MemoryStore:
             held.window.used(limit, now)  # forgets what no longer counts
             held.window.add((moment, cost))
         return moment
+
+    def correct(self, pool: PoolKey, correction: Correction) -> None:
+        """What became of a slot: a ``Report`` of nothing else, without making one."""
+        with self._lock:
+            held = self._pool(pool)
+            held.window.correct(correction, self._wall_now() if held.by_calendar else self._now())
 
     def uses(self, pool: PoolKey) -> Counter[int]:
         """The uses of a pool's limit that still count, by their moment."""

@@ -4,6 +4,8 @@ A store holds, for all who share it: the uses of each pool's limit, how long a p
 content. It is asked once for an attempt: ``Admit`` before it, and once more on waking from a wait. ``Report`` follows
 where there is something that cannot wait for the next ask. Moments are whole microseconds of the store's own clock, so
 that arithmetic is exact; they mean nothing to anyone but the store that gave them.
+
+What is said for every attempt is a named tuple: making one takes a third of the time that a frozen dataclass does.
 """
 
 from __future__ import annotations
@@ -54,8 +56,7 @@ class ClaimEnd(Enum):
     """It failed for good: the next call may have it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimAsk:
+class ClaimAsk(NamedTuple):
     """Ask for a content.
 
     Attributes:
@@ -69,8 +70,7 @@ class ClaimAsk:
     token: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimReport:
+class ClaimReport(NamedTuple):
     """Tell how the call with a content ended.
 
     Attributes:
@@ -86,8 +86,7 @@ class ClaimReport:
     lasts: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(NamedTuple):
     """What became of a slot that was granted.
 
     Attributes:
@@ -115,8 +114,7 @@ class PastUse(NamedTuple):
     cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(NamedTuple):
     """Ask for a slot in a pool, for a content, or for both at once: a content that is done takes no slot, and a slot
     that is refused leaves no new claim.
 
@@ -144,8 +142,7 @@ class Admit:
     worker: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """A store's answer to ``Admit``.
 
     Attributes:
@@ -173,8 +170,7 @@ class Admission:
     token: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Tell a store what it has to know at once.
 
     Attributes:

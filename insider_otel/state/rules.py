@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from dataclasses import replace
 from typing import Protocol
 
 from insider_otel.api.operations import Limit
@@ -140,7 +139,7 @@ def admit(pool: Pool, claims: Claims, ask: Admit, now: int, wall: int) -> Admiss
     if admission.slot is None and token is not None and ask.claim.token is None:
         claims.report(ClaimReport(ask.claim.key, token, ClaimEnd.RELEASE), now)
         return admission
-    return replace(admission, claim=claim, claim_age=age, token=token)
+    return admission._replace(claim=claim, claim_age=age, token=token)
 
 
 def report(pool: Pool, claims: Claims, told: Report, now: int, wall: int) -> None:

@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from insider_otel.api.operations import Limit
 from insider_otel.policy.budget import RetryBudget
@@ -36,8 +36,7 @@ from insider_otel.state.protocol import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """The answer to one attempt.
 
     Attributes:
@@ -121,7 +120,7 @@ class SharedState:
         asked = self._clock()
         told = self._ledger.tell(ask)
         holding = None if held is None or held.local else held.admission.slot
-        question = Perform(self.store, replace(told.ask, holding=holding, worker=self._worker))
+        question = Perform(self.store, told.ask._replace(holding=holding, worker=self._worker))
         try:
             answer: Admission = yield question
         except StoreError as error:
@@ -143,7 +142,7 @@ class SharedState:
         if not knows_all:
             return (yield from self._agree(ask, grant, caller, held))
         self._strike(held)
-        return replace(grant, noted=self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
+        return grant._replace(noted=self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
 
     def settle(self, grant: Grant, *, now: float, actual: int) -> None:
         """Say what became of a slot. A store is told with the next ask, so that it costs no round trip.
@@ -159,13 +158,12 @@ class SharedState:
         late = self.experience.late(grant.pool, grant.due, now) if actual else 0.0
         if not late and actual == grant.cost:
             return
-        correction = Correction(slot, grant.cost, actual, round(late * MICROSECONDS))
-        noted = replace(correction, slot=grant.noted)
-        self._local.perform(Report(grant.pool, corrections=(noted,)))
-        if grant.local:
-            self._ledger.correct_missed(grant.pool, noted)
-        else:
-            self._ledger.correct(grant.pool, correction)
+        correction = Correction(grant.noted, grant.cost, actual, round(late * MICROSECONDS))
+        self._local.correct(grant.pool, correction)
+        if not grant.local:
+            self._ledger.correct(grant.pool, correction._replace(slot=slot))
+        elif self.store is not None:
+            self._ledger.correct_missed(grant.pool, correction)
 
     def give_back(self, grant: Grant, caller: Caller) -> StoreEffects[None]:
         """A slot will not be used: whoever asks next is to have it, at once.
@@ -200,12 +198,14 @@ class SharedState:
             caller: The call that found it out.
             local: Whether it is this process that gave the token of the claim, while the store was away.
         """
+        if self.store is None:
+            self._local.perform(report)
+            return
         # A token is a moment of the clock of who gave it: to the other, the claim is one of nobody's.
-        of_nobody = report if report.claim is None else replace(report, claim=replace(report.claim, token=None))
-        is_local = local or self.store is None
+        of_nobody = report if report.claim is None else report._replace(claim=report.claim._replace(token=None))
         # This process's own memory must know too, for when the store is away.
-        self._local.perform(report if is_local else of_nobody)
-        yield from self._tell_store(of_nobody if is_local else report, caller)
+        self._local.perform(report if local else of_nobody)
+        yield from self._tell_store(of_nobody if local else report, caller)
 
     def utilization(self) -> Iterator[tuple[str, float]]:
         """The share of each pool's limit used in the window that ends now, as far as this process knows.
@@ -236,7 +236,8 @@ class SharedState:
     def _admit_locally(self, ask: Admit, held: Grant | None) -> Grant:
         asked = self._clock()
         holding = None if held is None else held.noted
-        admission = _confirmed(self._local.perform(replace(ask, holding=holding)), holding)
+        admission: Admission = self._local.perform(ask if holding is None else ask._replace(holding=holding))
+        admission = _confirmed(admission, holding)
         noted = None if ask.limit is None else admission.slot
         return Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=True, noted=noted)
 
@@ -246,14 +247,14 @@ class SharedState:
         if held is not None and not held.local:
             # The store that granted the slot went away while it was waited for. It is as good as it was, unless what
             # came before it was used late.
-            mine = self._admit_locally(replace(ask, claim=None), held)
+            mine = self._admit_locally(ask._replace(claim=None), held)
             if mine.admission.slot is not None:
-                held_on = replace(held.admission, wait=mine.admission.wait)
-                return replace(held, admission=held_on, noted=mine.noted, lost=lost)
+                held_on = held.admission._replace(wait=mine.admission.wait)
+                return held._replace(admission=held_on, noted=mine.noted, lost=lost)
             if held.admission.slot is not None:
                 self._ledger.correct(held.pool, Correction(held.admission.slot, held.cost, 0))
-            return replace(mine, lost=lost)
-        grant = replace(self._admit_locally(self._of_share(ask), held), lost=lost)
+            return mine._replace(lost=lost)
+        grant = self._admit_locally(self._of_share(ask), held)._replace(lost=lost)
         # One that is waited for is used when it is asked for again, and not if the store is back by then.
         if ask.limit is not None and grant.noted is not None and grant.admission.wait == 0:
             self._ledger.missed(ask.pool, ask.limit, grant.noted, grant.cost)
@@ -264,30 +265,30 @@ class SharedState:
 
         Such a store was away, or has lost its memory. What it missed is told with the asks, but not before all of them.
         """
-        mine = self._admit_locally(replace(self._of_share(ask), claim=None), held)
+        mine = self._admit_locally(self._of_share(ask)._replace(claim=None), held)
         if mine.noted is None:
             yield from self._decline(ask, grant.admission, caller)
             admission = mine.admission
             if ask.claim is not None and ask.claim.token is not None:
-                admission = replace(admission, claim=grant.admission.claim, token=grant.admission.token)
-            return replace(grant, admission=admission, due=mine.due)
+                admission = admission._replace(claim=grant.admission.claim, token=grant.admission.token)
+            return grant._replace(admission=admission, due=mine.due)
         if ask.limit is not None and mine.admission.wait < grant.admission.wait:
             self._strike(mine)
-            return replace(grant, noted=self._local.note(ask.pool, ask.limit, grant.admission.wait, ask.cost))
+            return grant._replace(noted=self._local.note(ask.pool, ask.limit, grant.admission.wait, ask.cost))
         # The store's slot is left too early; it is moved when this one was waited for and is confirmed, or was used.
-        return replace(grant, admission=replace(grant.admission, wait=mine.admission.wait), noted=mine.noted)
+        return grant._replace(admission=grant.admission._replace(wait=mine.admission.wait), noted=mine.noted)
 
     def _of_share(self, ask: Admit) -> Admit:
         """An ask for a part of this process's share of a limit."""
         if ask.limit is None:
             return ask
         share = self._ledger.share(ask.pool, ask.limit)
-        return replace(ask, limit=share, cost=min(ask.cost, share.count))
+        return ask._replace(limit=share, cost=min(ask.cost, share.count))
 
     def _strike(self, grant: Grant | None) -> None:
         """Strike a slot out of this process's own memory."""
         if grant is not None and grant.noted is not None:
-            self._local.perform(Report(grant.pool, corrections=(Correction(grant.noted, grant.cost, 0),)))
+            self._local.correct(grant.pool, Correction(grant.noted, grant.cost, 0))
 
     def _cancel(self, told: Told, reply: Admission | None, caller: Caller, held: Grant | None) -> StoreEffects[None]:
         """The call is no more; what the store granted it meanwhile, and what it had, must not be lost with it."""
@@ -335,4 +336,4 @@ def _confirmed(admission: Admission, holding: int | None) -> Admission:
     """A slot that was waited for and still holds is to be used now, though by another clock it may be a moment away."""
     if admission.slot is None or admission.slot != holding:
         return admission
-    return replace(admission, wait=0.0)
+    return admission._replace(wait=0.0)

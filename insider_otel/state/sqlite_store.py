@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,7 +132,7 @@ class _Transaction:
         if ask.worker:
             pool.see(self._connection, ask.worker, self._now)
         pool.save(self._connection, self._now)
-        return replace(admission, born=pool.born, workers=pool.workers(self._connection, self._now))
+        return admission._replace(born=pool.born, workers=pool.workers(self._connection, self._now))
 
     def report(self, report: Report) -> None:
         pool = Pool.open(self._connection, report.pool, self._now)

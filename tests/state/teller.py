@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from insider_otel.api.operations import Limit
@@ -79,7 +79,7 @@ class Teller:
         while admission.slot is not None and admission.wait > 0:
             assert time.monotonic() < deadline
             time.sleep(admission.wait)
-            admission = self.perform(replace(ask, holding=admission.slot))
+            admission = self.perform(ask._replace(holding=admission.slot))
         return admission
 
     def report(self, pool: PoolKey, **told: Any) -> None:

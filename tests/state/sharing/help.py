@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from insider_otel.api.operations import Limit
@@ -55,7 +54,7 @@ class FakeStore:
             raise StoreError(f"{self.address}: no answer within 0.05 s")
         reply = self._memory.perform(request)
         if isinstance(reply, Admission):
-            return replace(reply, workers=self.workers, born=self.born)
+            return reply._replace(workers=self.workers, born=self.born)
         return reply
 
     async def perform_async(self, request: Request) -> Any:
