@@ -43,8 +43,8 @@ _SILENT: dict[str, Any] = (
 
 
 class RedisStore:
-    """Limits and claims on a Redis (6.2 or later) or Valkey server. Safe to use from any thread, event loop and greenlet,
-    and after a fork.
+    """Limits and claims on a Redis (6.2 or later) or Valkey server. Safe to use from any thread, event loop and
+    greenlet, and after a fork.
 
     Args:
         url: The server: ``redis://``, ``rediss://`` or ``unix://``, with the options of redis-py.
