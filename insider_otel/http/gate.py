@@ -255,13 +255,15 @@ class Gate:
 
     def _silently(self, effects: StoreEffects[T]) -> StoreEffects[T]:
         """The store's own traffic makes no spans in the app's traces."""
-        if self._state.store is None:
-            return (yield from effects)
-        token = attach(silencing(get_current()))
-        try:
-            return (yield from effects)
-        finally:
-            detach(token)
+        return effects if self._state.store is None else _silenced(effects)
+
+
+def _silenced(effects: StoreEffects[T]) -> StoreEffects[T]:
+    token = attach(silencing(get_current()))
+    try:
+        return (yield from effects)
+    finally:
+        detach(token)
 
 
 _TAKEN = frozenset({Category.SUCCESS, Category.ACCEPTED})

@@ -202,7 +202,8 @@ def _slot(pool: Pool, ask: Admit, steady: int, wall: int, *, takes: bool) -> Adm
     now = wall if limit.calendar else steady
     window = pool.window
     _correct(pool, ask.corrections, steady, wall)
-    window.add(*((now - use.age, use.cost) for use in ask.past))
+    if ask.past:
+        window.add(*((now - use.age, use.cost) for use in ask.past))
     if not takes:
         return Admission(used=window.used(limit, now), learned=pool.learned)
     opens = now + closed_for

@@ -154,7 +154,8 @@ class RollingWindow:
             return  # a moment of another clock: the pool was held by another kind of limit then
         used = min(correction.slot + correction.late, max(now, correction.slot))
         counted = min(correction.actual, correction.cost)
-        self.give_back(correction.slot, correction.cost - counted)
+        if counted < correction.cost:
+            self.give_back(correction.slot, correction.cost - counted)
         if counted and correction.slot in self._gone:
             # Whoever used it could not ask whether it still holds.
             self.give_back(correction.slot, counted)
