@@ -29,10 +29,12 @@ _FIELDS = (
     "x-ratelimit-reset",
 )
 _TEXT = (str, bytes)
-_WANTED: dict[str | bytes | None, str] = {
+_WANTED: dict[str | bytes, str] = {
     **{name: name for name in _FIELDS},
     **{name.encode(): name for name in _FIELDS},
 }
+# The date alone tells nothing.
+_TELLING = _WANTED.keys() - {"date", b"date"}
 _LONGEST_NUMBER = 15
 _EPOCH = 1_000_000_000
 
@@ -92,13 +94,17 @@ def relevant(headers: object) -> dict[str, str]:
     Returns:
         What there is of them; values of a repeated field joined by a comma.
     """
+    pairs = [(name.lower(), value) for name, value in _pairs(headers) if isinstance(name, _TEXT)]
+    # Most replies say nothing of it, and are through with this.
+    if _TELLING.isdisjoint([name for name, _ in pairs]):
+        return {}
     found: dict[str, str] = {}
-    for name, value in _pairs(headers):
-        wanted = _WANTED.get(name.lower() if isinstance(name, _TEXT) else None)
+    for name, value in pairs:
+        wanted = _WANTED.get(name)
         if wanted is not None:
             text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
             found[wanted] = f"{found[wanted]}, {text}" if wanted in found else text
-    return found if found.keys() != {"date"} else {}
+    return found
 
 
 def _pairs(headers: object) -> Iterable[tuple[Any, Any]]:

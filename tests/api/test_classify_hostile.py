@@ -147,6 +147,13 @@ def test_counts_are_taken_out_of_what_is_left_of_a_body(body: str, accepted: int
     assert (verdict.accepted, verdict.failed or None) == (accepted, failed)
 
 
+@pytest.mark.parametrize("record", ['{"udid": "a"}', '["a", "b"]', '{"udid": ["a"], "at": 1}', '{"says": "}, {"}'])
+def test_records_are_counted_up_to_the_cut_however_many_there_are(record: str) -> None:
+    """A long list is read to its last whole record, and not only as far as somebody had patience."""
+    body = '{"errors": {}, "successes": [' + ", ".join([record] * 5_000) + ', {"ud'
+    assert classify(200, body, truncated=True).accepted == 5_001
+
+
 @pytest.mark.parametrize("length", range(42, 80))
 def test_a_message_that_was_cut_is_read_as_far_as_it_goes(length: int) -> None:
     """The sense is mostly at its beginning."""
