@@ -11,7 +11,7 @@ ADAPTERS := $(patsubst %/pyproject.toml,%,$(wildcard integrations/*/pyproject.to
 EDITABLE := --editable '.[cli,httpx2,redis,sdk,testing]' $(foreach adapter,$(ADAPTERS),--editable ./$(adapter))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench upgrade clean
+.PHONY: help setup demo test lint docs bench upgrade clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
@@ -52,6 +52,9 @@ lint: setup ## Check style, types and the direction of imports
 	$(BIN)/mypy $(wildcard integrations/*/insider_otel_* integrations/testkit/insider_*)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+docs: setup ## Make docs/attributes.md from semconv/model
+	@$(BIN)/python -m semconv
 
 upgrade: setup ## Renew constraints.txt: the newest releases of everything
 	@$(PIP) install --upgrade --upgrade-strategy eager pip
