@@ -9,6 +9,7 @@ import pytest
 from insider_otel import Category, Fault, Outcome, Retry
 from insider_otel.policy.steps import Stop, WaitReason
 from insider_otel.telemetry import attributes
+from insider_otel.testing.samples import operations_by_name
 
 from .promtool import OBSERVABILITY
 
@@ -33,7 +34,7 @@ VALUES: dict[str, set[str]] = {
     attributes.STATUS_FAULT: {str(each) for each in Fault},
     attributes.STATUS_CATEGORY: {str(each) for each in Category},
     attributes.STATUS_RETRY: {str(each) for each in Retry},
-    attributes.OPERATION: {"unlisted"},
+    attributes.OPERATION: {"unlisted", *operations_by_name()},
     attributes.RETRY_STOPPED: {str(each) for each in Stop},
     attributes.WAIT_REASON: {str(each) for each in WaitReason},
     attributes.HTTP_REQUEST_RESEND_COUNT: {"1"},
