@@ -153,13 +153,18 @@ class Ledger:
 
     def tell(self, ask: Admit) -> Told:
         """An ask, with what the store has to know before it answers."""
-        if ask.limit is None:
+        limit = ask.limit
+        if limit is None:
             return Told(ask)
-        now = self._local.now(ask.limit)
+        now = self._local.now(limit)
         with self._lock:
-            account = self._account(ask.pool, ask.limit)
-            missed, account.missed = _since(account.missed, now - _window(ask.limit)), Counter()
-            told = ask._replace(corrections=_take(account), past=_as_past(missed, now, ask.limit))
+            account = self._account(ask.pool, limit)
+            told = ask._replace(corrections=_take(account))
+            missed: Uses = Counter()
+            # As a rule there is nothing, and what would be made of it takes 2 of 6.5 µs.
+            if account.missed:
+                missed, account.missed = _since(account.missed, now - _window(limit)), missed
+                told = told._replace(past=_as_past(missed, now, limit))
             is_alone = not account.telling
             account.telling += bool(missed)
             return Told(told, missed, account.born, account.changes, is_alone)

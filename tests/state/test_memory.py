@@ -130,3 +130,25 @@ def test_what_is_listed_is_what_is_used(data: st.DataObject, limit: Limit) -> No
         clock.now += data.draw(st.sampled_from([0.0, 40.0, 99.0]))
         use = listed(store)[POOL].used
         assert use == store.perform(Admit(POOL, limit, claim=ClaimAsk(CONTENT, 60.0))).used
+
+
+@given(st.data(), st.sampled_from([Limit(4, 100.0), Limit(4, 86_400.0, calendar=True)]))
+def test_a_slot_is_corrected_as_by_a_report(data: st.DataObject, limit: Limit) -> None:
+    """On the clock that the limit goes by: what is told of a slot to come is none of this clock's."""
+    monotonic, wall = Clock(), Clock()
+    monotonic.now = 1000.0
+    one, other = MemoryStore(monotonic, wall), MemoryStore(monotonic, wall)
+    for _ in range(data.draw(st.integers(1, 12))):
+        passed = data.draw(st.sampled_from([0.0, 1.0, 60.0, 100.0, 43_202.0]))
+        monotonic.now += passed
+        wall.now += passed
+        admission = one.perform(Admit(POOL, limit, longest_wait=PATIENT, cost=2))
+        assert other.perform(Admit(POOL, limit, longest_wait=PATIENT, cost=2)) == admission
+        late = round(data.draw(st.sampled_from([0.0, 0.5, 70.0])) * MICROSECONDS)
+        correction = Correction(admission.slot, 2, data.draw(st.integers(0, 3)), late)
+        monotonic.now += 1
+        wall.now += 1
+        one.correct(POOL, correction)
+        other.perform(Report(POOL, corrections=(correction,)))
+        assert one.uses(POOL) == other.uses(POOL)
+    assert listed(one) == listed(other)
