@@ -84,17 +84,22 @@ def observe_utilization(meter_provider: MeterProvider | None, pools: Pools) -> N
         pools: What knows.
     """
     provider = get_meter_provider() if meter_provider is None else meter_provider
-    known = _observed.setdefault(provider, weakref.WeakSet())
-    if pools in known:
+    known = _observed.get(provider)
+    if known is not None:
+        known.add(pools)
         return
-    known.add(pools)
     # The provider keeps the callback for good, and must not keep the pools of a transport that is gone.
-    reference = weakref.ref(pools)
+    known = _observed.setdefault(provider, weakref.WeakSet())
+    known.add(pools)
 
     def observe(options: CallbackOptions) -> Iterable[Observation]:
-        alive = reference()
-        return () if alive is None else [Observation(used, {names.POOL: pool}) for pool, used in alive.utilization()]
+        fullest: dict[str, float] = {}
+        for each in known:
+            for pool, used in each.utilization():
+                fullest[pool] = max(fullest.get(pool, 0.0), used)
+        return [Observation(used, {names.POOL: pool}) for pool, used in fullest.items()]
 
+    # One for all pools: a provider that is asked for the same gauge again drops the second callback without a word.
     get_meter(SCOPE, __version__, provider).create_observable_gauge(
         names.METRIC_UTILIZATION,
         callbacks=[observe],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -240,6 +242,27 @@ def test_utilization_is_a_gauge_for_each_pool(rig: Rig) -> None:
     assert points == {"catalog.ingest": 0.75}
     rig.clock.advance(10)
     assert [p.value for p in rig.points("insider.client.rate_limit.utilization")] == [0.0]
+
+
+def test_one_gauge_tells_of_the_pools_of_every_store(rig: Rig, tmp_path: Path) -> None:
+    """Each with the fullest pool of that name, also when the transport that came first is gone."""
+    files = [f"sqlite:///{tmp_path / name}?timeout=5" for name in ("one.db", "other.db")]
+    states = {"memory://": 1, files[0]: 3, files[1]: 2}
+    transports = []
+    for state, calls in states.items():
+        settings = Settings(limits={"catalog.ingest": "4/10s"}, state=state)
+        transports.append(rig.answers(200, settings=settings))
+        post_many(rig, calls, transport=transports[-1])
+
+    def values() -> list[float]:
+        gc.collect()
+        return [point.value for point in rig.points("insider.client.rate_limit.utilization")]
+
+    assert values() == [0.75]
+    transports.pop(0)
+    assert values() == [0.75]
+    transports.pop(0)
+    assert values() == [0.5]
 
 
 def test_a_transport_for_every_request_does_not_pile_up_gauges(rig: Rig) -> None:
