@@ -47,7 +47,7 @@ _MARKUP_TEXT = r"(?i)<(title|h1|message|code)\b[^>]{0,200}>([^<]{1,500})"
 # What a page without any of these says stands between its tags, outside of scripts and styles.
 _MARKUP = r"(?i)<(?:script|style)\b[^<>]{0,500}>[^<]*|<[^<>]{0,500}>"
 # Cloudflare's own codes: "error code: 1020" in plain text, "Error 1015" in a page. In lower case, and beginning with
-# letters and not with \b, it is found eight times as fast: 15 instead of 114 µs for a page of 5 kB.
+# letters and not with \b, it is found eight times as fast: in 15 µs, not 114, in 5 kB.
 _CLOUDFLARE_CODE = r"error(?<!\werror)(?: code)?:? (1\d{3})\b"
 _FIELD_IN_TEXT = (
     r"(?a)[\"'‘“`]([A-Za-z_][\w.\[\]-]{0,80})[\"'’”`]",  # noqa: RUF001

@@ -116,8 +116,10 @@ def _decoded(module: Any, response: httpx.Response, raw: bytes) -> bytes:
     Returns:
         At most ``PREFIX_LIMIT`` bytes, as far as they can be decoded: a small bomb does not grow large here.
     """
-    coding = response.headers.get("content-encoding")
-    if not coding or coding == "identity" or not raw:
+    if not raw or "content-encoding" not in response.headers:
+        return raw
+    coding = response.headers["content-encoding"]
+    if not coding or coding == "identity":
         return raw
     pieces = (raw[start : start + _PIECE] for start in range(0, len(raw), _PIECE))
     decoding = module.Response(200, headers={"content-encoding": coding}, content=pieces)

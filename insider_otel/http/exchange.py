@@ -218,7 +218,7 @@ class Exchange:
 
     def _judge(self, answer: _Answer) -> Effects[Step]:
         now = self._engine.clock()
-        verdict = answer.verdict
+        verdict, answered = answer.verdict, answer.error is None
         self._last = answer
         if verdict.category is Category.RATE_LIMIT:
             self._rate_limited += 1
@@ -229,8 +229,8 @@ class Exchange:
             verdict,
             sent_at=self._machine.sent_at,
             now=now,
-            answered=answer.error is None,
-            arrived=answer.error is None or answer.ambiguous,
+            answered=answered,
+            arrived=answered or answer.ambiguous,
             closed_for=self._machine.block(verdict),
         )
         return self._machine.answered(verdict, now, ambiguous=answer.ambiguous)

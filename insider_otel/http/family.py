@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,11 +39,17 @@ def family_of(request: httpx.Request) -> Family:
     Raises:
         TypeError: It is neither.
     """
-    for base in type(request).__mro__:
+    # A class can be hashed; mypy looks at how its instances would be.
+    return _family_of_class(type(request))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=64)
+def _family_of_class(kind: type) -> Family:
+    for base in kind.__mro__:
         name = base.__module__.partition(".")[0]
         if name in NAMES:
             return _family(name)
-    raise TypeError(f"{type(request).__qualname__} is no request of httpx or httpx2")
+    raise TypeError(f"{kind.__qualname__} is no request of httpx or httpx2")
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from insider_otel.http.effects import Close, Effect, Effects, Iterate, NextChunk, Sleep, Transmit
+from insider_otel.http.effects import Close, Effect, Effects, Iterate, NextChunk, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.exchange import ATTEMPT, Exchange
 from insider_otel.http.family import family_of
@@ -115,20 +115,19 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
             del result
 
     def _carry_out(self, effect: Effect) -> Any:
-        match effect:
-            case Transmit(request):
-                return self._transport.handle_request(request)
-            case Iterate(stream):
-                return iter(stream)
-            case NextChunk(iterator):
-                return next(iterator, None)
-            case Close(stream):
-                return stream.close()
-            case Sleep(seconds):
-                return self._sleep(seconds)
-            case Perform():
-                effect.reply = effect.store.perform(effect.request)
-                return effect.reply
+        # Asked for one by one: class patterns with something in them take four times as long.
+        if isinstance(effect, NextChunk):
+            return next(effect.iterator, None)
+        if isinstance(effect, Perform):
+            effect.reply = effect.store.perform(effect.request)
+            return effect.reply
+        if isinstance(effect, Transmit):
+            return self._transport.handle_request(effect.request)
+        if isinstance(effect, Iterate):
+            return iter(effect.stream)
+        if isinstance(effect, Close):
+            return effect.stream.close()
+        return self._sleep(effect.seconds)
 
     def __enter__(self) -> Self:
         self._transport.__enter__()
@@ -242,19 +241,17 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
             del result
 
     async def _carry_out(self, effect: Effect) -> Any:
-        match effect:
-            case Transmit(request):
-                return await self._transport.handle_async_request(request)
-            case Iterate(stream):
-                return aiter(stream)
-            case NextChunk(iterator):
-                return await anext(iterator, None)
-            case Close(stream):
-                return await stream.aclose()
-            case Sleep(seconds):
-                return await self._sleep(seconds)
-            case Perform():
-                return await perform_async(effect)
+        if isinstance(effect, NextChunk):
+            return await anext(effect.iterator, None)
+        if isinstance(effect, Perform):
+            return await perform_async(effect)
+        if isinstance(effect, Transmit):
+            return await self._transport.handle_async_request(effect.request)
+        if isinstance(effect, Iterate):
+            return aiter(effect.stream)
+        if isinstance(effect, Close):
+            return await effect.stream.aclose()
+        return await self._sleep(effect.seconds)
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()

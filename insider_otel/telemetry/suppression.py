@@ -7,7 +7,7 @@ from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage]
     _SUPPRESS_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage]
     Context,
-    get_value,
+    get_current,
     set_value,
 )
 
@@ -16,7 +16,11 @@ _KEYS = (_SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, "sup
 
 def is_suppressed() -> bool:
     """Whether the app, or an instrumentation above us, wants no spans for HTTP requests."""
-    return any(get_value(key) for key in _KEYS)
+    context = get_current()
+    for key in _KEYS:  # noqa: SIM110  (any() takes a generator, and twice the time)
+        if context.get(key):
+            return True
+    return False
 
 
 def suppressing(context: Context) -> Context:
