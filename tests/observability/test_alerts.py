@@ -97,6 +97,11 @@ SCENARIOS = (
     Scenario(
         "nearly every call needs a retry, and ever did", (HEALTHY, Retries("0+80x120")), fires("InsiderRetriesClimbing")
     ),
+    Scenario(
+        "a fifth of the calls needs a retry, and none ever did",
+        (HEALTHY, Retries("_x95 20+20x60")),
+        fires("InsiderRetriesClimbing"),
+    ),
     Scenario("a fifth of the calls needs a retry, as ever", (HEALTHY, Retries("0+20x120"))),
     Scenario("retries doubled, to very few", (HEALTHY, Retries("0+1x90 94+4x60"))),
     # InsiderPoolNearlyFull

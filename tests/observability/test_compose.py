@@ -186,3 +186,19 @@ def test_an_alert_is_held_back_only_by_one_that_exists() -> None:
 def test_promtool_finds_nothing_wrong_with_the_configuration() -> None:
     checked = promtool("check", "config", OBSERVABILITY / "prometheus" / "prometheus.yaml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+PAGES = sorted(OBSERVABILITY.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_the_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_ports_on_the_pages_are_published(page: Path) -> None:
+    published = {int(port.split(":")[1]) for service in SERVICES.values() for port in service["ports"]}
+    moved = {14317, 24317}  # Where Jaeger and Tempo go without Docker, to leave their port to the collector.
+    assert {int(port) for port in re.findall(r"localhost:(\d+)", page.read_text("utf-8"))} <= published | moved

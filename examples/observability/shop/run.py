@@ -96,8 +96,8 @@ class Visitors(threading.Thread):
         if visit % 2:
             browser.post("/orders", json={"number": f"A{visit}", "email": jane, "product": "SKU1", "price": 49.9})
         if visit % 20 == 1:
-            # A product without a name: Insider takes the other one, and says so in an answer of 200.
-            browser.post("/catalog", json=[PRODUCT, {**PRODUCT, "id": "SKU2", "name": ""}])
+            # A product without an id: Insider takes the other one, and says so in an answer of 200.
+            browser.post("/catalog", json=[PRODUCT, {**PRODUCT, "id": ""}])
         if random.random() < 0.3:
             browser.post("/codes", params={"phone": "+905550000001"})
 
