@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -29,7 +29,7 @@ _FIELDS = (
     "x-ratelimit-reset",
 )
 _TEXT = (str, bytes)
-_WANTED: dict[str | bytes, str] = {
+_WANTED: dict[str | bytes | None, str] = {
     **{name: name for name in _FIELDS},
     **{name.encode(): name for name in _FIELDS},
 }
@@ -94,27 +94,27 @@ def relevant(headers: object) -> dict[str, str]:
     Returns:
         What there is of them; values of a repeated field joined by a comma.
     """
-    pairs = [(name.lower(), value) for name, value in _pairs(headers) if isinstance(name, _TEXT)]
+    pairs = _pairs(headers)
     # Most replies say nothing of it, and are through with this.
-    if _TELLING.isdisjoint([name for name, _ in pairs]):
+    if _TELLING.isdisjoint([name.lower() for name, _ in pairs if isinstance(name, _TEXT)]):
         return {}
     found: dict[str, str] = {}
     for name, value in pairs:
-        wanted = _WANTED.get(name)
+        wanted = _WANTED.get(name.lower() if isinstance(name, _TEXT) else None)
         if wanted is not None:
             text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
             found[wanted] = f"{found[wanted]}, {text}" if wanted in found else text
     return found
 
 
-def _pairs(headers: object) -> Iterable[tuple[Any, Any]]:
+def _pairs(headers: object) -> Collection[tuple[Any, Any]]:
     if headers is None:
         return ()
     # httpx decodes every header when asked for one; its raw list is there already.
     raw: object = getattr(headers, "raw", None)
     if is_array(raw):
         return raw
-    return headers.items() if _is_mapping(headers) else ()
+    return list(headers.items()) if _is_mapping(headers) else ()
 
 
 def _is_mapping(headers: object) -> TypeGuard[Mapping[Any, Any]]:

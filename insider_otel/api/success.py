@@ -53,10 +53,11 @@ def count(reply: Mapping[str, Any]) -> Counts | None:
     Args:
         reply: The JSON object at the root of the reply. Of one that was cut, lists are as long as what is left of them.
     """
-    for key in _READERS.keys() & reply.keys():
-        counts = _READERS[key](reply)
-        if counts is not None:
-            return counts
+    for key, read in _READERS.items():
+        if key in reply:
+            counts = read(reply)
+            if counts is not None:
+                return counts
     return None
 
 
