@@ -287,16 +287,20 @@ local function leave(slot, cost)
   return rank, places
 end
 
--- Let those behind one who left for good have its places, so that the last are free instead.
+-- Let those behind one who left for good have its places, one after the other, so that a later one is free. A place goes
+-- no further than to those who are awake by then: who comes later would find that it has passed.
 local function move_up(rank, places)
-  for _, place in ipairs(moments_of(places)) do
-    local index = bisect_left(free, place)
+  local list = moments_of(places)
+  for number = #list, 1, -1 do
+    local index, place, place_at = bisect_left(free, list[number]), list[number], rank
     splice(free, index, index + 1, "")
+    while place_at < kept.stop and at(gone, place_at) <= place do
+      local next = at(kept, place_at)
+      splice(kept, place_at, place_at + 1, packed(place, 1))
+      place, place_at = next, place_at + 1
+    end
+    add_free(packed(place, 1))
   end
-  splice(kept, rank, rank, places)
-  local last = kept.stop - #places / BYTES
-  add_free(kept.read(last, kept.stop))
-  splice(kept, last, kept.stop, "")
 end
 
 local function give_back(slot, cost)
@@ -354,24 +358,20 @@ end
 local function confirm(limit, slot, now, cost, not_before, longest_wait)
   cost = math.min(cost, limit.count)
   local due = math.max(now, slot)
-  if not find(gone, slot) then
-    if count(slot) >= cost then
-      -- Its own place does not stand in its way.
-      mark_free(slot, cost)
-      local later = room(limit, due, cost)
-      if not_before <= due and later < window_end(slot, limit) then
-        if later <= math.max(due, now + longest_wait) then
-          take(slot, later, cost)
-          return later, true
-        end
-        trim()
-        return later, false
+  if not find(gone, slot) and count(slot) >= cost then
+    -- Its own place does not stand in its way.
+    mark_free(slot, cost)
+    local later = room(limit, due, cost)
+    if not_before <= due and later < window_end(slot, limit) then
+      if later <= math.max(due, now + longest_wait) then
+        take(slot, later, cost)
+        return later, true
       end
       trim()
-    else
-      due = now -- it is forgotten, or a moment of another clock
+      return later, false
     end
     -- It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
+    trim()
     forget(limit, now)
     local first = {}
     for number = 1, cost do first[number] = slot end

@@ -14,7 +14,7 @@ comes back to it on waking; who asks meanwhile stands behind them all.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from operator import itemgetter
 
@@ -102,21 +102,18 @@ class RollingWindow:
         """
         cost = min(cost, limit.count)
         due = max(now, slot)
-        if slot not in self._gone:
-            if self._count(slot) >= cost:
-                # Its own place does not stand in its way.
-                self._mark_free(slot, cost)
-                later = self._room(limit, due, cost)
-                if not_before <= due and later < window_end(slot, limit):
-                    if later <= max(due, now + longest_wait):
-                        self._take(slot, later, cost)
-                        return later, True
-                    self._trim()
-                    return later, False
+        if slot not in self._gone and self._count(slot) >= cost:
+            # Its own place does not stand in its way.
+            self._mark_free(slot, cost)
+            later = self._room(limit, due, cost)
+            if not_before <= due and later < window_end(slot, limit):
+                if later <= max(due, now + longest_wait):
+                    self._take(slot, later, cost)
+                    return later, True
                 self._trim()
-            else:
-                due = now  # it is forgotten, or a moment of another clock
+                return later, False
             # It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
+            self._trim()
             self._forget(limit, now)
             self._keep(limit, now, max(not_before, due), [slot] * cost)
         self._prepare(limit, now, not_before)
@@ -278,13 +275,17 @@ class RollingWindow:
         return rank, places
 
     def _move_up(self, rank: int, places: list[int]) -> None:
-        """Let those behind one who left for good have its places, so that the last are free instead."""
-        for place in places:
+        """Let those behind one who left for good have its places, one after the other, so that a later one is free.
+
+        A place goes no further than to those who are awake by then: who comes later would find that it has passed.
+        """
+        for place in reversed(places):
             self._free.remove(place)
-        self._kept[rank:rank] = places
-        last = len(self._kept) - len(places)
-        self._free[:] = sorted([*self._free, *self._kept[last:]])
-        del self._kept[last:]
+            free, at = place, rank
+            while at < len(self._kept) and self._gone[at] <= free:
+                self._kept[at], free = free, self._kept[at]
+                at += 1
+            insort(self._free, free)
 
     def _grant(
         self, limit: Limit, now: int, start: int, cost: int, longest_wait: int, own: list[int] | None = None

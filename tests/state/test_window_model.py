@@ -275,43 +275,86 @@ class Crowd(RuleBasedStateMachine):
                 )
 
 
-@given(
-    count=st.integers(1, 4),
-    arrivals=st.lists(st.integers(0, 60), min_size=1, max_size=25).map(sorted),
-    closings=st.lists(st.tuples(st.integers(0, 100), st.integers(1, 60)), max_size=4),
-)
+class Line:
+    """Waiters who wake when they were told to, of a pool that Insider closes now and then.
+
+    Args:
+        limit: The limit.
+        arrivals: When each of them comes, in ascending order.
+        closings: From when to when the pool is closed.
+        leaves: When some of them lose patience, if they still wait.
+    """
+
+    def __init__(
+        self, limit: Limit, arrivals: list[int], closings: list[tuple[int, int]], leaves: dict[int, int]
+    ) -> None:
+        self._closings = closings
+        self.served: dict[int, int] = {}
+        window, slots = new_window(), dict[int, int]()
+        events = [(came, rank, -1) for rank, came in enumerate(arrivals)]
+        events += [(moment, rank, -2) for rank, moment in leaves.items()]
+        events.sort()
+        while events:
+            now, rank, slot = heappop(events)
+            if slot == -2:
+                if rank in slots:
+                    window.give_back(slots.pop(rank))
+                continue
+            if slot >= 0 and slots.pop(rank, None) != slot:
+                continue  # it has left
+            if slot < 0:
+                slot, taken = window.reserve(limit, now, not_before=self.opens(now), longest_wait=FOREVER)
+            else:
+                slot, taken = window.confirm(limit, slot, now, not_before=self.opens(now), longest_wait=FOREVER)
+            assert taken
+            if slot == now:
+                self.served[rank] = now
+            else:
+                slots[rank] = slot
+                heappush(events, (slot, rank, slot))
+
+    def opens(self, now: int) -> int:
+        """When the pool is open, as far as is known at a moment."""
+        return max((end for start, end in self._closings if start <= now), default=0)
+
+
+def closings(drawn: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """No closing begins or ends at the moment of anything else, so that it is clear what was first."""
+    return sorted((at * 1_000 + 500, (at + length) * 1_000 + 7 + n) for n, (at, length) in enumerate(drawn))
+
+
+ARRIVALS = st.lists(st.integers(0, 60).map(lambda at: at * 1_000), min_size=1, max_size=25).map(sorted)
+CLOSINGS = st.lists(st.tuples(st.integers(0, 100), st.integers(1, 60)), max_size=4).map(closings)
+
+
+@given(count=st.integers(1, 4), arrivals=ARRIVALS, shut=CLOSINGS)
 def test_first_come_first_served_however_often_the_pool_is_closed(
-    count: int, arrivals: list[int], closings: list[tuple[int, int]]
+    count: int, arrivals: list[int], shut: list[tuple[int, int]]
 ) -> None:
     """Everybody is served at the first moment that the pool is open and the limit and those before them allow."""
-    limit, window = rolling(count, 20_000), new_window()
-    # No closing begins or ends at the moment of anything else, so that it is clear what was first.
-    shut = sorted((at * 1_000 + 500, (at + length) * 1_000 + 7 + n) for n, (at, length) in enumerate(closings))
-
-    def opens(now: int) -> int:
-        return max((end for start, end in shut if start <= now), default=0)
-
-    served: dict[int, int] = {}
-    events = [(came * 1_000, rank, -1) for rank, came in enumerate(arrivals)]
-    while events:
-        now, rank, slot = heappop(events)
-        if slot < 0:
-            slot, taken = window.reserve(limit, now, not_before=opens(now), longest_wait=FOREVER)
-        else:
-            slot, taken = window.confirm(limit, slot, now, not_before=opens(now), longest_wait=FOREVER)
-        assert taken
-        if slot == now:
-            served[rank] = now
-        else:
-            heappush(events, (slot, rank, slot))
-
+    line = Line(rolling(count, 20_000), arrivals, shut, {})
     expected: list[int] = []
     for rank, came in enumerate(arrivals):
-        moment = max(came * 1_000, expected[rank - count] + 20_000 if rank >= count else 0, *expected[-1:])
-        while opens(moment) > moment:
-            moment = opens(moment)
+        moment = max(came, expected[rank - count] + 20_000 if rank >= count else 0, *expected[-1:])
+        while line.opens(moment) > moment:
+            moment = line.opens(moment)
         expected.append(moment)
-    assert [served[rank] for rank in range(len(arrivals))] == expected
+    assert [line.served[rank] for rank in range(len(arrivals))] == expected
+
+
+@settings(max_examples=300)
+@given(count=st.integers(1, 4), arrivals=ARRIVALS, shut=CLOSINGS, data=st.data())
+def test_the_limit_holds_where_some_lose_patience_while_the_pool_is_closed(
+    count: int, arrivals: list[int], shut: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    limit = rolling(count, 20_000)
+    leaves = data.draw(st.dictionaries(st.integers(0, len(arrivals) - 1), st.integers(0, 150), max_size=10))
+    line = Line(limit, arrivals, shut, {rank: at * 1_000 + 250 for rank, at in leaves.items()})
+    model = Model()
+    model.uses = list(line.served.values())
+    assert model.fullest(limit) <= count
+    assert not [moment for moment in model.uses if line.opens(moment) > moment]
+    assert set(range(len(arrivals))) - set(line.served) <= set(leaves)
 
 
 TestQueue = Queue.TestCase
