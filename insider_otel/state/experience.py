@@ -114,8 +114,8 @@ class Experience:
     def late(self, pool: PoolKey, due: float, now: float) -> float:
         """Seconds after its slot at which a request may have reached Insider at the latest.
 
-        Another request may be as quick as the quickest. If this one took longer, it may have arrived as much later, and
-        what follows it has to be a whole window after that.
+        Another request, of another process, may be quicker than this one's quickest: half of that is believed of all.
+        What took longer may have arrived as much later, and what follows it has to be a whole window after that.
 
         Args:
             pool: The pool.
@@ -125,7 +125,7 @@ class Experience:
         known = self._pools.peek(pool)
         quickest = 0.0
         if known is not None and known.first is not None and now - known.first >= _FIRST_ANSWERS:
-            quickest = min(known.quickest_before, known.quickest)
+            quickest = min(known.quickest_before, known.quickest) / 2
         return max(now - due - quickest, 0.0)
 
 

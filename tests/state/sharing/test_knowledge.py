@@ -176,19 +176,19 @@ class TestExperience:
         experience.learn_speed(POOL, took=1.0, now=1.0)
         assert experience.late(POOL, due=2.0, now=2.1) == pytest.approx(0.1)
 
-    def test_after_the_first_seconds_only_what_was_slower_than_the_quickest_is_late(self) -> None:
+    def test_after_the_first_seconds_what_was_slower_than_half_of_the_quickest_is_late(self) -> None:
         experience = Experience()
         for second in range(7):
             experience.learn_speed(POOL, took=0.1 if second else 0.5, now=second)
-        assert experience.late(POOL, due=7, now=7.1) == pytest.approx(0.0)
-        assert experience.late(POOL, due=8, now=8.5) == pytest.approx(0.4)
+        assert experience.late(POOL, due=7, now=7.1) == pytest.approx(0.05)
+        assert experience.late(POOL, due=8, now=8.5) == pytest.approx(0.45)
 
     def test_what_was_not_answered_says_nothing_of_how_quickly_insider_answers(self) -> None:
         experience = Experience()
         for second in range(7):
             experience.learn_speed(POOL, took=0.3, now=second)
         experience.late(POOL, due=7, now=7.0)
-        assert experience.late(POOL, due=8, now=8.3) == pytest.approx(0.0)
+        assert experience.late(POOL, due=8, now=8.3) == pytest.approx(0.15)
 
     def test_a_way_that_became_longer_is_taken_for_the_rule_two_epochs_later(self) -> None:
         experience = Experience()
@@ -197,8 +197,8 @@ class TestExperience:
         for second in range(62, 200):
             experience.learn_speed(POOL, took=0.5, now=second)
             if second == 100:
-                assert experience.late(POOL, due=100, now=100.5) == pytest.approx(0.4)
-        assert experience.late(POOL, due=201, now=201.5) == pytest.approx(0.0)
+                assert experience.late(POOL, due=100, now=100.5) == pytest.approx(0.45)
+        assert experience.late(POOL, due=201, now=201.5) == pytest.approx(0.25)
 
     def test_each_limit_that_insider_names_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         """Two of them, named in turn for ever, are two lines."""
