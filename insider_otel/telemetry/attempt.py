@@ -169,7 +169,8 @@ class AttemptTrace:
                 self._attributes.update(self._telemetry.headers.of_response(response.headers.multi_items()))
             ray = response.headers.get("cf-ray")
             if ray:
-                self._attributes[names.HTTP_RESPONSE_CF_RAY] = [ray]
+                # Captured already if the app asked for it; perhaps sanitized, and so it stays.
+                self._attributes.setdefault(names.HTTP_RESPONSE_CF_RAY, [ray])
         self._end(answered, now)
 
     def unanswered(self, exception: BaseException, verdict: Verdict, now: float) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# Call and attempt spans.
+# Call, attempt and wait spans.
 OPERATION: Final = "insider.operation"
 PRODUCT: Final = "insider.product"
+
+# Call and attempt spans.
 STATUS_CATEGORY: Final = "insider.status.category"
 STATUS_RULE: Final = "insider.status.rule"
 STATUS_FAULT: Final = "insider.status.fault"

@@ -114,12 +114,14 @@ class CallTrace:
         self._telemetry.instruments.wait_duration.record(
             seconds, {names.OPERATION: self._operation.name, **labels}, self.context
         )
-        attributes = {**labels, names.WAIT_MS: milliseconds(seconds)}
+        planned = {**labels, names.WAIT_MS: milliseconds(seconds)}
         if source == "limiter":
-            self._event(names.EVENT_RATE_LIMIT_WAITED, attributes)
+            self._event(names.EVENT_RATE_LIMIT_WAITED, planned)
         elif verdict is not None:
             category = verdict.category.value
-            self._event(names.EVENT_RETRY_SCHEDULED, {names.STATUS_CATEGORY: category, **attributes})
+            self._event(names.EVENT_RETRY_SCHEDULED, {names.STATUS_CATEGORY: category, **planned})
+        # TraceQL groups by what a span has itself, not by what its parent has.
+        attributes = {names.OPERATION: self._operation.name, names.PRODUCT: self._operation.product, **planned}
         return self._telemetry.tracer.start_span(
             "insider wait", context=self.context, kind=SpanKind.INTERNAL, attributes=attributes
         )

@@ -1,4 +1,8 @@
-"""Header capture as the stock HTTP instrumentations do it, by the same environment variables."""
+"""Header capture by the environment variables of the stock HTTP instrumentations.
+
+An attribute is named as the stable semantic conventions say: ``http.response.header.content-type``, with the header's
+name in lower case. The stock instrumentations for Python still write ``content_type``, as earlier conventions said.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +62,7 @@ class HeaderCapture:
             lower = name.lower()
             if captured.fullmatch(lower):
                 secret = is_secret_header(lower) or (self.sanitize is not None and self.sanitize.search(lower))
-                key = prefix + lower.replace("-", "_")
-                attributes.setdefault(key, []).append(_SANITIZED if secret else value)
+                attributes.setdefault(prefix + lower, []).append(_SANITIZED if secret else value)
         return attributes
 
 

@@ -239,6 +239,8 @@ def test_a_wait_is_a_span_with_a_planned_length(rig: Rig) -> None:
     assert wait.kind is SpanKind.INTERNAL
     assert wait.name == "insider wait"
     assert wait.attributes == {
+        "insider.operation": "user.upsert",
+        "insider.product": "unification",
         "insider.wait.reason": "retry",
         "insider.wait.source": "jitter",
         "insider.wait.ms": 250,
@@ -353,9 +355,24 @@ def test_headers_are_captured_by_the_stock_variables(rig: Rig, monkeypatch: pyte
     headers = {"X-PARTNER-NAME": "shop", "X-REQUEST-TOKEN": "token-of-the-shop"}
     rig.flavour.post(UPSERT, transport=rig.answers(OK), json={}, headers=headers)
     (attempt,) = rig.spans.attempts()
-    assert attempt.attributes["http.request.header.x_partner_name"] == ("shop",)
-    assert attempt.attributes["http.request.header.x_request_token"] == ("[REDACTED]",)
-    assert attempt.attributes["http.response.header.content_type"] == ("application/json",)
+    assert attempt.attributes["http.request.header.x-partner-name"] == ("shop",)
+    assert attempt.attributes["http.request.header.x-request-token"] == ("[REDACTED]",)
+    assert attempt.attributes["http.response.header.content-type"] == ("application/json",)
+
+
+def test_cloudflares_number_is_there_once_captured_or_not(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rays() -> dict[str, Any]:
+        rig.spans.clear()
+        answer = rig.flavour.module.Response(200, headers={"CF-Ray": "8a1b2c3d4e5f-IST"}, json={})
+        rig.flavour.post(UPSERT, transport=rig.wrap(rig.flavour.answering(lambda request: answer)), json={})
+        (attempt,) = rig.spans.attempts()
+        return {name: value for name, value in attempt.attributes.items() if "ray" in name}
+
+    assert rays() == {"http.response.header.cf-ray": ("8a1b2c3d4e5f-IST",)}
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE", ".*")
+    assert rays() == {"http.response.header.cf-ray": ("8a1b2c3d4e5f-IST",)}
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", "cf-ray")
+    assert rays() == {"http.response.header.cf-ray": ("[REDACTED]",)}
 
 
 def test_events_can_be_log_records(rig: Rig) -> None:

@@ -85,7 +85,8 @@ class Waits:
 
     def spans(self) -> Series:
         """As span-metrics."""
-        name = 'traces_spanmetrics_latency_bucket{service="shop", span_name="insider wait", le='
+        span = f'service="shop", span_name="insider wait", insider_operation="{UPSERT}"'
+        name = f"traces_spanmetrics_latency_bucket{{{span}, le="
         return {f'{name}"0.5"}}': self.short, f'{name}"10.0"}}': self.page}
 
 

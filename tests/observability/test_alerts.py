@@ -139,8 +139,8 @@ def labels_of(alert: str, about: str, source: str) -> str:
     labels = {"alertname": alert, "severity": alerts_of(source)[alert]["labels"]["severity"]}
     if alert == "InsiderPoolNearlyFull":
         labels["insider_pool"] = about
-    elif (alert, source) != ("InsiderPagesWaiting", "spans"):
-        labels["insider_operation"] = about  # The span of a wait names none.
+    else:
+        labels["insider_operation"] = about
     return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
 
 

@@ -78,15 +78,15 @@ def test_headers_are_captured_by_the_stock_variables() -> None:
     capture = HeaderCapture.from_env(CAPTURING)
     pairs = [("Content-Type", "application/json"), ("Accept", "*/*"), ("X-A", "1"), ("X-A", "2")]
     assert capture.of_request(pairs) == {
-        "http.request.header.content_type": ["application/json"],
-        "http.request.header.x_a": ["1", "2"],
+        "http.request.header.content-type": ["application/json"],
+        "http.request.header.x-a": ["1", "2"],
     }
     assert capture.of_response([("Server", "cloudflare")]) == {"http.response.header.server": ["cloudflare"]}
 
 
 def test_headers_are_sanitized_by_the_stock_variable() -> None:
     captured = HeaderCapture.from_env(CAPTURING).of_request([("X-Session-Id", "abc")])
-    assert captured == {"http.request.header.x_session_id": ["[REDACTED]"]}
+    assert captured == {"http.request.header.x-session-id": ["[REDACTED]"]}
 
 
 @pytest.mark.parametrize(
