@@ -12,8 +12,9 @@ import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from insider_otel.state.protocol import StoreError
 
@@ -26,10 +27,28 @@ _TRIES_LEFT = 20
 _LONGEST_FORK_WAIT = 1.0
 _LONGEST_LOG = 16_000_000
 _SIBLINGS = ("-journal", "-wal", "-shm")
-# Marks a file as ours, whatever its schema: "iotl" in ASCII, kept in the header of the file.
-_APPLICATION_ID = 0x696F746C
 _NOT_A_DATABASE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _OF_SOMETHING_ELSE = "it is the database of something else: name another file"
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """What a file is for.
+
+    Attributes:
+        application_id: Marks a file as one of this kind, whatever its schema; kept in the header of the file.
+        version: The version of the schema; 1 or more.
+        schema: The statements that make its tables.
+        if_damaged: What to do about a file that is damaged.
+        synchronous: sqlite's word for when a transaction waits for the disk. ``NORMAL``: at none, so a machine that
+            loses power may forget the last few. ``FULL``: at each.
+    """
+
+    application_id: int
+    version: int
+    schema: Sequence[str]
+    if_damaged: str
+    synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
 
 
 class SQLiteFile:
@@ -37,8 +56,7 @@ class SQLiteFile:
 
     Args:
         path: Where the file is, or is to be; its directory exists.
-        schema: The statements that make its tables.
-        version: The version of the schema; 1 or more.
+        kind: What it is for.
     """
 
     __slots__ = (
@@ -47,19 +65,17 @@ class SQLiteFile:
         "_finalizer",
         "_identity",
         "_is_ours",
+        "_kind",
         "_lock",
         "_log",
         "_path",
         "_process",
-        "_schema",
-        "_version",
     )
 
-    def __init__(self, path: Path, schema: Sequence[str], version: int) -> None:
+    def __init__(self, path: Path, kind: FileKind) -> None:
         self._path = path
         self._log = f"{path}-wal"
-        self._schema = schema
-        self._version = version
+        self._kind = kind
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._finalizer: weakref.finalize[..., SQLiteFile] | None = None
@@ -92,7 +108,7 @@ class SQLiteFile:
             if not _is_busy(error):
                 # Whatever it is, the next transaction begins with a new connection.
                 self._disconnect()
-            raise self._trouble(f"{_text(error)}{_remedy(error, self._is_ours)}") from error
+            raise self._trouble(f"{_text(error)}{self._remedy(error)}") from error
         finally:
             lock.release()
 
@@ -158,23 +174,22 @@ class SQLiteFile:
                 if ask("PRAGMA user_version") == 0:
                     if ask("SELECT count(*) FROM sqlite_master"):
                         raise self._trouble(_OF_SOMETHING_ELSE)
-                    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                    for statement in self._schema:
+                    connection.execute(f"PRAGMA application_id = {self._kind.application_id}")
+                    for statement in self._kind.schema:
                         connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version = {self._version}")
-        self._is_ours = ask("PRAGMA application_id") == _APPLICATION_ID
+                    connection.execute(f"PRAGMA user_version = {self._kind.version}")
+        self._is_ours = ask("PRAGMA application_id") == self._kind.application_id
         if not self._is_ours:
             raise self._trouble(_OF_SOMETHING_ELSE)
         version = ask("PRAGMA user_version")
-        if version != self._version:
+        if version != self._kind.version:
             raise self._trouble(
-                f"it has schema version {version}, this version of insider-otel reads {self._version}: "
+                f"it has schema version {version}, this version of insider-otel reads {self._kind.version}: "
                 "upgrade insider-otel, or name another file"
             )
         if ask("PRAGMA journal_mode = WAL") != "wal":
             raise self._trouble("it is on a file system without shared memory: name a file on a local disk")
-        # Nothing in it is worth a wait for the disk at each transaction: a crash of the machine may lose the last few.
-        _retry(deadline, lambda: connection.execute("PRAGMA synchronous = NORMAL"))
+        _retry(deadline, lambda: connection.execute(f"PRAGMA synchronous = {self._kind.synchronous}"))
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
         """Begin the write-ahead log anew; sqlite does so by itself, and sooner, if nobody else is writing."""
@@ -190,6 +205,13 @@ class SQLiteFile:
         except FileNotFoundError:
             return None
         return status.st_dev, status.st_ino
+
+    def _remedy(self, error: Exception) -> str:
+        if _code(error) not in _NOT_A_DATABASE:
+            return ""
+        if not self._is_ours:
+            return ". Name another file, or delete this one if insider-otel made it"
+        return f". {self._kind.if_damaged}"
 
     def _trouble(self, text: str) -> StoreError:
         return StoreError(f"sqlite:///{self._path}: {text}")
@@ -241,14 +263,6 @@ def _code(error: Exception) -> int:
 def _text(error: Exception) -> str:
     """What an error says; that of the operating system without the path, which is said already."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _remedy(error: Exception, is_ours: bool) -> str:
-    if _code(error) not in _NOT_A_DATABASE:
-        return ""
-    if not is_ours:
-        return ". Name another file, or delete this one if insider-otel made it"
-    return ". Delete the file, with its -wal and -shm: what it holds is forgotten, and a new one is made"
 
 
 def _create(path: Path, deadline: float) -> None:

@@ -23,12 +23,22 @@ from insider_otel.state.protocol import (
     StoreError,
 )
 from insider_otel.state.sqlite_claims import SQLiteClaims
-from insider_otel.state.sqlite_file import SQLiteFile
+from insider_otel.state.sqlite_file import FileKind, SQLiteFile
 from insider_otel.state.sqlite_rows import SCHEMA, VERSION, Pool, read_clock
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
     from anyio.lowlevel import RunVar
+
+
+_KIND = FileKind(
+    application_id=0x696F746C,  # "iotl"
+    version=VERSION,
+    schema=SCHEMA,
+    if_damaged="Delete the file, with its -wal and -shm: what it holds is forgotten, and a new one is made",
+    # Nothing in it is worth a wait for the disk at each transaction.
+    synchronous="NORMAL",
+)
 
 
 class SQLiteStore:
@@ -66,7 +76,7 @@ class SQLiteStore:
                 f"the directory {absolute.parent} of the state file {absolute.name} does not exist: make it"
             )
         self.address = f"sqlite:///{absolute}"
-        self._file = SQLiteFile(absolute, SCHEMA, VERSION)
+        self._file = SQLiteFile(absolute, _KIND)
         self._timeout = timeout
         self._monotonic = monotonic
         self._wall_clock = wall_clock
