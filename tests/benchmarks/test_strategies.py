@@ -110,20 +110,20 @@ def test_stamina_makes_ten_attempts_and_stops_after_45_seconds_if_they_are_slow(
     assert 45 <= seconds < 45 + 5 + 10
 
 
-def test_this_library_makes_one_quick_retry_and_three_spread_ones() -> None:
+def test_this_library_makes_two_quick_retries_and_three_spread_ones() -> None:
     """What Settings say."""
     strategy = InsiderOtel(np.zeros(1), 1, 1)
-    waits = [answer(strategy, False, now=float(index)) for index in range(5)]
-    assert waits[0] < 0.5
-    assert all(0 < wait < 300 for wait in waits[1:4])
-    assert np.isnan(waits[4])
+    waits = [answer(strategy, False, now=float(index)) for index in range(6)]
+    assert all(0 < wait < 1 for wait in waits[:2])
+    assert all(1 < wait < 300 for wait in waits[2:5])
+    assert np.isnan(waits[5])
 
 
 def test_the_budget_leaves_a_process_four_quick_retries_while_a_server_is_out() -> None:
     """The real budget, one for each process."""
     strategy = InsiderOtel(np.zeros(2_000), 2, 1)
     waits = strategy.answered(np.arange(2_000), np.full(2_000, 0.1), np.zeros(2_000, np.bool_))
-    quick = np.flatnonzero(waits < 0.5)
+    quick = np.flatnonzero(waits < 1.0)
     assert quick[:8].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert len(quick) < 20, "besides a few spread ones that chance makes early"
 

@@ -113,6 +113,10 @@ class Flavour:
         return anyio.run(run)
 
 
+ONE_QUICK_RETRY = Settings(quick_retries=1, quick_delay=0.5)
+"""The quick retry of a rig comes after 0.25 s."""
+
+
 @dataclass
 class Rig:
     """A transport of ours with fake time and chance, and what it exported."""
@@ -135,7 +139,7 @@ class Rig:
         )
         return transport_class(
             inner,
-            settings=settings or Settings(),
+            settings=settings or ONE_QUICK_RETRY,
             **{
                 "tracer_provider": self.spans.tracer_provider,
                 "meter_provider": self.meter_provider,

@@ -54,12 +54,12 @@ def test_a_failure_that_passes_is_healed_by_a_quick_retry(rig: Rig) -> None:
     assert rig.clock.sleeps == [0.25]
 
 
-def test_an_outage_is_retried_once_quickly_then_over_the_window(rig: Rig) -> None:
-    response = rig.flavour.post(UPSERT, transport=rig.answers(503), json={"users": []})
+def test_an_outage_is_retried_twice_quickly_then_over_the_window(rig: Rig) -> None:
+    response = rig.flavour.post(UPSERT, transport=rig.answers(503, settings=Settings()), json={"users": []})
     call = call_of(response)
     assert response.status_code == 503
-    assert (call.outcome, call.attempts, call.stopped) == (Outcome.FAILED, 5, Stop.ATTEMPTS)
-    assert rig.clock.sleeps == [0.25, 150.0, 150.0, 150.0]
+    assert (call.outcome, call.attempts, call.stopped) == (Outcome.FAILED, 6, Stop.ATTEMPTS)
+    assert rig.clock.sleeps == [0.5, 0.5, 150.0, 150.0, 150.0]
 
 
 def test_in_a_request_scope_a_call_ends_with_what_it_has(rig: Rig) -> None:
@@ -318,7 +318,7 @@ def test_calls_share_nothing_but_the_budget(rig: Rig) -> None:
 
 
 def test_five_failures_in_a_row_end_quick_retries_on_that_host_alone(rig: Rig) -> None:
-    transport = rig.answers(503, settings=Settings(spread_retries=0))
+    transport = rig.answers(503, settings=Settings(quick_retries=1, spread_retries=0))
     stops = [call_of(rig.flavour.post(UPSERT, transport=transport, json={})).stopped for _ in range(4)]
     assert stops == [Stop.ATTEMPTS, Stop.ATTEMPTS, Stop.BUDGET, Stop.BUDGET]
     assert call_of(rig.flavour.post(MAIL, transport=transport, json={})).stopped is Stop.ATTEMPTS

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insider_otel.api.operations import Resend
+from insider_otel.api.operations import Resend, operations
 from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
-from insider_otel.policy.call import CallMachine, CallPlan
+from insider_otel.policy.call import CallMachine, CallPlan, plan_call
+from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource
 
 PLAN = CallPlan(
@@ -129,6 +130,23 @@ def test_retry_sequences_of_two_retries(answers: list[Verdict], sent: int, stopp
     driven = drive(replace(PLAN, quick_retries=2, spread_retries=0, max_attempts=3), answers)
     assert len(driven.sends) == sent
     assert driven.end == Done(stopped)
+
+
+def test_both_quick_retries_of_the_defaults_fit_a_web_request_and_outlast_a_blip_of_a_second() -> None:
+    """Five seconds are what the adapters give a request: the longest delays and slow attempts still leave room."""
+    plan = plan_call(
+        Settings(),
+        next(operation for operation in operations() if operation.name == "user.upsert"),
+        replayable=True,
+        deadline=5.0,
+        limit=None,
+        limited=True,
+        wall_time=0.0,
+    )
+    driven = drive(plan, [DOWN, DOWN, OK], random=0.999, attempt_takes=0.9)
+    assert len(driven.sends) == 3
+    assert driven.end == Done()
+    assert drive(plan, [DOWN], random=0.5).sends == [0.0, 0.5, 1.0]
 
 
 def test_case_4_an_empty_budget_ends_the_call_without_a_sleep() -> None:

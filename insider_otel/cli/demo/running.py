@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind, Status, StatusCode, format_trace_id
 
+from insider_otel.api.classify import classify
 from insider_otel.api.verdict import Category
 from insider_otel.cli.demo.scenarios import CREDENTIALS, Scenario
 from insider_otel.cli.output import UsageError
@@ -27,13 +28,14 @@ from insider_otel.http.transport import InsiderTransport
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
+from insider_otel.testing._wire import End, Plan, Request
 from insider_otel.testing.fake import FakeInsider
 from insider_otel.testing.samples import SampleRequest, sample_request
 from insider_otel.testing.server import ServedFake
 
 _SERVICE = "insider-otel-demo"
-# Jitter without chance: a quick retry comes after 0.6 x 0.5 s, so that its wait can be seen and every run looks alike.
-_CHANCE = 0.6
+# Jitter without chance: a quick retry comes after 0.3 x 1 s, so that its wait can be seen and every run looks alike.
+_CHANCE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Played:
         call: How its call ended.
         trace_id: Its trace id, as Jaeger and Tempo write it.
         spans: Its trace, in the order in which the spans ended.
+        said: What Insider said to each attempt, without what is secret or personal; empty where it said nothing.
     """
 
     scenario: Scenario
@@ -53,6 +56,7 @@ class Played:
     call: Call
     trace_id: str
     spans: tuple[ReadableSpan, ...]
+    said: tuple[str, ...]
 
     @property
     def attempts(self) -> list[ReadableSpan]:
@@ -91,6 +95,25 @@ class Recorder:
         return self._metrics.get_metrics_data()
 
 
+class _TalkativeFake(FakeInsider):
+    """A fake that keeps the words of its answers, as far as they may be shown: a trace has none of them.
+
+    Attributes:
+        said: What was said to each request since this was emptied.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(credentials=CREDENTIALS)
+        self.said: list[str] = []
+
+    def handle(self, request: Request) -> Plan:
+        """Decide what happens to a request, and keep the words of the answer."""
+        plan = super().handle(request)
+        silent = plan.end in {End.RESET, End.SILENCE}
+        self.said.append("" if silent else classify(plan.reply.status, plan.reply.body).message)
+        return plan
+
+
 class Stage:
     """A fake Insider on a socket, and a shop with an instrumented client.
 
@@ -105,7 +128,7 @@ class Stage:
     def __init__(
         self,
         served: ServedFake,
-        fake: FakeInsider,
+        fake: _TalkativeFake,
         open_shop: Callable[[], httpx.Client],
         passer_by: httpx.Client,
         recorder: Recorder,
@@ -141,6 +164,7 @@ class Stage:
         self._recorder.take_spans()
         bare = self._try_without(scenario) if scenario.just_now else None
         self._fake.script(scenario.operation, *scenario.script)
+        self._fake.said.clear()
         call, trace_id = self._serve_page(scenario, shop)
         spans = self._recorder.take_spans()
         if not any(names.OPERATION in (span.attributes or {}) for span in spans):
@@ -148,7 +172,8 @@ class Stage:
                 "OTEL_PYTHON_HTTPX_EXCLUDED_URLS or OTEL_PYTHON_EXCLUDED_URLS leaves the demo's calls out of the "
                 "traces; unset it for the demo"
             )
-        return Played(scenario, bare or _bare_status(_attempts(spans)[0]), call, trace_id, spans)
+        bare = bare or _bare_status(_attempts(spans)[0])
+        return Played(scenario, bare, call, trace_id, spans, tuple(self._fake.said))
 
     def _try_without(self, scenario: Scenario) -> str:
         """What a client without insider-otel gets at this moment."""
@@ -212,7 +237,7 @@ def stage(recorder: Recorder) -> Generator[Stage]:
     Raises:
         OSError: The fake cannot be served.
     """
-    fake = FakeInsider(credentials=CREDENTIALS)
+    fake = _TalkativeFake()
     with fake.serve() as served, httpx.Client(trust_env=False) as passer_by:
 
         def open_shop() -> httpx.Client:

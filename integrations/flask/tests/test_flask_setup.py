@@ -67,12 +67,12 @@ def test_options_and_settings_are_config_keys() -> None:
 
 def test_variables_of_the_environment_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSIDER_OTEL_REQUEST_DEADLINE", "1.5")
-    monkeypatch.setenv("INSIDER_OTEL_QUICK_RETRIES", "2")
+    monkeypatch.setenv("INSIDER_OTEL_QUICK_RETRIES", "4")
     app = Flask("shop")
     app.config.from_mapping(INSIDER_OTEL_REQUEST_DEADLINE=3.0, INSIDER_OTEL_QUICK_RETRIES=0)
     InsiderOTel(app)
     assert options_of(app).request_deadline == 1.5
-    assert options_of(app).settings.quick_retries == 2
+    assert options_of(app).settings.quick_retries == 4
 
 
 def test_keys_that_are_no_option_are_an_error_that_names_them_all() -> None:
