@@ -12,6 +12,7 @@ All times are seconds on one clock of the driver's choice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class CallPlan:
         duplicate_window: Seconds in which Insider ignores a repeat of the same content.
         rate_window: Seconds to wait after "too many requests" that names no moment.
         replayable: Whether the body can be sent a second time.
+        longest_wait: Seconds that are waited at a time; what is to wait for longer is for an outbox.
     """
 
     enforce: bool
@@ -63,6 +65,7 @@ class CallPlan:
     duplicate_window: float
     rate_window: float
     replayable: bool
+    longest_wait: float = math.inf
 
 
 def plan_call(
@@ -120,6 +123,8 @@ class CallMachine:
         plan: What the call may do.
         budget: Pays for quick retries; shared by all calls to a host.
         random: Returns a float from 0 up to, but not including, 1.
+        attempts: Attempts made before, where the call was deferred.
+        ambiguous_since: The moment of the first of those that Insider may have processed without our knowing.
     """
 
     __slots__ = (
@@ -134,18 +139,26 @@ class CallMachine:
         "sent_at",
     )
 
-    def __init__(self, plan: CallPlan, budget: RetryBudget, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        plan: CallPlan,
+        budget: RetryBudget,
+        random: Callable[[], float],
+        *,
+        attempts: int = 0,
+        ambiguous_since: float | None = None,
+    ) -> None:
         self._plan = plan
         self._budget = budget
         self._random = random
         self._quick_left = plan.quick_retries
         self._spread_left = plan.spread_retries
         self._held = 0.0
-        self.attempts = 0
+        self.attempts = attempts
         """Attempts made so far."""
         self.sent_at = 0.0
         """The moment of the latest."""
-        self.ambiguous_since: float | None = None
+        self.ambiguous_since = ambiguous_since
         """The moment of the first that Insider may have processed without our knowing."""
 
     def start(self, now: float) -> Step:
@@ -166,7 +179,9 @@ class CallMachine:
             closed: Whether it is that far away because Insider closed the pool.
         """
         if not granted:
-            return Done(Stop.DEADLINE) if self.attempts else Refuse(wait)
+            if self._window_ends() <= now + wait:
+                return Done(Stop.DUPLICATE_WINDOW)
+            return Done(Stop.DEADLINE, wait) if self.attempts else Refuse(wait)
         if wait <= 0:
             return self._send(now)
         self._held += wait
@@ -222,12 +237,15 @@ class CallMachine:
         plan = self._plan
         if plan.enforce and plan.deadline is not None and now >= plan.deadline:
             # Whoever overslept the deadline while waiting for a slot was kept by the limit, like one who never got it.
-            return Refuse(0.0) if self._held and not self.attempts else Done(Stop.DEADLINE)
+            return Refuse(0.0) if self._held and not self.attempts else Done(Stop.DEADLINE, 0.0)
+        window_ends = self._window_ends()
+        if now >= window_ends:
+            return Done(Stop.DUPLICATE_WINDOW)
         if not plan.limited:
             return self._send(now)
         # Others may close the pool again just before this call's turn, and again: it does not wait for ever.
         left = plan.retry_window - self._held if plan.deadline is None else plan.deadline - SHORTEST_ATTEMPT - now
-        return Reserve(max(left, 0.0))
+        return Reserve(max(min(left, plan.longest_wait, window_ends - now), 0.0))
 
     def _send(self, now: float) -> Send:
         self.sent_at = now
@@ -253,7 +271,7 @@ class CallMachine:
         seconds = hint + self._window_jitter(hint)
         late = self._too_late(seconds, hint, now)
         if late is not None:
-            return Done(late)
+            return _out_of_time(late, seconds)
         self._spread_left -= 1
         return Wait(seconds, WaitReason.RATE_LIMIT, WaitSource.RETRY_AFTER if told else WaitSource.WINDOW)
 
@@ -266,7 +284,7 @@ class CallMachine:
                 seconds = hint + self._random() * self._plan.quick_delay
                 late = self._too_late(seconds, hint, now)
                 if late is not None:
-                    return Done(late)
+                    return _out_of_time(late, seconds)
                 self._quick_left -= 1
                 return Wait(seconds, WaitReason.RETRY, source)
             refused = Stop.BUDGET
@@ -275,24 +293,40 @@ class CallMachine:
         seconds = hint + self._random() * self._plan.retry_window
         late = self._too_late(seconds, hint, now)
         if late is not None:
-            return Done(refused if refused and late is Stop.DEADLINE else late)
+            return _out_of_time(late, seconds, refused)
         self._spread_left -= 1
         return Wait(seconds, WaitReason.RETRY, source)
 
     def _too_late(self, seconds: float, hint: float, now: float) -> Stop | None:
         """Why an attempt ``seconds`` from now would come too late, or None."""
-        window_ends = None
-        if self.ambiguous_since is not None and self._plan.resend is Resend.WINDOW:
-            window_ends = self.ambiguous_since + self._plan.duplicate_window
-        if window_ends is not None and now + seconds >= window_ends:
+        if now + seconds >= self._window_ends():
             return Stop.DUPLICATE_WINDOW
         return None if self._fits(seconds, hint=hint, now=now) else Stop.DEADLINE
 
+    def _window_ends(self) -> float:
+        """The moment by which a repeat of what Insider may have has to be sent, or never."""
+        if self.ambiguous_since is None or self._plan.resend is not Resend.WINDOW:
+            return math.inf
+        return self.ambiguous_since + self._plan.duplicate_window
+
     def _fits(self, seconds: float, *, hint: float, now: float) -> bool:
-        if hint > self._plan.retry_window:
+        if hint > self._plan.retry_window or seconds > self._plan.longest_wait:
             # Told to stay away for longer than any retry of ours would wait: coming back earlier is not an option.
             return False
         return self._plan.deadline is None or now + seconds < self._plan.deadline
 
     def _window_jitter(self, wait: float) -> float:
         return self._random() * max(self._plan.quick_delay, WINDOW_JITTER * wait)
+
+
+def _out_of_time(late: Stop, seconds: float, refused: Stop | None = None) -> Done:
+    """The end of a call whose next attempt would come too late.
+
+    Args:
+        late: What it would be too late for.
+        seconds: In how many seconds it would have been.
+        refused: What forbade an earlier one.
+    """
+    if late is not Stop.DEADLINE:
+        return Done(late)
+    return Done(refused or late, seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from insider_otel.api.verdict import Category, Retry, Verdict
@@ -17,6 +17,8 @@ class Stop(StrEnum):
     NOT_REPLAYABLE = "not_replayable"
     DUPLICATE_WINDOW = "duplicate_window"
     UNSAFE = "unsafe"
+    EXPIRED = "expired"
+    """Deferred, and not delivered within the outbox's horizon."""
 
 
 class Outcome(StrEnum):
@@ -95,10 +97,12 @@ class Refuse:
 class Done:
     """The call is over, with what the last attempt brought; ``stopped`` says why a retry was not made.
 
-    A call whose deadline had passed before its first attempt has nothing to show but ``stopped``.
+    A call whose deadline had passed before its first attempt has nothing to show but ``stopped``. Where only time
+    forbade another attempt, ``retry_in`` is in how many seconds it would have been: an outbox has that time.
     """
 
     stopped: Stop | None = None
+    retry_in: float | None = field(default=None, compare=False)
 
 
 Step = Reserve | Send | Wait | Refuse | Done

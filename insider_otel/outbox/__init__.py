@@ -1,0 +1,1 @@
+"""Deferred calls at rest: what is kept of a call, and where. What sends them is ``insider_otel.delivery``."""

@@ -1,0 +1,204 @@
+"""What is kept of a request: all that it needs to be sent again, but its credentials."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+from insider_otel.outbox.credentials import BODY, is_credential_header
+
+# No other header is kept: what is not known to be harmless may be a secret. Those that say where a request goes, how
+# long it is and to which trace it belongs are made anew with each attempt.
+_KEPT_HEADERS = frozenset(
+    {"accept", "accept-language", "content-encoding", "content-language", "content-type", "idempotency-key"}
+)
+_SHORTEST_SECRET = 6
+"""Characters. A credential shorter than that, such as a partner's short name, stands in any text by chance."""
+
+
+class CannotDefer(Exception):  # noqa: N818  (it is no fault of the library's: the call cannot wait)
+    """A call that cannot be kept for later; says why, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A request without its credentials.
+
+    Attributes:
+        method: HTTP method.
+        url: Where it goes.
+        headers: Those of its headers that are kept.
+        body: Its body. Fields that carry credentials are null in it.
+    """
+
+    method: str
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        """As it is stored, before encryption."""
+        try:
+            body: dict[str, str] = {"text": self.body.decode("utf-8")}
+        except UnicodeDecodeError:
+            body = {"base64": base64.b64encode(self.body).decode("ascii")}
+        value = {"method": self.method, "url": self.url, "headers": self.headers, **body}
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Parcel:
+        """A parcel from what ``to_bytes`` returned.
+
+        Raises:
+            ValueError: It is no parcel.
+        """
+        value: Any = json.loads(content.decode("utf-8", "surrogatepass"))
+        try:
+            body = value["text"].encode("utf-8") if "text" in value else base64.b64decode(value["base64"], validate=True)
+            headers = tuple((str(name), str(text)) for name, text in value["headers"])
+            return cls(str(value["method"]), str(value["url"]), headers, body)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"this is no stored request: {type(error).__name__}") from None
+
+    def request(self, credentials: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
+        """The headers and the body to send, with the credentials back in their places.
+
+        Args:
+            credentials: By place, as in ``Operation.credentials``: the name of a header, or ``body:`` and that of a
+                field.
+        """
+        headers = dict(self.headers)
+        fields: dict[str, str] = {}
+        for place, value in credentials.items():
+            if place.startswith(BODY):
+                fields[place.removeprefix(BODY)] = value
+            else:
+                headers[place] = value
+        return headers, _with_fields(self.body, fields) if fields else self.body
+
+
+def pack(
+    *, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes, credentials: Mapping[str, str]
+) -> Parcel:
+    """What is kept of a request.
+
+    Args:
+        method: HTTP method.
+        url: Where it goes.
+        headers: All its headers.
+        body: Its body.
+        credentials: What will be put back, by place.
+
+    Returns:
+        The request without its credentials.
+
+    Raises:
+        CannotDefer: A credential of it would be missing later, or would be stored.
+    """
+    given = list(headers)
+    put_back = {place.lower() for place in credentials}
+    missing = sorted({name.lower() for name, _ in given if is_credential_header(name)} - put_back)
+    if missing:
+        raise CannotDefer(
+            f"its header {missing[0]} carries a credential, which is not stored and which the provider does not put "
+            f"back: let Settings.credentials return {missing[0]!r} too"
+        )
+    fields = [place.removeprefix(BODY) for place in credentials if place.startswith(BODY)]
+    if fields:
+        body = _with_fields(body, dict.fromkeys(fields))
+    kept = tuple((name, value) for name, value in given if name.lower() in _KEPT_HEADERS)
+    parcel = Parcel(method, url, kept, body)
+    _refuse_secrets(parcel, [*credentials.values(), *(value for name, value in given if is_credential_header(name))])
+    return parcel
+
+
+def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:
+    parts = urlsplit(parcel.url)
+    if parts.username is not None or parts.password is not None:
+        raise CannotDefer("its URL holds a user name or a password, which is not stored: send it in a header")
+    texts = {
+        "URL": unquote(parcel.url),
+        "headers": "\n".join(value for _, value in parcel.headers),
+        "body": parcel.body.decode("utf-8", "replace"),
+    }
+    for secret in {*secrets}:
+        # "Bearer xyz" may stand elsewhere without its scheme.
+        for form in {secret, secret.rpartition(" ")[2]}:
+            for place, text in texts.items():
+                if len(form) >= _SHORTEST_SECRET and (form in text or json.dumps(form)[1:-1] in text):
+                    raise CannotDefer(
+                        f"a credential stands in its {place} as well, where it would be stored: send it in one place only"
+                    )
+
+
+def _with_fields(body: bytes, values: Mapping[str, str | None]) -> bytes:
+    """A JSON body whose fields have other values; the rest means what it meant, and may be spelt otherwise."""
+    try:
+        value: object = json.loads(body)
+        if not isinstance(value, dict):
+            raise CannotDefer("its credentials are in its body, which is no JSON object")  # noqa: TRY301
+        members = cast("dict[str, object]", value)
+        members.update({name: text for name, text in values.items() if text is None or name in members})
+        return json.dumps(members, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise CannotDefer("its credentials are in its body, which is no JSON that can be read and written") from None
+
+
+class Codec:
+    """Writes parcels and reads them, encrypted if there is a key.
+
+    Args:
+        keys: Fernet keys: the first encrypts, all of them decrypt. None for no encryption.
+
+    Raises:
+        ImportError: There is a key, and the package ``cryptography`` is not installed.
+        ValueError: A key is none.
+    """
+
+    def __init__(self, keys: tuple[str, ...] = ()) -> None:
+        self._fernet: Any = None
+        if keys:
+            try:
+                from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415  (who has no key needs no package)
+            except ImportError as error:
+                raise ImportError('outbox_key needs cryptography: pip install "insider-otel[encryption]"') from error
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+    def encode(self, parcel: Parcel) -> bytes:
+        """What is stored of a parcel."""
+        content = parcel.to_bytes()
+        return _PLAIN + content if self._fernet is None else _FERNET + self._fernet.encrypt(content)
+
+    def decode(self, content: bytes) -> Parcel:
+        """The parcel of what is stored.
+
+        Args:
+            content: What ``encode`` returned, in whatever process.
+
+        Raises:
+            ValueError: It cannot be read, and why.
+        """
+        mark, content = content[:1], content[1:]
+        if mark == _PLAIN:
+            return Parcel.from_bytes(content)
+        if mark != _FERNET:
+            raise ValueError("the stored call is of another version of insider-otel, or damaged")
+        if self._fernet is None:
+            raise ValueError("the stored call is encrypted, and there is no outbox_key (INSIDER_OTEL_OUTBOX_KEY)")
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415
+
+        try:
+            return Parcel.from_bytes(self._fernet.decrypt(content))
+        except InvalidToken:
+            raise ValueError(
+                "the stored call is encrypted with another key: add it to outbox_key (INSIDER_OTEL_OUTBOX_KEY), behind "
+                "the present one"
+            ) from None
+
+
+_PLAIN = b"p"
+_FERNET = b"f"

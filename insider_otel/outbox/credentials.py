@@ -1,0 +1,125 @@
+"""Where the credentials of a deferred call come from when it is sent: they are never stored with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import cast
+
+from insider_otel.api.operations import Operation, operations
+from insider_otel.policy.setting_checks import PREFIX, SettingsError
+
+BODY = "body:"
+"""What the place of a credential in a body begins with, as in ``Operation.credentials``."""
+
+CREDENTIALS_PREFIX = f"{PREFIX}CREDENTIALS_"
+
+Credentials = Mapping[str, str]
+"""Credentials by place: ``{"X-PARTNER-NAME": …, "X-REQUEST-TOKEN": …}`` or ``{"body:api_key": …}``."""
+
+Provider = Callable[[Operation, str | None], Credentials | None]
+"""Returns the credentials for an operation and an account (the app's own name for it, None if it has one only)."""
+
+_ALWAYS_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+
+
+@cache
+def _credential_headers() -> frozenset[str]:
+    places = {place.lower() for operation in operations() for place in operation.credentials}
+    return _ALWAYS_CREDENTIALS | {place for place in places if not place.startswith(BODY)}
+
+
+_TELLING_PARTS = ("token", "secret", "auth", "password", "api-key", "apikey", "signature", "session")
+
+
+def is_credential_header(name: str) -> bool:
+    """Whether a header carries a credential, or looks as if it did.
+
+    Args:
+        name: Its name, in any case.
+    """
+    name = name.lower()
+    return name in _credential_headers() or any(part in name for part in _TELLING_PARTS)
+
+
+def variable_of(product: str, account: str | None) -> str:
+    """The environment variable with the credentials of a product.
+
+    Args:
+        product: Insider's product, for instance ``mail``.
+        account: The app's own name for the account.
+    """
+    name = f"{product}__{account}" if account else product
+    return CREDENTIALS_PREFIX + "".join(char if char.isalnum() else "_" for char in name).upper()
+
+
+def from_environment(operation: Operation, account: str | None) -> Credentials | None:
+    """Credentials from ``INSIDER_OTEL_CREDENTIALS_<PRODUCT>``, or ``…_<PRODUCT>__<ACCOUNT>``: a JSON object.
+
+    Args:
+        operation: The operation.
+        account: The app's own name for the account.
+
+    Raises:
+        SettingsError: The variable cannot be read. The error repeats nothing of it.
+    """
+    variable = variable_of(operation.product, account)
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise SettingsError(f"{variable} is not a JSON object of headers (or body:field) to credentials")
+    return cast("dict[str, str]", value)
+
+
+def missing_text(operation: Operation, account: str | None) -> str:
+    """What to do about credentials that nobody provides.
+
+    Args:
+        operation: The operation.
+        account: The app's own name for the account.
+    """
+    places = ", ".join(operation.credentials) or "its headers"
+    return (
+        f"no credentials ({places}) to send {operation.name} with later: they are not stored with the call. Set "
+        f"Settings(credentials=…), or {variable_of(operation.product, account)} to a JSON object"
+    )
+
+
+def provide(provider: Provider | None, operation: Operation, account: str | None) -> Credentials:
+    """The credentials for an operation, complete.
+
+    Args:
+        provider: The app's own provider; None for the environment.
+        operation: The operation.
+        account: The app's own name for the account.
+
+    Returns:
+        Those that the operation needs; where no source says which those are, all that are provided.
+
+    Raises:
+        LookupError: There are none, or some are missing.
+        SettingsError: They cannot be read.
+    """
+    given = (provider or from_environment)(operation, account)
+    if not given:
+        raise LookupError(missing_text(operation, account))
+    if not all(isinstance(place, str) and isinstance(value, str) for place, value in given.items()):
+        raise SettingsError(f"credentials for {operation.name}: both places and values are text")
+    by_place = {place.lower(): value for place, value in given.items()}
+    if not operation.credentials:
+        return {place: value for place, value in given.items() if value}
+    # Where a header or a field of the body may carry them, either will do; see state.credential.
+    headers = [place for place in operation.credentials if not place.startswith(BODY)]
+    fields = [place for place in operation.credentials if place.startswith(BODY)]
+    found = {place: value for place in operation.credentials if (value := by_place.get(place.lower(), ""))}
+    if not any(group and all(place in found for place in group) for group in (headers, fields)):
+        lacking = next(place for place in operation.credentials if place not in found)
+        raise LookupError(f"{missing_text(operation, account)}; {lacking} is missing")
+    return found

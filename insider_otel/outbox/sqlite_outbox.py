@@ -1,0 +1,340 @@
+"""An outbox in a sqlite file: for all processes of one machine, web workers and delivery workers alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Collection, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from insider_otel.outbox.job import Job, read_context
+from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
+from insider_otel.state.protocol import StoreError
+from insider_otel.state.sqlite_file import FileKind, SQLiteFile
+
+_LOOK_AHEAD = 1.0
+"""Seconds. A job that may start no later than that is taken already, so that starts need not be exact."""
+
+_SCHEMA = (
+    # One row for each job; the number is the order they came in. A job is waiting, or dead: given up.
+    """
+    CREATE TABLE jobs (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'dead')),
+        operation TEXT NOT NULL,
+        product TEXT NOT NULL,
+        pool TEXT NOT NULL,
+        content BLOB NOT NULL,
+        account TEXT,
+        line TEXT,
+        context TEXT NOT NULL,
+        created REAL NOT NULL,
+        due REAL NOT NULL,
+        expires REAL NOT NULL,
+        attempts INTEGER NOT NULL,
+        deliveries INTEGER NOT NULL,
+        ambiguous_since REAL,
+        verdict TEXT NOT NULL,
+        stopped TEXT,
+        token TEXT,
+        leased_until REAL NOT NULL DEFAULT 0,
+        sent_at REAL
+    ) STRICT
+    """,
+    "CREATE INDEX jobs_due ON jobs (pool, due) WHERE state = 'waiting'",
+    "CREATE INDEX jobs_line ON jobs (line, number) WHERE state = 'waiting' AND line IS NOT NULL",
+    "CREATE INDEX jobs_leased ON jobs (leased_until) WHERE leased_until > 0",
+    "CREATE INDEX jobs_created ON jobs (state, created)",
+    # When the next delivery of a pool may start, whichever worker makes it.
+    "CREATE TABLE pools (pool TEXT PRIMARY KEY, free_at REAL NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+_COLUMNS = (
+    "id, operation, product, pool, content, account, line, context, created, due, expires, attempts, deliveries, "
+    "ambiguous_since, verdict, stopped"
+)
+
+# A job of a line waits until those before it are delivered or given up.
+_IS_FIRST = (
+    "(line IS NULL OR NOT EXISTS (SELECT 1 FROM jobs AS before WHERE before.line = jobs.line "
+    "AND before.number < jobs.number AND before.state = 'waiting'))"
+)
+
+
+def _kind(sync: Literal["normal", "full"]) -> FileKind:
+    return FileKind(
+        application_id=0x696F6F62,  # "ioob"
+        version=1,
+        schema=_SCHEMA,
+        if_damaged="It holds calls that are yet to be sent: put it aside with its -wal, take out what can be read with "
+        "`sqlite3 FILE .recover`, and a new one is made",
+        synchronous="FULL" if sync == "full" else "NORMAL",
+    )
+
+
+class SQLiteOutbox:
+    """Jobs in a file that all processes of one machine share.
+
+    A job that was put is in the file: it survives the end of any process, at any moment. With ``sync="full"`` it
+    survives a machine that loses power as well, and ``put`` waits for the disk.
+
+    Args:
+        path: The file; it is made when it is first used, readable by its owner alone. On a local disk, not a network's.
+        timeout: Seconds after which it gives up waiting for other writers.
+        sync: Whether a transaction waits for the disk.
+
+    Raises:
+        OutboxError: The file's directory does not exist.
+    """
+
+    name = "sqlite"
+
+    __slots__ = ("_file", "_timeout", "address")
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, timeout: float = 5.0, sync: Literal["normal", "full"] = "normal"
+    ) -> None:
+        # The app may change its directory later.
+        absolute = Path(path).absolute()
+        if not absolute.parent.is_dir():
+            raise OutboxError(f"the directory {absolute.parent} of the outbox {absolute.name} does not exist: make it")
+        self.address = f"sqlite:///{absolute}"
+        self._file = SQLiteFile(absolute, _kind(sync))
+        self._timeout = timeout
+
+    def put(self, job: Job) -> None:
+        """Keep a job."""
+        with self._writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO pools VALUES (?, 0)", (job.pool,))
+            marks = ", ".join("?" * 16)
+            connection.execute(f"INSERT INTO jobs (state, {_COLUMNS}) VALUES ('waiting', {marks})", _row(job))  # noqa: S608
+
+    async def put_async(self, job: Job) -> None:
+        """``put``, in a thread. A thread that has begun is waited for, also by a call that was cancelled."""
+        from anyio import to_thread  # noqa: PLC0415  (sync clients need no anyio)
+
+        await to_thread.run_sync(self.put, job)
+
+    def has_line(self, line: str) -> bool:
+        """Whether a job of a line waits."""
+        with self._reading() as connection:
+            asked = "SELECT 1 FROM jobs WHERE state = 'waiting' AND line = ? LIMIT 1"
+            return connection.execute(asked, (line,)).fetchone() is not None
+
+    def take(self, most: int, now: float, *, lease: float, pace: Pace) -> Taken:
+        """Take jobs that are due."""
+        leases: list[Lease] = []
+        wake: list[float] = []
+        with self._writing() as connection:
+            for pool, free_at in connection.execute("SELECT pool, free_at FROM pools ORDER BY free_at").fetchall():
+                step, start = pace(pool), max(free_at, now)
+                room = min(most - len(leases), _room(start - now, step, most))
+                rows = _due(connection, pool, now, room) if room > 0 else []
+                for row in rows:
+                    leases.append(_lease(connection, row, start, now + lease))
+                    start += step
+                if rows and step > 0:
+                    connection.execute("UPDATE pools SET free_at = ? WHERE pool = ?", (start, pool))
+                due = _next_due(connection, pool, now)
+                if due is not None:
+                    wake.append(max(due, start - _LOOK_AHEAD))
+            ends = connection.execute("SELECT min(leased_until) FROM jobs WHERE leased_until > 0").fetchone()[0]
+            if ends is not None:
+                # A worker that is no more does not say so.
+                wake.append(ends)
+        return Taken(leases, min(wake, default=None))
+
+    def begin(self, lease: Lease, now: float) -> bool:
+        """Note that a job is about to be sent."""
+        with self._writing() as connection:
+            changed = connection.execute(
+                "UPDATE jobs SET sent_at = ? WHERE id = ? AND token = ? AND leased_until > ?",
+                (now, lease.job.id, lease.token, now),
+            )
+            return changed.rowcount == 1
+
+    def renew(self, leases: Collection[Lease], until: float) -> None:
+        """Keep jobs for longer."""
+        with self._writing() as connection:
+            connection.executemany(
+                "UPDATE jobs SET leased_until = ? WHERE id = ? AND token = ?",
+                [(until, lease.job.id, lease.token) for lease in leases],
+            )
+
+    def release(self, leases: Collection[Lease]) -> None:
+        """Give back jobs that were not sent."""
+        with self._writing() as connection:
+            connection.executemany(
+                "UPDATE jobs SET token = NULL, leased_until = 0 WHERE id = ? AND token = ?",
+                [(lease.job.id, lease.token) for lease in leases],
+            )
+
+    def delivered(self, lease: Lease) -> None:
+        """A job is done."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM jobs WHERE id = ? AND token = ?", (lease.job.id, lease.token))
+
+    def put_back(self, lease: Lease, job: Job) -> None:
+        """A job is to be sent later, or never."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE jobs SET state = ?, due = ?, attempts = ?, deliveries = ?, ambiguous_since = ?, verdict = ?, "
+                "stopped = ?, token = NULL, leased_until = 0, sent_at = NULL WHERE id = ? AND token = ?",
+                (
+                    "waiting" if job.stopped is None else "dead",
+                    job.due,
+                    job.attempts,
+                    job.deliveries,
+                    job.ambiguous_since,
+                    json.dumps(dict(job.verdict)),
+                    job.stopped,
+                    job.id,
+                    lease.token,
+                ),
+            )
+
+    def hold_pool(self, pool: str, until: float) -> None:
+        """Take no job of a pool before a moment."""
+        with self._writing() as connection:
+            connection.execute("UPDATE pools SET free_at = max(free_at, ?) WHERE pool = ?", (until, pool))
+
+    def change(self) -> Any:
+        """Something that differs if another process has written since."""
+        with self._reading() as connection:
+            return connection.execute("PRAGMA data_version").fetchone()[0]
+
+    def jobs(self, state: JobState | None = None, *, most: int = 100) -> Sequence[Job]:
+        """Jobs, the oldest first."""
+        asked = f"SELECT {_COLUMNS} FROM jobs WHERE state IN (?, ?) ORDER BY number LIMIT ?"  # noqa: S608
+        with self._reading() as connection:
+            rows = connection.execute(asked, (state or "waiting", state or "dead", most)).fetchall()
+        return [_job(row) for row in rows]
+
+    def job(self, job_id: str) -> Job | None:
+        """One job."""
+        with self._reading() as connection:
+            row = connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608
+        return None if row is None else _job(row)
+
+    def retry(self, job_id: str, *, now: float, expires: float) -> bool:
+        """Have a job sent now; who asks for it has seen what may have become of it, so that is forgotten."""
+        with self._writing() as connection:
+            changed = connection.execute(
+                "UPDATE jobs SET state = 'waiting', due = ?, expires = max(expires, ?), ambiguous_since = NULL, "
+                "sent_at = NULL, stopped = NULL, token = NULL, leased_until = 0 WHERE id = ? AND leased_until <= ?",
+                (now, expires, job_id, now),
+            )
+            return changed.rowcount == 1
+
+    def discard(self, job_id: str) -> bool:
+        """Forget a job."""
+        with self._writing() as connection:
+            changed = connection.execute(
+                "DELETE FROM jobs WHERE id = ? AND leased_until <= ?", (job_id, time.time())
+            )
+            return changed.rowcount == 1
+
+    def stats(self) -> Stats:
+        """How full it is."""
+        with self._reading() as connection:
+            waiting, oldest, leased = connection.execute(
+                "SELECT count(*), min(created), coalesce(sum(leased_until > ?), 0) FROM jobs WHERE state = 'waiting'",
+                (time.time(),),
+            ).fetchone()
+            dead = connection.execute("SELECT count(*) FROM jobs WHERE state = 'dead'").fetchone()[0]
+        return Stats(waiting, dead, oldest, leased)
+
+    def close(self) -> None:
+        """Close the file; whoever uses the outbox again opens it again."""
+        self._file.close()
+
+    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        return _transaction(self._file, self._timeout, writing=True)
+
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return _transaction(self._file, self._timeout, writing=False)
+
+
+@contextmanager
+def _transaction(file: SQLiteFile, timeout: float, *, writing: bool) -> Generator[sqlite3.Connection]:
+    try:
+        with file.transaction(time.monotonic() + timeout, writing=writing) as connection:
+            yield connection
+    except StoreError as error:
+        raise OutboxError(str(error)) from error
+
+
+def _room(until_start: float, step: float, most: int) -> int:
+    """How many deliveries of a pool may start within the time looked ahead."""
+    if until_start > _LOOK_AHEAD:
+        return 0
+    return most if step <= 0 else int((_LOOK_AHEAD - until_start) / step) + 1
+
+
+def _due(connection: sqlite3.Connection, pool: str, now: float, most: int) -> list[tuple[Any, ...]]:
+    asked = (
+        f"SELECT {_COLUMNS}, sent_at FROM jobs WHERE state = 'waiting' AND pool = ? AND due <= ? "  # noqa: S608
+        f"AND leased_until <= ? AND {_IS_FIRST} ORDER BY due, number LIMIT ?"
+    )
+    return connection.execute(asked, (pool, now, now, most)).fetchall()
+
+
+def _next_due(connection: sqlite3.Connection, pool: str, now: float) -> float | None:
+    """When the next job of a pool is due that no worker has; None if there is none."""
+    asked = (
+        "SELECT due FROM jobs WHERE state = 'waiting' AND pool = ? AND leased_until <= ? "  # noqa: S608
+        f"AND {_IS_FIRST} ORDER BY due LIMIT 1"
+    )
+    row = connection.execute(asked, (pool, now)).fetchone()
+    return None if row is None else max(row[0], now)
+
+
+def _lease(connection: sqlite3.Connection, row: tuple[Any, ...], start: float, until: float) -> Lease:
+    *columns, sent_at = row
+    job = _job(tuple(columns))
+    if sent_at is not None:
+        # The worker that had it is no more, and began to send it: nobody knows whether Insider has it.
+        since = sent_at if job.ambiguous_since is None else job.ambiguous_since
+        job = replace(job, attempts=job.attempts + 1, ambiguous_since=since)
+    token = secrets.token_hex(8)
+    connection.execute(
+        "UPDATE jobs SET token = ?, leased_until = ?, attempts = ?, ambiguous_since = ?, sent_at = NULL WHERE id = ?",
+        (token, until, job.attempts, job.ambiguous_since, job.id),
+    )
+    return Lease(job, token, start)
+
+
+def _row(job: Job) -> tuple[Any, ...]:
+    return (
+        job.id,
+        job.operation,
+        job.product,
+        job.pool,
+        job.content,
+        job.account,
+        job.line,
+        json.dumps(dict(job.context)),
+        job.created,
+        job.due,
+        job.expires,
+        job.attempts,
+        job.deliveries,
+        job.ambiguous_since,
+        json.dumps(dict(job.verdict)),
+        job.stopped,
+    )
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    names = [name.strip() for name in _COLUMNS.split(",")]
+    values = dict(zip(names, row, strict=True))
+    values["context"] = read_context(values["context"])
+    values["verdict"] = read_context(values["verdict"])
+    return Job(**values)
