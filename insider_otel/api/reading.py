@@ -10,7 +10,7 @@ from typing import Any
 from . import envelope, matching, rate_hints, success
 from .body import Body, is_object, parse
 from .envelope import Envelope
-from .responses import Meaning, of_exception, of_status, table
+from .responses import Meaning, Row, of_exception, of_status, table
 from .safe_text import safe_code, safe_field, safe_text, vocabulary
 from .verdict import Category, RateLimit, Retry, Verdict
 
@@ -44,7 +44,23 @@ def read(
         return _of_success(status, content, fields, now)
     said = envelope.read(content)
     row = matching.find(status, said, content.text, url or "")
-    return _verdict(row.meaning if row else of_status(status), said, fields, now)
+    told = _refused_for_a_while(status, row, fields, now) if "retry-after" in fields else None
+    meaning = told or (row.meaning if row else of_status(status))
+    return _verdict(meaning, said, fields, now)
+
+
+def _refused_for_a_while(
+    status: int | None, row: Row | None, fields: Mapping[str, str], now: float | None
+) -> Meaning | None:
+    """What a status means that usually says "never", in a reply that names the moment to come back."""
+    told = table().with_retry_after.get(status) if status is not None else None
+    if told is None or rate_hints.from_headers(fields, now)[0] is None:
+        return None
+    if row is None or row.is_silent:
+        return told
+    # What says that the body is too large says no more than the 413 does.
+    says_never = row.meaning.retry is Retry.NEVER
+    return told if says_never and row.meaning.category is told.category else None
 
 
 def _of_success(status: int, content: Body, fields: Mapping[str, str], now: float | None) -> Verdict:

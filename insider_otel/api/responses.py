@@ -57,6 +57,11 @@ class Row(NamedTuple):
     url: str = ""
     on: tuple[int | str, ...] = ()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it stands for replies that say nothing: these are known by their status alone."""
+        return not self.match and not self.codes
+
 
 class Table(NamedTuple):
     """All of ``responses.toml``.
@@ -66,6 +71,7 @@ class Table(NamedTuple):
         meanings: What is known beyond them.
         precedence: Categories, those that win over others first.
         statuses: What a status or a class means when nothing is known of the words.
+        with_retry_after: What a status means in a reply with ``Retry-After``, where that makes a difference.
         ambiguous: Statuses by which a gateway speaks for a server that may have done the work.
         exceptions: What an exception means, by the name of its class.
         causes: Names that are looked for behind an exception as well.
@@ -77,6 +83,7 @@ class Table(NamedTuple):
     meanings: tuple[Row, ...]
     precedence: tuple[Category, ...]
     statuses: Mapping[int | str, Meaning]
+    with_retry_after: Mapping[int, Meaning]
     ambiguous: frozenset[int]
     exceptions: Mapping[str, Meaning]
     causes: frozenset[str]
@@ -168,12 +175,16 @@ def _table(source: Mapping[str, Any]) -> Table:
     responses = tuple(_row(row, row["id"]) for row in source["response"])
     meanings = tuple(_row(row, f"meaning.{row['id']}") for row in source["meaning"])
     statuses = {status: _meaning(row, f"status.{status}") for row in source["status"] for status in row["statuses"]}
+    with_retry_after = {
+        status: _meaning(row, f"retry_after.{status}") for row in source["retry_after"] for status in row["statuses"]
+    }
     exceptions = {name: _meaning(row, f"exception.{name}") for row in source["exception"] for name in row["names"]}
     return Table(
         responses=responses,
         meanings=meanings,
         precedence=tuple(Category(name) for name in source["precedence"]),
         statuses=statuses,
+        with_retry_after=with_retry_after,
         ambiguous=frozenset(status for row in source["status"] if row.get("ambiguous") for status in row["statuses"]),
         exceptions=exceptions,
         causes=frozenset(name for row in source["exception"] if row.get("cause") for name in row["names"]),

@@ -307,6 +307,52 @@ def test_a_status_speaks_where_nothing_else_does(
     assert verdict.advice
 
 
+TOO_LARGE = "<html><head><title>413 Request Entity Too Large</title></head><body>nginx</body></html>"
+REFUSED_FOR_A_WHILE = [
+    (403, "", "rate_limit", "after_window", "caller", "retry_after.403"),
+    (403, "{}", "rate_limit", "after_window", "caller", "retry_after.403"),
+    (413, "", "payload_limit", "backoff", "insider", "retry_after.413"),
+    (413, "Payload Too Large", "payload_limit", "backoff", "insider", "retry_after.413"),
+    (413, TOO_LARGE, "payload_limit", "backoff", "insider", "retry_after.413"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "category", "retry", "fault", "rule"), REFUSED_FOR_A_WHILE)
+def test_a_server_that_says_when_to_come_back_does_not_say_never(
+    status: int, body: str, category: str, retry: str, fault: str, rule: str
+) -> None:
+    """RFC 9110, 15.5.14: a 413 with Retry-After is temporary."""
+    verdict = classify(status, body, headers={"Retry-After": "30"})
+    assert (verdict.category, verdict.retry, verdict.fault, verdict.rule) == (category, retry, fault, rule)
+    assert verdict.retry_after == 30
+    assert verdict.advice
+
+
+def test_what_already_says_when_to_come_back_keeps_its_rule() -> None:
+    """The header adds the moment and takes no meaning away."""
+    body = '{"error": {"message": "Too many attempts, please slow down the request. 30 Requests/minute is allowed."}}'
+    verdict = classify(403, body, headers={"Retry-After": "7"})
+    assert (verdict.rule, verdict.retry_after) == ("request_limit_exceeded_30_per_minute", 7)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        pytest.param(403, {"error": "Invalid api key"}, {"Retry-After": "30"}, id="a wrong key stays wrong"),
+        pytest.param(403, {"message": "Forbidden"}, {"Retry-After": "30"}, id="a missing permission stays missing"),
+        pytest.param(413, {"error": "Invalid api key"}, {"Retry-After": "30"}, id="under any status"),
+        pytest.param(400, {"message": "qx"}, {"Retry-After": "30"}, id="an invalid request stays invalid"),
+        pytest.param(413, "", {"Retry-After": "soon"}, id="no moment is named"),
+        pytest.param(413, "", {"Retry-After": "Mon, 03 Jun 2019 11:00:00 GMT"}, id="the moment is past"),
+        pytest.param(403, "", {"RateLimit": '"default";r=0;t=30'}, id="a wrong key can be the last allowed request"),
+        pytest.param(413, "", {"RateLimit": '"default";r=0;t=30'}, id="and so can a body that is too large"),
+    ],
+)
+def test_what_waiting_cannot_heal_is_not_tried_again(status: int, body: object, headers: dict[str, str]) -> None:
+    """Whatever a gateway adds to it."""
+    assert classify(status, json.dumps(body) if body else "", headers=headers).retry == "never"
+
+
 @given(status=st.integers(400, 599), said=st.text(alphabet="qxz ", min_size=1))
 def test_what_no_row_knows_falls_back_to_the_status(status: int, said: str) -> None:
     """A message without meaning changes nothing, except that an empty reply may be documented."""

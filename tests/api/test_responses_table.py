@@ -35,6 +35,7 @@ KEYS = {
     },
     "meaning": {"id", "match", "codes", "url", "on", "category", "retry", "fault", "advice"},
     "status": {"statuses", "category", "retry", "fault", "advice", "ambiguous"},
+    "retry_after": {"statuses", "category", "retry", "fault", "advice"},
     "exception": {"names", "category", "retry", "fault", "advice", "sent", "cause"},
 }
 NAMED_BY_CODE = {"hidden_partial_failure", "hidden_refusal", "html_page"}
@@ -76,7 +77,8 @@ def test_no_status_and_no_exception_has_two_rows(source: dict[str, Any]) -> None
     """The later of two would silently win."""
     statuses = Counter(status for row in source["status"] for status in row["statuses"])
     names = Counter(name for row in source["exception"] for name in row["names"])
-    assert [key for key, count in (statuses + names).items() if count > 1] == []
+    told = Counter(status for row in source["retry_after"] for status in row["statuses"])
+    assert [key for counted in (statuses, names, told) for key, count in counted.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("section", KEYS)

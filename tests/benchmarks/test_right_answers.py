@@ -72,10 +72,16 @@ def test_a_peer_decides_as_its_project_says(name: str, method: str, status: int,
     assert PEERS[name](method, Reply("x", status, "", retry=False, failed=True)).retried is retried
 
 
-def test_where_a_peer_is_better_is_in_the_tables() -> None:
-    """A 413 with Retry-After is temporary: azure-core comes back, and so does urllib3 after a GET."""
+def test_a_413_with_retry_after_is_temporary_for_those_who_read_the_standard() -> None:
+    """azure-core comes back, so does urllib3 after a GET, and so does this library."""
     told = [reply for reply in STANDARD if reply.name == "413 with Retry-After"]
     assert mark(PEERS["azure-core RetryPolicy"], "POST", told).missed == ()
     assert mark(PEERS["urllib3 Retry"], "GET", told).missed == ()
+    assert mark(PEERS[OURS], "POST", told).missed == ()
+    assert mark(PEERS["httpx-retries"], "GET", told).missed == ("413 with Retry-After",)
+
+
+def test_every_peer_has_its_row_in_the_tables() -> None:
+    """Also in the one of the replies that only a standard documents."""
     counts = right_answers.run().tables[3]
     assert [row[0] for row in counts.rows] == [*PEERS]
