@@ -22,12 +22,12 @@ class Moments(Protocol):
         """How many there are until a moment, itself included."""
         ...
 
-    def append(self, moment: int, times: int, /) -> None:
-        """Add a moment, which is not before the last, a number of times."""
+    def part(self, start: int, end: int, /) -> list[int]:
+        """Those from one index to before another."""
         ...
 
-    def overwrite(self, index: int, moments: list[int], /) -> None:
-        """Put other moments in place of as many from ``index`` on."""
+    def extend(self, moments: list[int], /) -> None:
+        """Add moments in ascending order, which are not before the last."""
         ...
 
     def move(self, index: int, number: int, end: int, to: int, /) -> None:
@@ -60,12 +60,11 @@ class MomentsInMemory:
     def until(self, moment: int, /) -> int:
         return bisect_right(self._array, moment, self._first) - self._first
 
-    def append(self, moment: int, times: int, /) -> None:
-        self._array.extend([moment] * times)
+    def part(self, start: int, end: int, /) -> list[int]:
+        return self._array[self._first + start : self._first + end].tolist()
 
-    def overwrite(self, index: int, moments: list[int], /) -> None:
-        start = self._first + index
-        self._array[start : start + len(moments)] = array("q", moments)
+    def extend(self, moments: list[int], /) -> None:
+        self._array.extend(moments)
 
     def move(self, index: int, number: int, end: int, to: int, /) -> None:
         first, last = self._first + index, self._first + end

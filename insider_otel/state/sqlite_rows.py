@@ -115,7 +115,7 @@ class Moments:
                 "SELECT moment FROM moments WHERE pool = ? AND number = ?", (self._pool, number)
             ).fetchone()
             if row is None:
-                raise sqlite3.DatabaseError(f"moment {number} of pool {self._pool} is missing")
+                raise self._missing(number)
             moment = self._known[number] = row[0]
         return moment
 
@@ -127,20 +127,30 @@ class Moments:
         """How many there are until a moment, itself included."""
         return bisect_right(self, moment)
 
-    def append(self, moment: int, times: int, /) -> None:
-        """Add a moment, which is not before the last, a number of times."""
-        self._length += times
-        self.overwrite(self._length - times, [moment] * times)
+    def part(self, start: int, end: int, /) -> list[int]:
+        """Those from one index to before another."""
+        numbers = range(self.first + start, self.first + end)
+        known = self._known
+        if any(number not in known for number in numbers):
+            for number, moment in self._connection.execute(
+                "SELECT number, moment FROM moments WHERE pool = ? AND number >= ? AND number < ?",
+                (self._pool, numbers.start, numbers.stop),
+            ):
+                # What is not saved yet is newer than its row.
+                known.setdefault(number, moment)
+        try:
+            return [known[number] for number in numbers]
+        except KeyError as error:
+            raise self._missing(error.args[0]) from None
 
-    def overwrite(self, index: int, moments: list[int], /) -> None:
-        """Put other moments in place of as many from ``index`` on."""
-        numbers = range(self.first + index, self.first + index + len(moments))
-        self._known.update(zip(numbers, moments, strict=True))
-        self._unsaved.update(numbers)
+    def extend(self, moments: list[int], /) -> None:
+        """Add moments in ascending order, which are not before the last."""
+        self._overwrite(self._length, moments)
+        self._length += len(moments)
 
     def move(self, index: int, number: int, end: int, to: int, /) -> None:
         """Let a number of moments from ``index`` on be one that belongs before ``end``, and the others close up."""
-        self.overwrite(index, [*(self[passed] for passed in range(index + number, end)), *[to] * number])
+        self._overwrite(index, [*self.part(index + number, end), *[to] * number])
 
     def drop_first(self, number: int, /) -> None:
         """Forget so many of the first; their rows go little by little."""
@@ -150,6 +160,14 @@ class Moments:
     def drop_last(self, number: int, /) -> None:
         """Forget the last ones; their rows are written over by the next."""
         self._length -= number
+
+    def _missing(self, number: int) -> sqlite3.DatabaseError:
+        return sqlite3.DatabaseError(f"moment {number} of pool {self._pool} is missing")
+
+    def _overwrite(self, index: int, moments: list[int]) -> None:
+        numbers = range(self.first + index, self.first + index + len(moments))
+        self._known.update(zip(numbers, moments, strict=True))
+        self._unsaved.update(numbers)
 
     def save(self, oldest: int) -> int:
         """Write what has changed, and delete some rows that are forgotten.

@@ -7,6 +7,7 @@
 local BYTES = 8
 local DAY = 86400000000
 local MIDNIGHT_GUARD = 2000000
+local GRAIN = 16 -- A closing that grows by less than this part of what is left of it moves nobody yet.
 
 local uses = {first = 0, stop = 0}
 
@@ -125,9 +126,15 @@ local function find(list, moment)
 end
 
 local function moments_of(bytes)
-  local list, moments = list_of(bytes), {}
-  for index = 0, list.stop - 1 do table.insert(moments, at(list, index)) end
+  local moments = {}
+  for position = 1, #bytes, BYTES do moments[#moments + 1] = struct.unpack(">i8", bytes, position) end
   return moments
+end
+
+local function bytes_of(moments)
+  local members = {}
+  for number, moment in ipairs(moments) do members[number] = struct.pack(">i8", moment) end
+  return table.concat(members)
 end
 
 -- Let moments be free too.
@@ -227,23 +234,32 @@ local function freed(limit, start, cost)
   return found
 end
 
--- Keep a place for each who waits, in their order, if somebody waits for a slot before the pool opens; before those for
--- the slot of one who wakes, as often as it costs.
-local function keep(limit, now, opens, first)
-  local waiting, freed_first, overdue = bisect_right(uses, now), bisect_right(free, now), bisect_right(kept, now)
-  local is_early = bisect_left(uses, opens) - waiting > bisect_left(free, opens) - freed_first
-  local is_taken = not is_empty(kept) and at(kept, 0) < opens
-  if not is_early and not is_taken and #first == 0 then return end
-
-  local line, in_line = {}, 0
-  for _, slot in ipairs(first) do table.insert(line, {0, slot}) end
-  local function line_up_until(moment)
-    while in_line < kept.stop and at(kept, in_line) <= moment do
-      table.insert(line, {at(kept, in_line), at(gone, in_line)})
-      in_line = in_line + 1
-    end
+-- The moments of so many uses, one after the other, behind all others; none of those is free.
+local function line_up(limit, opens, earliest)
+  local count, before = uses.stop - uses.first, uses.stop - uses.first - limit.count
+  -- The use a window before the first of them, by its number; no use has a number below 0.
+  local start, stop = math.max(before, 0), math.max(math.min(before + #earliest, count), 0)
+  local past = moments_of(uses.read(uses.first + start, uses.first + stop))
+  local place, places = math.max(opens, is_empty(uses) and 0 or last(uses)), {}
+  for index, moment in ipairs(earliest) do
+    local number = before + index - 1
+    place = math.max(place, moment)
+    if number >= 0 then place = math.max(place, window_end(past[number - start + 1], limit)) end
+    places[index] = place
+    past[#past + 1] = place
   end
-  local not_held = {}
+  return places
+end
+
+-- Keep a place for each who waits, in their order, if somebody waits for a slot before the pool opens; `woken` is the slot
+-- of one who wakes, as often as it costs: it is in no place.
+local function keep(limit, now, opens, woken)
+  local waiting, freed_first, overdue = bisect_right(uses, now), bisect_right(free, now), bisect_right(kept, now)
+  local early = opens - math.floor((opens - now) / GRAIN)
+  local is_early = bisect_left(uses, early) - waiting > bisect_left(free, early) - freed_first
+  if not is_early and overdue == 0 and #woken == 0 then return end
+
+  local not_held, held = {}, {}
   for _, moment in ipairs(moments_of(free.read(freed_first, free.stop) .. kept.read(overdue, kept.stop))) do
     not_held[moment] = (not_held[moment] or 0) + 1
   end
@@ -251,27 +267,36 @@ local function keep(limit, now, opens, first)
     if (not_held[slot] or 0) > 0 then
       not_held[slot] = not_held[slot] - 1
     else
-      -- Who is in line already comes before one who is not.
-      line_up_until(slot)
-      table.insert(line, {slot, slot})
+      held[#held + 1] = slot
     end
+  end
+  for _, slot in ipairs(woken) do held[#held + 1] = slot end
+  if #woken > 0 then table.sort(held) end
+
+  local earliest, slots, in_line = {}, {}, 0
+  local places, slots_gone = moments_of(kept.bytes), moments_of(gone.bytes)
+  -- Who is in line already comes before one who is not.
+  local function line_up_until(moment)
+    while places[in_line + 1] and places[in_line + 1] <= moment do
+      in_line = in_line + 1
+      earliest[#earliest + 1], slots[#slots + 1] = places[in_line], slots_gone[in_line]
+    end
+  end
+  for _, slot in ipairs(held) do
+    line_up_until(slot)
+    earliest[#earliest + 1], slots[#slots + 1] = slot, slot
   end
   line_up_until(math.huge)
 
   uses.stop = waiting
   splice(free, freed_first, free.stop, "")
   add_free(kept.read(0, overdue))
-  set(kept, "")
   -- What is promised from here on is not promised beside them.
   drop_free(now)
-  local slots, places = {}, {}
-  for number, each in ipairs(line) do
-    local place = room(limit, math.max(each[1], opens, is_empty(uses) and 0 or last(uses)), 1)
-    append(place, 1)
-    slots[number], places[number] = packed(each[2], 1), packed(place, 1)
-  end
-  set(gone, table.concat(slots))
-  set(kept, table.concat(places))
+  set(gone, bytes_of(slots))
+  set(kept, bytes_of(line_up(limit, opens, earliest)))
+  overwrite(uses.stop, kept.bytes)
+  uses.stop = uses.stop + kept.stop
 end
 
 -- Take out of the line who waits with a slot that is gone: its rank and its places, now free; none if it is not in line.
@@ -292,13 +317,12 @@ end
 local function move_up(rank, places)
   local list = moments_of(places)
   for number = #list, 1, -1 do
-    local index, place, place_at = bisect_left(free, list[number]), list[number], rank
+    local index, place, stop = bisect_left(free, list[number]), list[number], rank
     splice(free, index, index + 1, "")
-    while place_at < kept.stop and at(gone, place_at) <= place do
-      local next = at(kept, place_at)
-      splice(kept, place_at, place_at + 1, packed(place, 1))
-      place, place_at = next, place_at + 1
+    while stop < kept.stop and at(gone, stop) <= place do
+      place, stop = at(kept, stop), stop + 1
     end
+    splice(kept, rank, stop, string.sub(packed(list[number], 1) .. kept.read(rank, stop), 1, (stop - rank) * BYTES))
     add_free(packed(place, 1))
   end
 end

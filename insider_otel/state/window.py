@@ -27,6 +27,9 @@ DAY = 86_400 * MICROSECONDS
 MIDNIGHT_GUARD = 2 * MICROSECONDS
 """Added to the end of a calendar day: Insider's clock may be a little behind ours."""
 
+_GRAIN = 16
+"""A closing that grows by less than this part of what is left of it moves nobody yet: many replies may tell of it."""
+
 
 def window_end(moment: int, limit: Limit) -> int:
     """When a use no longer counts.
@@ -172,10 +175,8 @@ class RollingWindow:
         """
         added = sorted(moment for moment, cost in uses for _ in range(cost))
         if added:
-            index = self._moments.before(added[0])
-            merged = sorted([*(self._moments[i] for i in range(index, len(self._moments))), *added])
-            self._moments.append(merged[-1], len(added))
-            self._moments.overwrite(index, merged)
+            later = self._cut(self._moments.before(added[0]))
+            self._moments.extend(sorted([*later, *added]))
 
     def used(self, limit: Limit, now: int) -> int:
         """What is used of the limit in the window that ends now.
@@ -189,7 +190,7 @@ class RollingWindow:
 
     def uses(self) -> Counter[int]:
         """Every moment that is not forgotten, and what is used at it."""
-        moments = Counter(self._moments[index] for index in range(len(self._moments)))
+        moments = Counter(self._moments.part(0, len(self._moments)))
         return moments - Counter(self._free) - Counter(self._kept)
 
     def _room(self, limit: Limit, at: int, cost: int) -> int:
@@ -233,32 +234,40 @@ class RollingWindow:
             limit: The limit.
             now: The present moment.
             opens: The moment from which the pool is open.
-            first: The slot of one who wakes, as often as it costs; its places come before all others'.
+            first: The slot of one who wakes, as often as it costs: it is in no place.
         """
         moments, free, kept = self._moments, self._free, self._kept
-        waiting, freed, overdue = moments.until(now), bisect_right(free, now), bisect_right(kept, now)
-        is_early = moments.before(opens) - waiting > bisect_left(free, opens) - freed
-        is_taken = kept and kept[0] < opens
-        if not is_early and not is_taken and not first:
+        freed, overdue = bisect_right(free, now), bisect_right(kept, now)
+        early = opens - (opens - now) // _GRAIN
+        is_early = moments.before(early) - moments.until(now) > bisect_left(free, early) - freed
+        if not is_early and not overdue and not first:
             return
 
-        line = [*((0, slot) for slot in first), *zip(kept, self._gone, strict=True)]
-        later = Counter(moments[index] for index in range(waiting, len(moments)))
-        held = later - Counter(free[freed:]) - Counter(kept[overdue:])
-        line += ((slot, slot) for slot in held.elements())
+        waiting = Counter(self._cut(moments.until(now))) - Counter(free[freed:]) - Counter(kept[overdue:])
+        line = [*zip(kept, self._gone, strict=True), *((slot, slot) for slot in (*first, *waiting.elements()))]
         line.sort(key=itemgetter(0))
-
-        moments.drop_last(len(moments) - waiting)
-        free[freed:] = []
-        free[:] = sorted([*free, *kept[:overdue]])
-        kept.clear()
+        free[:] = sorted([*free[:freed], *kept[:overdue]])
         # What is promised from here on is not promised beside them.
         self._drop_free(now)
-        for earliest, _ in line:
-            place = self._room(limit, max(earliest, opens, moments[-1] if moments else 0), 1)
-            moments.append(place, 1)
-            kept.append(place)
         self._gone[:] = [slot for _, slot in line]
+        kept[:] = self._line_up(limit, opens, [earliest for earliest, _ in line])
+        moments.extend(kept)
+
+    def _line_up(self, limit: Limit, opens: int, earliest: list[int]) -> list[int]:
+        """The moments of so many uses, one after the other, behind all others; none of those is free."""
+        moments = self._moments
+        # The use a window before the first of them, by its number; no use has a number below 0.
+        before = len(moments) - limit.count
+        past = moments.part(max(before, 0), max(min(before + len(earliest), len(moments)), 0))
+        place = max(opens, moments[-1] if moments else 0)
+        places: list[int] = []
+        for number, moment in enumerate(earliest, before):
+            place = max(place, moment)
+            if number >= 0:
+                place = max(place, window_end(past[number - max(before, 0)], limit))
+            places.append(place)
+            past.append(place)
+        return places
 
     def _leave(self, slot: int, cost: int) -> tuple[int, list[int]]:
         """Take out of the line who waits with a slot that is gone: its rank and its places, now free; none if it is not
@@ -303,7 +312,7 @@ class RollingWindow:
         for moment in freed:
             self._take(moment, slot, 1)
         if cost > len(freed):
-            self._moments.append(slot, cost - len(freed))
+            self._moments.extend([slot] * (cost - len(freed)))
         return slot, True
 
     def _mark_free(self, slot: int, cost: int) -> None:
@@ -326,12 +335,10 @@ class RollingWindow:
         """Drop what was given back if nobody waits: nothing was promised beside it."""
         if not self._free or self._moments[-1] > now:
             return
-        first = self._moments.before(self._free[0])
-        kept = [self._moments[i] for i in range(first, len(self._moments))]
+        held = self._cut(self._moments.before(self._free[0]))
         for moment in reversed(self._free):
-            del kept[bisect_left(kept, moment)]
-        self._moments.overwrite(first, kept)
-        self._moments.drop_last(len(self._free))
+            del held[bisect_left(held, moment)]
+        self._moments.extend(held)
         self._free.clear()
 
     def _forget(self, limit: Limit, now: int) -> None:
@@ -343,6 +350,12 @@ class RollingWindow:
             unclaimed = bisect_right(self._kept, last)
             del self._gone[:unclaimed], self._kept[:unclaimed]
             self._moments.drop_first(expired)
+
+    def _cut(self, index: int) -> list[int]:
+        """Take out the moments from an index on."""
+        last = self._moments.part(index, len(self._moments))
+        self._moments.drop_last(len(last))
+        return last
 
     def _count(self, moment: int) -> int:
         """How many uses of a moment are neither forgotten, nor free, nor kept."""

@@ -259,13 +259,13 @@ class CountingMoments(MomentsInMemory):
     def until(self, moment: int, /) -> int:
         return bisect_right(self, moment)
 
-    def append(self, moment: int, times: int, /) -> None:
-        self.touched += times
-        super().append(moment, times)
+    def part(self, start: int, end: int, /) -> list[int]:
+        self.touched += end - start
+        return super().part(start, end)
 
-    def overwrite(self, index: int, moments: list[int], /) -> None:
+    def extend(self, moments: list[int], /) -> None:
         self.touched += len(moments)
-        super().overwrite(index, moments)
+        super().extend(moments)
 
 
 @pytest.mark.parametrize("count", [100, 1_000, 25_000])
@@ -283,6 +283,17 @@ def test_a_reservation_and_its_confirmation_look_at_as_much_whatever_the_limit(c
         window.confirm(limit, slot, slot)
         most = max(most, moments.touched)
     assert most <= 15 * math.log2(3 * count)
+
+
+def test_a_crowd_that_is_told_to_come_back_later_and_later_is_moved_once() -> None:
+    """Each of many replies that arrive together closes the pool for a little longer than the one before."""
+    moments, crowd, minute = CountingMoments(), 10_000, 60 * MICROSECONDS
+    window, limit = RollingWindow(moments, [], [], []), rolling(500, minute)
+    taken(window, limit, *[0] * (500 + crowd))
+    moments.touched = 0
+    for reply in range(1_000):
+        window.reserve(limit, reply, not_before=minute + 1_000 * reply)
+    assert moments.touched < 3 * crowd + 1_000 * 15 * math.log2(crowd)
 
 
 def test_what_is_given_back_is_cleared_away_once_for_all() -> None:
