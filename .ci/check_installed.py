@@ -10,12 +10,13 @@ from insider_otel.api.operations import operations
 from insider_otel.api.responses import responses
 
 assert "site-packages" in Path(insider_otel.__file__).parts, insider_otel.__file__
-for extra in ("opentelemetry.sdk", "pytest", "redis", "rich", "uvicorn", "httpx2"):
+for extra in ("opentelemetry.sdk", "jinja2", "pytest", "redis", "rich", "uvicorn", "httpx2"):
     assert find_spec(extra.partition(".")[0]) is None or find_spec(extra) is None, f"{extra} is a hidden dependency"
 
 shipped = {str(file) for file in files("insider-otel") or ()}
 assert "insider_otel/py.typed" in shipped
 assert {"insider_otel/state/store.lua", "insider_otel/state/window.lua"} <= shipped
+assert {f"insider_otel/cli/demo/page/report.{kind}" for kind in ("css", "html")} <= shipped
 assert any(file.endswith("licenses/LICENSE") for file in shipped)
 assert not [file for file in shipped if file.startswith(("tests/", "benchmarks/", "semconv/"))]
 assert resources("insider_otel").joinpath("py.typed").is_file()

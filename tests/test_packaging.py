@@ -19,6 +19,7 @@ HEAVY = [
     "fastapi",
     "flask",
     "httpx2",
+    "jinja2",
     "opentelemetry.exporter",
     "opentelemetry.sdk",
     "pytest",
@@ -69,7 +70,7 @@ def test_importing_the_library_loads_nothing_heavy_and_reads_no_table(module: st
 
 def test_the_command_line_starts_without_what_only_some_commands_need() -> None:
     modules, _ = loaded_by("insider_otel.cli")
-    assert not {"rich", "uvicorn", "pytest", "opentelemetry.sdk"} & modules
+    assert not {"jinja2", "rich", "uvicorn", "pytest", "opentelemetry.sdk"} & modules
 
 
 def test_the_version_is_said_once() -> None:

@@ -38,6 +38,7 @@ class Segment:
         attributes: What it carries.
         moments: Its events.
         failed: Whether its status is ERROR.
+        kind: Its kind: ``server``, ``internal``, ``client``, ``producer`` or ``consumer``.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Segment:
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     moments: tuple[Moment, ...] = ()
     failed: bool = False
+    kind: str = "internal"
 
     @classmethod
     def of(cls, span: ReadableSpan) -> Segment:
@@ -71,4 +73,5 @@ class Segment:
             attributes=dict(span.attributes or {}),
             moments=tuple(Moment(event.name, event.timestamp, dict(event.attributes or {})) for event in span.events),
             failed=not span.status.is_ok,
+            kind=span.kind.name.lower(),
         )

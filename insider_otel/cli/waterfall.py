@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from insider_otel.api.verdict import Category
+from insider_otel.cli.outline import Line, Turn, outline, turn_after
 from insider_otel.cli.output import painted
 from insider_otel.cli.segments import Moment, Segment
-from insider_otel.telemetry import attributes as names
+from insider_otel.cli.timescale import Scale
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -37,28 +36,10 @@ class _Glyphs:
 _BOXES = _Glyphs("█", "◆", "├─ ", "└─ ", "│  ", "…")
 _ASCII = _Glyphs("=", "*", "|- ", "`- ", "|  ", "~")
 
-_RED, _GREEN, _YELLOW, _MAGENTA, _CYAN, _BOLD, _FAINT = "31", "32", "33", "35", "36", "1", "2"
-_COLOURS: dict[str, str] = {
-    Category.SUCCESS: _GREEN,
-    Category.ACCEPTED: _GREEN,
-    Category.DUPLICATE: _GREEN,
-    Category.VERIFICATION: _CYAN,
-    Category.RATE_LIMIT: _MAGENTA,
-    Category.DEPENDENCY: _RED,
-    Category.SERVER_ERROR: _RED,
-    Category.UNAVAILABLE: _RED,
-    Category.TIMEOUT: _RED,
-    Category.NETWORK: _RED,
-    Category.UNEXPECTED: _RED,
-}
+_BOLD, _FAINT = "1", "2"
+_COLOURS = {Turn.DONE: "32", Turn.CALLER: "33", Turn.LIMIT: "35", Turn.VISITOR: "36", Turn.OTHERS: "31"}
 
-LEGEND = (
-    ("Insider has it", _GREEN),
-    ("yours to mend", _YELLOW),
-    ("too fast", _MAGENTA),
-    ("a shopper's slip", _CYAN),
-    ("Insider's or the network's", _RED),
-)
+LEGEND = tuple((turn.value, code) for turn, code in _COLOURS.items())
 """What the colours mean: words and ANSI code."""
 
 
@@ -68,7 +49,7 @@ def colour_of(category: str) -> str:
     Args:
         category: The category.
     """
-    return _COLOURS.get(category, _YELLOW)
+    return _COLOURS[turn_after(category)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +102,9 @@ def waterfall(
     if not segments:
         return []
     glyphs = _ASCII if ascii_only else _BOXES
-    rows = _rows(segments, glyphs)
-
+    rows = [_row(line, glyphs) for line in outline(segments)]
     columns = _columns(rows, max(width, _LEAST_WIDTH))
-    scale = _scale(segments, columns.bar)
+    scale = Scale.of(segments)
     return [_line(row, glyphs, scale, columns, colour=colour) for row in rows]
 
 
@@ -138,65 +118,38 @@ def _columns(rows: Sequence[_Row], width: int) -> _Columns:
     return _Columns(name, rest - label, duration, label)
 
 
-def _rows(segments: Sequence[Segment], glyphs: _Glyphs) -> list[_Row]:
-    known = {segment.span_id for segment in segments}
-    children: defaultdict[int | None, list[Segment]] = defaultdict(list)
-    for segment in segments:
-        children[segment.parent_id if segment.parent_id in known else None].append(segment)
-
-    rows: list[_Row] = []
-    drawn: set[int] = set()
-
-    def add(segment: Segment, first: str, rest: str) -> None:
-        drawn.add(segment.span_id)
-        rows.append(
-            _Row(
-                first,
-                segment.name,
-                segment.start_ns,
-                segment.end_ns,
-                duration_text(segment.end_ns - segment.start_ns),
-                _label(segment),
-                _colour(segment),
-                moment=False,
-            )
-        )
-        below: list[Moment | Segment] = [
-            *segment.moments,
-            *(child for child in children[segment.span_id] if child.span_id not in drawn),
-        ]
-        below.sort(key=_start)
-        for position, item in enumerate(below, start=1):
-            last = position == len(below)
-            branch = rest + (glyphs.last if last else glyphs.branch)
-            if isinstance(item, Moment):
-                rows.append(_moment_row(item, branch, glyphs, segment.start_ns))
-            else:
-                add(item, branch, rest + (" " * len(glyphs.trunk) if last else glyphs.trunk))
-
-    # Roots first. Spans that are each other's parents hang on none of them: the first of those is drawn as one.
-    for root in (*sorted(children[None], key=_start), *sorted(segments, key=_start)):
-        if root.span_id not in drawn:
-            add(root, "", "")
-    return rows
-
-
-def _start(item: Moment | Segment) -> int:
-    return item.time_ns if isinstance(item, Moment) else item.start_ns
-
-
-def _moment_row(moment: Moment, branch: str, glyphs: _Glyphs, start_ns: int) -> _Row:
-    category = moment.attributes.get(names.STATUS_CATEGORY)
+def _row(line: Line, glyphs: _Glyphs) -> _Row:
+    item = line.item
+    moment = isinstance(item, Moment)
     return _Row(
-        branch,
-        f"{glyphs.moment} {moment.name.removeprefix('insider.')}",
-        moment.time_ns,
-        moment.time_ns,
-        f"+{duration_text(moment.time_ns - start_ns)}",
-        str(category or ""),
-        colour_of(str(category)) if category else _FAINT,
-        moment=True,
+        _tree(line.lasts, glyphs),
+        f"{glyphs.moment} {line.name}" if moment else line.name,
+        line.start_ns,
+        line.end_ns,
+        time_text(line),
+        line.label,
+        _colour(line),
+        moment,
     )
+
+
+def _tree(lasts: Sequence[bool], glyphs: _Glyphs) -> str:
+    if not lasts:
+        return ""
+    *above, own = lasts
+    trunks = (" " * len(glyphs.trunk) if last else glyphs.trunk for last in above)
+    return "".join(trunks) + (glyphs.last if own else glyphs.branch)
+
+
+def time_text(line: Line) -> str:
+    """How long a span took, or how long after the beginning of its span an event was: ``+52 ms``.
+
+    Args:
+        line: The span or the event.
+    """
+    if isinstance(line.item, Moment):
+        return f"+{duration_text(line.start_ns - line.owner.start_ns)}"
+    return duration_text(line.end_ns - line.start_ns)
 
 
 def duration_text(nanoseconds: int) -> str:
@@ -219,56 +172,18 @@ def duration_text(nanoseconds: int) -> str:
     return f"{minutes / 60:.1f} h"
 
 
-def _label(segment: Segment) -> str:
-    found = segment.attributes
-    category = found.get(names.STATUS_CATEGORY)
-    parts: list[object] = []
-    if names.OUTCOME in found:
-        outcome = found[names.OUTCOME]
-        parts.append(outcome)
-        lost = found.get(names.RECORDS_FAILED)
-        if lost:
-            parts.append(f"{lost} {'record' if lost == 1 else 'records'} lost")
-        elif segment.failed and category:
-            parts.append(category)
-        if found.get(names.RETRY_STOPPED):
-            parts.append(f"stopped: {found[names.RETRY_STOPPED]}")
-    elif names.WAIT_REASON in found:
-        source = found.get(names.WAIT_SOURCE)
-        parts += [found[names.WAIT_REASON], source and f"({source})"]
-    else:
-        parts += [found.get(names.HTTP_RESPONSE_STATUS_CODE), category or found.get(names.ERROR_TYPE)]
-        if not any(parts) and segment.failed:
-            parts.append("error")
-        if found.get(names.HTTP_REQUEST_RESEND_COUNT):
-            parts.append(f"resend {found[names.HTTP_REQUEST_RESEND_COUNT]}")
-    return " ".join(str(part) for part in parts if part)
-
-
-def _colour(segment: Segment) -> str | None:
-    category = segment.attributes.get(names.STATUS_CATEGORY)
-    if category:
-        return colour_of(category)
-    if names.WAIT_REASON in segment.attributes:
+def _colour(line: Line) -> str | None:
+    if line.turn:
+        return _COLOURS[line.turn]
+    if line.is_wait or isinstance(line.item, Moment):
         return _FAINT
     # Not Insider's span, so no colour says whose turn it is.
-    return _BOLD if segment.failed else None
+    return _BOLD if line.item.failed else None
 
 
-def _scale(segments: Sequence[Segment], bar_width: int) -> Callable[[int], int]:
-    start = min(segment.start_ns for segment in segments)
-    length = max(max(segment.end_ns for segment in segments) - start, 1)
-
-    def column(time_ns: int) -> int:
-        """The column, from 0 to ``bar_width``, of a moment; one outside of the trace is put on its edge."""
-        return min(max(round((time_ns - start) * bar_width / length), 0), bar_width)
-
-    return column
-
-
-def _line(row: _Row, glyphs: _Glyphs, scale: Callable[[int], int], columns: _Columns, *, colour: bool) -> str:
-    first = min(scale(row.start_ns), columns.bar - 1)
-    length = 1 if row.moment else max(scale(row.end_ns) - first, 1)
+def _line(row: _Row, glyphs: _Glyphs, scale: Scale, columns: _Columns, *, colour: bool) -> str:
+    first = min(round(scale.place(row.start_ns, columns.bar)), columns.bar - 1)
+    length = 1 if row.moment else max(round(scale.place(row.end_ns, columns.bar)) - first, 1)
     bar = (glyphs.moment if row.moment else glyphs.bar) * length
     # However deep the tree is, something of the name stays.
     tree = row.tree[: max(columns.name - _NARROWEST_BAR, 0)]

@@ -6,11 +6,13 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from insider_otel.cli.output import UsageError, wants_colour
+from insider_otel.cli.whole_file import NotWrittenError, whole_file
 
 if TYPE_CHECKING:
     from insider_otel.cli.demo.running import Played, Recorder
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _WIDEST = 120
 _EXTRAS = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http", "uvicorn")
+_EXTRA_OF_PAGE = "jinja2"
 _INTERRUPTED = 130
 
 
@@ -34,6 +37,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--scenario", action="append", metavar="NAME", help="play only this one; may be repeated")
     parser.add_argument("--list", action="store_true", help="list the scenarios and play none")
+    parser.add_argument("--html", metavar="FILE", help="write the traces to a page for the browser too")
     parser.add_argument("--no-color", action="store_true", help="no colours, on a terminal either")
     parser.set_defaults(run=run)
 
@@ -51,15 +55,16 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = [scenarios.scenario(name) for name in arguments.scenario or ()]
     except ValueError as error:
         raise UsageError(f"--scenario: {error}") from None
-    _check_extras()
+    _check_extras(_EXTRAS if arguments.html is None else (*_EXTRAS, _EXTRA_OF_PAGE))
+    colour = wants_colour(sys.stdout) and not arguments.no_color
     try:
-        return _demonstrate(chosen or scenarios.SCENARIOS, colour=wants_colour(sys.stdout) and not arguments.no_color)
+        return _demonstrate(chosen or scenarios.SCENARIOS, arguments.html, colour=colour)
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
-def _check_extras() -> None:
-    missing = [name for name in _EXTRAS if not _is_installed(name)]
+def _check_extras(extras: Sequence[str]) -> None:
+    missing = [name for name in extras if not _is_installed(name)]
     if missing:
         raise UsageError(f"the demo needs {' and '.join(missing)}: pip install 'insider-otel[cli]'")
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
@@ -74,7 +79,7 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _demonstrate(scenarios: Sequence[Scenario], *, colour: bool) -> int:
+def _demonstrate(scenarios: Sequence[Scenario], page: str | None, *, colour: bool) -> int:
     # Extras, all of it.
     from insider_otel.cli.demo.running import Recorder, stage  # noqa: PLC0415
     from insider_otel.cli.demo.sending import Endpoint  # noqa: PLC0415
@@ -86,14 +91,32 @@ def _demonstrate(scenarios: Sequence[Scenario], *, colour: bool) -> int:
     paper = Paper(width, colour, ascii_only=not can_draw(sys.stdout))
     recorder = Recorder()
     played: list[Played] = []
-    with stage(recorder) as set_stage:
+    with _page(page, played, recorder), stage(recorder) as set_stage:
         _print(opening(len(scenarios), set_stage.url, paper))
         for each in set_stage.play(scenarios):
             played.append(each)
             _print(scene(each, len(played), len(scenarios), paper))
+    if page is not None:
+        _print(["", f"The same as a page: {page}"])
     if endpoints["traces"] is None:
         return 0
     return _send(played, recorder, endpoints["traces"], endpoints["metrics"], paper)
+
+
+@contextmanager
+def _page(path: str | None, played: Sequence[Played], recorder: Recorder) -> Generator[None]:
+    """Write what is played in the ``with`` block to a page, if one is wanted; whether that can be is known before."""
+    if path is None:
+        yield
+        return
+    from insider_otel.cli.demo.report import page  # noqa: PLC0415  (an extra)
+
+    try:
+        with whole_file(path) as write:
+            yield
+            write(page(played, recorder.service))
+    except NotWrittenError as error:
+        raise UsageError(f"--html: {error}") from None
 
 
 def _send(

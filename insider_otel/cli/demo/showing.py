@@ -101,14 +101,18 @@ def scene(played: Played, number: int, count: int, paper: Paper) -> list[str]:
         "",
         *waterfall(played.spans, width=paper.width, colour=paper.colour, ascii_only=paper.ascii_only),
         "",
-        *_labelled("meaning", _advice(played), paper),
+        *_labelled("meaning", meaning(played), paper),
         *_labelled("outcome", _outcome(played.call), paper, colour_of(verdict.category)),
         *(_labelled("note", scenario.note, paper, _FAINT) if scenario.note else ()),
     ]
 
 
-def _advice(played: Played) -> str:
-    """What to know of the call: if all is well in the end, of the trouble that it had before."""
+def meaning(played: Played) -> str:
+    """What to know of a call: if all is well in the end, of the trouble that it had before.
+
+    Args:
+        played: The scenario that made it.
+    """
     verdict = played.call.verdict
     if played.call.attempts < 2 or verdict.category not in {Category.SUCCESS, Category.ACCEPTED}:
         return verdict.advice
@@ -119,7 +123,12 @@ def _advice(played: Played) -> str:
     return next(meaning.advice for meaning in meanings if meaning.rule == rule)
 
 
-def _outcome(call: Call) -> str:
+def outcome_words(call: Call) -> str:
+    """How a call ended, and what that took.
+
+    Args:
+        call: The call.
+    """
     verdict = call.verdict
     words = str(_OUTCOMES.get(call.outcome, call.outcome))
     waited = duration_text(round(call.waited * 1e9))
@@ -131,6 +140,11 @@ def _outcome(call: Call) -> str:
         words += f": {verdict.failed} of {verdict.failed + (verdict.accepted or 0)} records lost"
     if call.stopped:
         words += f", and not sent again: {_STOPS[call.stopped]}"
+    return words
+
+
+def _outcome(call: Call) -> str:
+    words, verdict = outcome_words(call), call.verdict
     if call.outcome is Outcome.SUCCEEDED:
         return f"{words}. Category {verdict.category}."
     return f"{words}. Category {verdict.category}: {FAULTS[verdict.fault]}."
