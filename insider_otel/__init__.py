@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from insider_otel._version import __version__
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Limit
 from insider_otel.api.verdict import Category, Fault, RateLimit, Retry, Verdict
+from insider_otel.delivery.defer import defer
 from insider_otel.http.health import health
 from insider_otel.http.record import Call, call_of
 from insider_otel.http.scope import RequestScope, background, request_scope
@@ -17,10 +19,13 @@ from insider_otel.policy.steps import Outcome, Stop
 
 if TYPE_CHECKING:
     from insider_otel.http.instrumentor import InsiderInstrumentor
+    from insider_otel.outbox.content import CannotDefer
+    from insider_otel.outbox.protocol import OutboxError
 
 __all__ = [
     "AsyncInsiderTransport",
     "Call",
+    "CannotDefer",
     "Category",
     "Dedupe",
     "Events",
@@ -29,6 +34,7 @@ __all__ = [
     "InsiderTransport",
     "Limit",
     "Mode",
+    "OutboxError",
     "Outcome",
     "RateLimit",
     "RequestScope",
@@ -41,15 +47,21 @@ __all__ = [
     "background",
     "call_of",
     "classify",
+    "defer",
     "health",
     "request_scope",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # The instrumentor's base class is half of all there is to import; those who wrap a transport have no need of it.
-    if name == "InsiderInstrumentor":
-        from insider_otel.http.instrumentor import InsiderInstrumentor  # noqa: PLC0415
+# The instrumentor's base class is half of all there is to import, and who has no outbox needs nothing of it.
+_HOMES = {
+    "CannotDefer": "insider_otel.outbox.content",
+    "InsiderInstrumentor": "insider_otel.http.instrumentor",
+    "OutboxError": "insider_otel.outbox.protocol",
+}
 
-        return InsiderInstrumentor
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

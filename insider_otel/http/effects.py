@@ -11,7 +11,16 @@ from insider_otel.state.protocol import Perform
 if TYPE_CHECKING:
     import httpx
 
+    from insider_otel.outbox.job import Job
+    from insider_otel.outbox.protocol import Outbox
+
 T = TypeVar("T")
+
+OPTIONS = "insider"
+"""Extension of a request with what the app asks for the call: ``extensions={"insider": {"defer": True}}``."""
+
+REDELIVERY = "insider_otel.redelivery"
+"""Extension of a request that sends a deferred call: its ``Redelivery``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,15 @@ class Sleep:
     seconds: float
 
 
-Effect = Transmit | Iterate | NextChunk | Close | Sleep | Perform
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep a job in an outbox."""
+
+    outbox: Outbox
+    job: Job
+
+
+Effect = Transmit | Iterate | NextChunk | Close | Sleep | Perform | Keep
 
 Effects = Generator[Effect, Any, T]
 """A course of effects that ends with a ``T``."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Limit, Operation, find, hosts
+from insider_otel.http.effects import OPTIONS, REDELIVERY
 from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.call import CallMachine, plan_call
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+
+    from insider_otel.http.deferral import Deferral, Desk
+    from insider_otel.http.redelivery import Redelivery
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -40,7 +44,7 @@ class Engine:
         random: Returns a float from 0 up to, but not including, 1.
     """
 
-    __slots__ = ("_addresses", "_wall_clock", "clock", "random", "settings", "state", "telemetry")
+    __slots__ = ("_addresses", "clock", "desk", "random", "settings", "state", "telemetry", "wall_clock")
 
     def __init__(
         self,
@@ -64,7 +68,12 @@ class Engine:
         self.random = random or random_module.random
         self.state = shared_state(self.settings.state, clock)
         observe_utilization(meter_provider, self.state)
-        self._wall_clock = clock or time.time
+        self.wall_clock = clock or time.time
+        self.desk: Desk | None = None
+        if self.settings.outbox is not None:
+            from insider_otel.http.deferral import Desk  # noqa: PLC0415  (who has no outbox loads none)
+
+            self.desk = Desk(self.settings, self.wall_clock)
         # Read the tables now, and not while the first request waits.
         classify(200)
         self._addresses: dict[str, dict[int | None, str]] = {host: {None: host} for host in hosts()}
@@ -98,8 +107,34 @@ class Engine:
         testing = testing_mode.current()
         return self.settings.mode is Mode.ENFORCE and (testing is None or testing.hold)
 
+    def later(self, operation: Operation, request: httpx.Request, body: bytes | None) -> Deferral | Redelivery | None:
+        """Where a call goes that is to be sent later; None for nowhere.
+
+        Args:
+            operation: The operation called.
+            request: The app's request.
+            body: Its body; None if it cannot be read twice.
+
+        Raises:
+            CannotDefer: What the app asks for the call cannot be understood.
+        """
+        redelivery: Redelivery | None = request.extensions.get(REDELIVERY)
+        if redelivery is not None:
+            return redelivery
+        if (self.desk is None and OPTIONS not in request.extensions) or not self.holds:
+            return None
+        from insider_otel.http.deferral import Deferral  # noqa: PLC0415
+
+        return Deferral(self.desk, operation, request, body)
+
     def machine(
-        self, operation: Operation, *, replayable: bool, deadline: float | None, limit: Limit | None
+        self,
+        operation: Operation,
+        *,
+        replayable: bool,
+        deadline: float | None,
+        limit: Limit | None,
+        redelivery: Redelivery | None = None,
     ) -> CallMachine:
         """The machine that decides one call.
 
@@ -108,6 +143,7 @@ class Engine:
             replayable: Whether the body can be sent a second time.
             deadline: Moment on ``clock`` at which the call must be over; None for no bound.
             limit: The limit that the operation's pool is held to.
+            redelivery: The delivery that it is, of a call that was deferred.
         """
         testing = testing_mode.current()
         plan = plan_call(
@@ -117,10 +153,18 @@ class Engine:
             deadline=deadline,
             limit=limit,
             limited=self.holds,
-            wall_time=self._wall_clock(),
+            wall_time=self.wall_clock(),
             max_attempts=None if testing is None else testing.attempts,
         )
-        return CallMachine(plan, self.state.budget(operation.host), self.random)
+        budget = self.state.budget(operation.host)
+        if redelivery is None:
+            return CallMachine(plan, budget, self.random)
+        from insider_otel.policy.deferral import plan_delivery  # noqa: PLC0415
+
+        job, age = redelivery.job, redelivery.ambiguous_for
+        plan = plan_delivery(plan, attempts=job.attempts, deliveries=job.deliveries)
+        since = None if age is None else self.clock() - age
+        return CallMachine(plan, budget, self.random, attempts=job.attempts, ambiguous_since=since)
 
     def deadline(self, scope: RequestScope | None, now: float) -> float | None:
         """Moment on ``clock`` at which a call that starts now must be over.

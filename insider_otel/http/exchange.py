@@ -17,7 +17,7 @@ from insider_otel.api.responses import answer_is_ambiguous, may_have_arrived
 from insider_otel.api.verdict import Category, Verdict
 from insider_otel.http import local
 from insider_otel.http.body import Prefix, read_prefix
-from insider_otel.http.effects import Close, Effects, Sleep, Transmit
+from insider_otel.http.effects import REDELIVERY, Close, Effects, Sleep, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
 from insider_otel.http.gate import Gate, Turn
@@ -25,12 +25,16 @@ from insider_otel.http.health import note_outcome
 from insider_otel.http.record import Call, attach_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
+from insider_otel.policy.deferral import Progress
 from insider_otel.policy.steps import Done, Outcome, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
 from insider_otel.telemetry.call import CallTrace
+from insider_otel.telemetry.delivery import DeliveryTrace
 from insider_otel.telemetry.suppression import suppressing
 
 if TYPE_CHECKING:
     import httpx
+
+    from insider_otel.http.redelivery import Redelivery
 
 ATTEMPT = "insider_otel.attempt"
 """Extension of a request that is an attempt already: a second transport of ours under the first lets it through."""
@@ -84,6 +88,7 @@ class Exchange:
         "_gate",
         "_in_the_air",
         "_last",
+        "_later",
         "_machine",
         "_operation",
         "_rate_limited",
@@ -101,13 +106,23 @@ class Exchange:
         self._request = request
         self._operation = operation
         self._scope = current_scope()
-        self._deadline = engine.deadline(self._scope, now)
         self._body = family.body_of(request)
+        redelivery: Redelivery | None = request.extensions.get(REDELIVERY)
+        self._later = engine.later(operation, request, self._body)
+        self._deadline = engine.deadline(self._scope, now) if redelivery is None else now + redelivery.deadline
         self._gate = Gate(engine.state, engine.settings, operation, request, self._body, holds=engine.holds)
         self._machine = engine.machine(
-            operation, replayable=self._body is not None, deadline=self._deadline, limit=self._gate.limit
+            operation,
+            replayable=self._body is not None,
+            deadline=self._deadline,
+            limit=self._gate.limit,
+            redelivery=redelivery,
         )
-        self._trace = CallTrace(engine.telemetry_for(request), operation, now)
+        telemetry = engine.telemetry_for(request)
+        if redelivery is None:
+            self._trace = CallTrace(telemetry, operation, now)
+        else:
+            self._trace = DeliveryTrace(telemetry, operation, now, redelivery.job.id, redelivery.links)
         self._last: _Answer | None = None
         self._record: Call | None = None
         self._waited = 0.0
@@ -121,25 +136,7 @@ class Exchange:
         """
         token = attach(self._trace.context)
         try:
-            step = self._machine.start(self._engine.clock())
-            while True:
-                match step:
-                    case Reserve():
-                        turn = yield from self._ask(step)
-                        if turn.held_back is not None:
-                            return (yield from self._hold_back(turn.held_back))
-                        step = self._machine.admitted(
-                            turn.wait, self._engine.clock(), granted=turn.granted, closed=turn.closed
-                        )
-                    case Send():
-                        step = yield from self._attempt(step)
-                    case Wait():
-                        yield from self._wait(step)
-                        step = self._machine.resume(self._engine.clock())
-                    case Refuse():
-                        return self._refuse(step)
-                    case Done():
-                        return (yield from self._conclude(step.stopped))
+            return (yield from self._course())
         except BaseException as exc:
             try:
                 if isinstance(exc, GeneratorExit):
@@ -156,6 +153,33 @@ class Exchange:
             detach(token)
             # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
             self._last = None
+
+    def _course(self) -> Effects[httpx.Response | Exception]:
+        if self._later is not None and self._later.is_wanted:
+            response = yield from self._hand_over(0.0)
+            assert response is not None, "what the app asked for is done, or raises"
+            return response
+        step = self._machine.start(self._engine.clock())
+        while True:
+            match step:
+                case Reserve():
+                    turn = yield from self._ask(step)
+                    if turn.held_back is not None:
+                        return (yield from self._hold_back(turn.held_back))
+                    step = self._machine.admitted(
+                        turn.wait, self._engine.clock(), granted=turn.granted, closed=turn.closed
+                    )
+                case Send():
+                    step = yield from self._attempt(step)
+                case Wait():
+                    yield from self._wait(step)
+                    step = self._machine.resume(self._engine.clock())
+                case Refuse():
+                    return (yield from self._hand_over(step.retry_after)) or self._refuse(step)
+                case Done():
+                    if step.retry_in is not None and (later := (yield from self._hand_over(step.retry_in))):
+                        return later
+                    return (yield from self._conclude(step.stopped))
 
     def _ask(self, step: Reserve) -> Effects[Turn]:
         turn = yield from self._gate.ask(step.longest_wait)
@@ -267,6 +291,25 @@ class Exchange:
         finally:
             span.end()
         self._waited += step.seconds
+
+    def _hand_over(self, wait: float) -> Effects[httpx.Response | None]:
+        """Have the call go on later, in the same trace; None if it cannot."""
+        if self._later is None:
+            return None
+        machine, now = self._machine, self._engine.clock()
+        verdict = None if self._last is None else self._last.verdict
+        ambiguous_for = None if machine.ambiguous_since is None else now - machine.ambiguous_since
+        progress = Progress(wait, machine.attempts, ambiguous_for, verdict)
+        job = yield from self._later.keep(self._trace.context, progress)
+        if job is None:
+            return None
+        yield from self._drop_answer()
+        yield from self._leave_gate(verdict)
+        self._trace.deferred(job, wait, verdict)
+        response = local.response(self._family.module, self._request, 202, f"deferred; job={job}", local.DEFERRED)
+        attach_record(response, self._close_record(local.DEFERRED, None, Outcome.DEFERRED))
+        self._finish()
+        return response
 
     def _hold_back(self, age: float) -> Effects[httpx.Response]:
         """Answer in Insider's place: it has taken the same content a short while ago."""

@@ -33,6 +33,16 @@ HELD_BACK = Verdict(
 """The same content was sent, and taken, inside the duplicate window; nothing was sent."""
 
 
+DEFERRED = Verdict(
+    category=Category.ACCEPTED,
+    rule="local.deferred",
+    fault=Fault.NONE,
+    retry=Retry.NEVER,
+    advice="The call is kept in the outbox and will be sent later; x-insider-otel names its job.",
+)
+"""The call goes on later; what Insider will say is not known yet."""
+
+
 def rate_limit_refused(retry_after: float) -> Verdict:
     """The pool has no room before the call's deadline; nothing was sent.
 

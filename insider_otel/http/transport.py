@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from insider_otel.http.effects import Close, Effect, Effects, Iterate, NextChunk, Transmit
+from insider_otel.http.effects import Close, Effect, Effects, Iterate, Keep, NextChunk, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.exchange import ATTEMPT, Exchange
 from insider_otel.http.family import family_of
@@ -127,6 +127,8 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
             return iter(effect.stream)
         if isinstance(effect, Close):
             return effect.stream.close()
+        if isinstance(effect, Keep):
+            return effect.outbox.put(effect.job)
         return self._sleep(effect.seconds)
 
     def __enter__(self) -> Self:
@@ -251,6 +253,8 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
             return aiter(effect.stream)
         if isinstance(effect, Close):
             return await effect.stream.aclose()
+        if isinstance(effect, Keep):
+            return await effect.outbox.put_async(effect.job)
         return await self._sleep(effect.seconds)
 
     async def __aenter__(self) -> Self:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
+from insider_otel.api.operations import Operation
 from insider_otel.outbox.credentials import BODY, is_credential_header
 
 # No other header is kept: what is not known to be harmless may be a secret. Those that say where a request goes, how
@@ -33,12 +34,14 @@ class Parcel:
         url: Where it goes.
         headers: Those of its headers that are kept.
         body: Its body. Fields that carry credentials are null in it.
+        places: Where credentials are to be put back: names of headers, or ``body:`` and that of a field.
     """
 
     method: str
     url: str = field(repr=False)
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    places: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """As it is stored, before encryption."""
@@ -46,7 +49,7 @@ class Parcel:
             body: dict[str, str] = {"text": self.body.decode("utf-8")}
         except UnicodeDecodeError:
             body = {"base64": base64.b64encode(self.body).decode("ascii")}
-        value = {"method": self.method, "url": self.url, "headers": self.headers, **body}
+        value = {"method": self.method, "url": self.url, "headers": self.headers, "places": self.places, **body}
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
     @classmethod
@@ -58,27 +61,45 @@ class Parcel:
         """
         value: Any = json.loads(content.decode("utf-8", "surrogatepass"))
         try:
-            body = value["text"].encode("utf-8") if "text" in value else base64.b64decode(value["base64"], validate=True)
+            body = (
+                value["text"].encode("utf-8") if "text" in value else base64.b64decode(value["base64"], validate=True)
+            )
             headers = tuple((str(name), str(text)) for name, text in value["headers"])
             return cls(str(value["method"]), str(value["url"]), headers, body)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this is no stored request: {type(error).__name__}") from None
 
-    def request(self, credentials: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
+    def request(self, credentials: Mapping[str, str]) -> tuple[list[tuple[str, str]], bytes]:
         """The headers and the body to send, with the credentials back in their places.
 
         Args:
-            credentials: By place, as in ``Operation.credentials``: the name of a header, or ``body:`` and that of a
-                field.
+            credentials: By place; those of all ``places``.
         """
-        headers = dict(self.headers)
-        fields: dict[str, str] = {}
-        for place, value in credentials.items():
-            if place.startswith(BODY):
-                fields[place.removeprefix(BODY)] = value
-            else:
-                headers[place] = value
+        headers = [*self.headers, *((place, credentials[place]) for place in self.places if not _is_field(place))]
+        fields = {place.removeprefix(BODY): credentials[place] for place in self.places if _is_field(place)}
         return headers, _with_fields(self.body, fields) if fields else self.body
+
+
+def credentials_in(operation: Operation, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+    """The credentials that a request carries, by place: what is not to be stored.
+
+    Args:
+        operation: Says which fields of the body carry credentials.
+        headers: Its headers, by name in any case.
+        body: Its body.
+
+    Raises:
+        CannotDefer: They are in a body that cannot be read.
+    """
+    found = {name.lower(): value for name, value in headers.items() if is_credential_header(name)}
+    fields = [place for place in operation.credentials if _is_field(place)]
+    if fields:
+        members = _members(body)
+        for place in fields:
+            value = members.get(place.removeprefix(BODY))
+            if value is not None:
+                found[place] = value if isinstance(value, str) else json.dumps(value)
+    return found
 
 
 def pack(
@@ -91,29 +112,23 @@ def pack(
         url: Where it goes.
         headers: All its headers.
         body: Its body.
-        credentials: What will be put back, by place.
+        credentials: The credentials in it, by place.
 
     Returns:
         The request without its credentials.
 
     Raises:
-        CannotDefer: A credential of it would be missing later, or would be stored.
+        CannotDefer: A credential would be stored with it.
     """
-    given = list(headers)
-    put_back = {place.lower() for place in credentials}
-    missing = sorted({name.lower() for name, _ in given if is_credential_header(name)} - put_back)
-    if missing:
-        raise CannotDefer(
-            f"its header {missing[0]} carries a credential, which is not stored and which the provider does not put "
-            f"back: let Settings.credentials return {missing[0]!r} too"
-        )
-    fields = [place.removeprefix(BODY) for place in credentials if place.startswith(BODY)]
-    if fields:
-        body = _with_fields(body, dict.fromkeys(fields))
-    kept = tuple((name, value) for name, value in given if name.lower() in _KEPT_HEADERS)
-    parcel = Parcel(method, url, kept, body)
-    _refuse_secrets(parcel, [*credentials.values(), *(value for name, value in given if is_credential_header(name))])
+    fields = [place.removeprefix(BODY) for place in credentials if _is_field(place)]
+    kept = tuple((name, value) for name, value in headers if name.lower() in _KEPT_HEADERS)
+    parcel = Parcel(method, url, kept, _with_fields(body, dict.fromkeys(fields)) if fields else body, (*credentials,))
+    _refuse_secrets(parcel, credentials.values())
     return parcel
+
+
+def _is_field(place: str) -> bool:
+    return place.startswith(BODY)
 
 
 def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:
@@ -131,21 +146,31 @@ def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:
             for place, text in texts.items():
                 if len(form) >= _SHORTEST_SECRET and (form in text or json.dumps(form)[1:-1] in text):
                     raise CannotDefer(
-                        f"a credential stands in its {place} as well, where it would be stored: send it in one place only"
+                        f"a credential stands in its {place} too, where it would be stored: send it in its place only"
                     )
 
 
 def _with_fields(body: bytes, values: Mapping[str, str | None]) -> bytes:
     """A JSON body whose fields have other values; the rest means what it meant, and may be spelt otherwise."""
+    members = _members(body)
+    members.update(values)
+    try:
+        return json.dumps(members, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    except ValueError:
+        raise CannotDefer(_NO_JSON) from None
+
+
+def _members(body: bytes) -> dict[str, object]:
     try:
         value: object = json.loads(body)
-        if not isinstance(value, dict):
-            raise CannotDefer("its credentials are in its body, which is no JSON object")  # noqa: TRY301
-        members = cast("dict[str, object]", value)
-        members.update({name: text for name, text in values.items() if text is None or name in members})
-        return json.dumps(members, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
     except (ValueError, RecursionError):
-        raise CannotDefer("its credentials are in its body, which is no JSON that can be read and written") from None
+        value = None
+    if not isinstance(value, dict):
+        raise CannotDefer(_NO_JSON)
+    return cast("dict[str, object]", value)
+
+
+_NO_JSON = "its credentials are in its body, which is no JSON object that can be read and written"
 
 
 class Codec:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import cast
 
 from insider_otel.api.operations import Operation, operations
-from insider_otel.policy.setting_checks import PREFIX, SettingsError
+from insider_otel.policy.setting_checks import CREDENTIALS_PREFIX, SettingsError
 
 BODY = "body:"
 """What the place of a credential in a body begins with, as in ``Operation.credentials``."""
-
-CREDENTIALS_PREFIX = f"{PREFIX}CREDENTIALS_"
 
 Credentials = Mapping[str, str]
 """Credentials by place: ``{"X-PARTNER-NAME": …, "X-REQUEST-TOKEN": …}`` or ``{"body:api_key": …}``."""
@@ -78,48 +76,35 @@ def from_environment(operation: Operation, account: str | None) -> Credentials |
     return cast("dict[str, str]", value)
 
 
-def missing_text(operation: Operation, account: str | None) -> str:
-    """What to do about credentials that nobody provides.
-
-    Args:
-        operation: The operation.
-        account: The app's own name for the account.
-    """
-    places = ", ".join(operation.credentials) or "its headers"
-    return (
-        f"no credentials ({places}) to send {operation.name} with later: they are not stored with the call. Set "
-        f"Settings(credentials=…), or {variable_of(operation.product, account)} to a JSON object"
-    )
-
-
-def provide(provider: Provider | None, operation: Operation, account: str | None) -> Credentials:
-    """The credentials for an operation, complete.
+def provide(
+    provider: Provider | None, operation: Operation, account: str | None, places: Iterable[str]
+) -> dict[str, str]:
+    """The credentials that a request of an operation needs.
 
     Args:
         provider: The app's own provider; None for the environment.
         operation: The operation.
         account: The app's own name for the account.
+        places: Where credentials are needed: names of headers in lower case, or ``body:`` and that of a field.
 
     Returns:
-        Those that the operation needs; where no source says which those are, all that are provided.
+        The credentials, by place.
 
     Raises:
-        LookupError: There are none, or some are missing.
+        LookupError: Some are missing.
         SettingsError: They cannot be read.
     """
-    given = (provider or from_environment)(operation, account)
-    if not given:
-        raise LookupError(missing_text(operation, account))
-    if not all(isinstance(place, str) and isinstance(value, str) for place, value in given.items()):
-        raise SettingsError(f"credentials for {operation.name}: both places and values are text")
-    by_place = {place.lower(): value for place, value in given.items()}
-    if not operation.credentials:
-        return {place: value for place, value in given.items() if value}
-    # Where a header or a field of the body may carry them, either will do; see state.credential.
-    headers = [place for place in operation.credentials if not place.startswith(BODY)]
-    fields = [place for place in operation.credentials if place.startswith(BODY)]
-    found = {place: value for place in operation.credentials if (value := by_place.get(place.lower(), ""))}
-    if not any(group and all(place in found for place in group) for group in (headers, fields)):
-        lacking = next(place for place in operation.credentials if place not in found)
-        raise LookupError(f"{missing_text(operation, account)}; {lacking} is missing")
-    return found
+    wanted = tuple(places)
+    if not wanted:
+        # A proxy adds them, as it did before.
+        return {}
+    given: Mapping[object, object] = (provider or from_environment)(operation, account) or {}  # type: ignore[assignment]
+    by_place = {place.lower(): value for place, value in given.items() if isinstance(place, str)}
+    for place in wanted:
+        value = by_place.get(place.lower())
+        if not isinstance(value, str) or not value:
+            raise LookupError(
+                f"nobody provides {place} to send {operation.name} with later, for credentials are not stored with a "
+                f"call: let Settings.credentials return it, or put it into {variable_of(operation.product, account)}"
+            )
+    return {place: cast("str", by_place[place.lower()]) for place in wanted}

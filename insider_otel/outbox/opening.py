@@ -52,10 +52,13 @@ def _open(url: OutboxURL) -> Outbox:
         case "celery":
             from insider_otel.outbox.celery_outbox import CeleryOutbox  # noqa: PLC0415
 
-            return CeleryOutbox(url.queue)
+            celery: Outbox = CeleryOutbox(url.queue)
+            return celery
         case "django":
             try:
                 module = import_module(_DJANGO)
             except ModuleNotFoundError as error:
-                raise ImportError('outbox="django" needs the Django adapter: pip install "insider-otel[django]"') from error
+                raise ImportError(
+                    'outbox="django" needs the Django adapter: pip install "insider-otel[django]"'
+                ) from error
             return cast("Callable[[], JobStore]", module.open_outbox)()

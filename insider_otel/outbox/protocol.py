@@ -37,14 +37,6 @@ class Outbox(Protocol):
         """
         ...
 
-    def has_line(self, line: str) -> bool:
-        """Whether a job of a line waits.
-
-        Raises:
-            OutboxError: It cannot be told.
-        """
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -99,6 +91,11 @@ Pace = Callable[[str], float]
 
 class JobStore(Outbox, Protocol):
     """An outbox from which workers take jobs. Every method may raise ``OutboxError``."""
+
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks at ``change``."""
+        ...
 
     def take(self, most: int, now: float, *, lease: float, pace: Pace) -> Taken:
         """Take jobs that are due: first come, first served, a pool no faster than its pace, a line one after another.

@@ -95,8 +95,9 @@ class SQLiteOutbox:
     """
 
     name = "sqlite"
+    poll = 0.05
 
-    __slots__ = ("_file", "_timeout", "address")
+    __slots__ = ("_file", "_puts", "_timeout", "address")
 
     def __init__(
         self, path: str | os.PathLike[str], *, timeout: float = 5.0, sync: Literal["normal", "full"] = "normal"
@@ -108,6 +109,7 @@ class SQLiteOutbox:
         self.address = f"sqlite:///{absolute}"
         self._file = SQLiteFile(absolute, _kind(sync))
         self._timeout = timeout
+        self._puts = 0
 
     def put(self, job: Job) -> None:
         """Keep a job."""
@@ -115,18 +117,13 @@ class SQLiteOutbox:
             connection.execute("INSERT OR IGNORE INTO pools VALUES (?, 0)", (job.pool,))
             marks = ", ".join("?" * 16)
             connection.execute(f"INSERT INTO jobs (state, {_COLUMNS}) VALUES ('waiting', {marks})", _row(job))  # noqa: S608
+        self._puts += 1
 
     async def put_async(self, job: Job) -> None:
         """``put``, in a thread. A thread that has begun is waited for, also by a call that was cancelled."""
         from anyio import to_thread  # noqa: PLC0415  (sync clients need no anyio)
 
         await to_thread.run_sync(self.put, job)
-
-    def has_line(self, line: str) -> bool:
-        """Whether a job of a line waits."""
-        with self._reading() as connection:
-            asked = "SELECT 1 FROM jobs WHERE state = 'waiting' AND line = ? LIMIT 1"
-            return connection.execute(asked, (line,)).fetchone() is not None
 
     def take(self, most: int, now: float, *, lease: float, pace: Pace) -> Taken:
         """Take jobs that are due."""
@@ -206,9 +203,10 @@ class SQLiteOutbox:
             connection.execute("UPDATE pools SET free_at = max(free_at, ?) WHERE pool = ?", (until, pool))
 
     def change(self) -> Any:
-        """Something that differs if another process has written since."""
+        """Something that differs if anybody has written since."""
         with self._reading() as connection:
-            return connection.execute("PRAGMA data_version").fetchone()[0]
+            # What is written through the same connection does not count for sqlite.
+            return connection.execute("PRAGMA data_version").fetchone()[0], self._puts
 
     def jobs(self, state: JobState | None = None, *, most: int = 100) -> Sequence[Job]:
         """Jobs, the oldest first."""
@@ -236,9 +234,7 @@ class SQLiteOutbox:
     def discard(self, job_id: str) -> bool:
         """Forget a job."""
         with self._writing() as connection:
-            changed = connection.execute(
-                "DELETE FROM jobs WHERE id = ? AND leased_until <= ?", (job_id, time.time())
-            )
+            changed = connection.execute("DELETE FROM jobs WHERE id = ? AND leased_until <= ?", (job_id, time.time()))
             return changed.rowcount == 1
 
     def stats(self) -> Stats:

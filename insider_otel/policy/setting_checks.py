@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -13,6 +14,9 @@ from urllib.parse import urlsplit
 from insider_otel.api.operations import ANY_HOST, Limit, Operation, hosts, operations
 
 PREFIX = "INSIDER_OTEL_"
+
+CREDENTIALS_PREFIX = f"{PREFIX}CREDENTIALS_"
+"""What the variables with the credentials of deferred calls begin with; a product's name follows."""
 
 MOST_RETRIES = 20
 
@@ -81,6 +85,31 @@ def retries(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
         raise setting_error(name, value, f"a whole number from 0 to {MOST_RETRIES}")
     return value
+
+
+_FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+
+
+def fernet_keys(name: str, value: Any) -> str | None:
+    """Check the keys that encrypt. The error repeats none."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not all(_FERNET_KEY.fullmatch(key.strip()) for key in value.split(",")):
+        raise SettingsError(
+            f"{name} ({variable_of(name)}) is no Fernet key, nor several separated by commas; "
+            "cryptography.fernet.Fernet.generate_key() makes one"
+        )
+    return ",".join(key.strip() for key in value.split(","))
+
+
+def provider(name: str, value: Any) -> Any:
+    """Check what provides credentials. The error repeats none."""
+    if value is None or callable(value):
+        return value
+    raise SettingsError(
+        f"{name} is no function of an operation and an account that returns credentials by header; in the environment "
+        f'set {CREDENTIALS_PREFIX}<PRODUCT>, such as {CREDENTIALS_PREFIX}MAIL=\'{{"X-INS-AUTH-KEY": "…"}}\''
+    )
 
 
 def split_address(address: str) -> tuple[str, int | None]:

@@ -10,15 +10,19 @@ from enum import StrEnum
 from typing import Any, Literal, cast
 
 from insider_otel.api.operations import Limit, Operation
+from insider_otel.policy.outbox_url import check_outbox
 from insider_otel.policy.setting_checks import (
+    CREDENTIALS_PREFIX,
     LIMITS_ACCEPT,
     MOST_RETRIES,
     PREFIX,
     Check,
     SettingsError,
     choice,
+    fernet_keys,
     insider_addresses,
     pool_limits,
+    provider,
     retries,
     seconds,
     setting_error,
@@ -72,7 +76,8 @@ class Settings:
         quick_retries: Retries inside the call, paid from the retry budget. The budget counts failures and not calls, so
             that two of them send hardly more into an outage than one: some four from each process.
         quick_delay: Longest delay before a quick retry, in seconds (full jitter: anything from 0 up to it). Two of a
-            second outlast a blip of one, and take a second in the mean and two at most of a request's deadline.
+            second heal five of six calls that a blip of a second hits, and take one of the five seconds that a web
+            request has in the mean, two at most.
         spread_retries: Retries at a random moment of the retry window.
         retry_window: The window of the spread retries in seconds; Insider's documentation asks for five minutes.
             Without a deadline it is also the longest that a call waits for the slots of a rate limit.
@@ -87,6 +92,15 @@ class Settings:
         state: Where limits and duplicates are kept: ``memory://`` for each process by itself, ``sqlite:///path`` for
             all processes of a machine, ``redis://host``, ``rediss://host`` or ``unix:///path`` for many machines.
             ``?timeout=0.05`` (seconds) bounds what the store may take; ``&prefix=insider-otel`` begins Redis' keys.
+        outbox: Where calls are kept that are sent later, because they do not fit their deadline or ask for it:
+            ``sqlite:///path`` for all processes of a machine, ``celery`` for the app's own Celery, ``django`` for the
+            Django app's own database; None for nowhere.
+        outbox_horizon: Seconds after which a deferred call is given up and kept as a dead letter.
+        outbox_key: Encrypts what is kept of deferred calls: a Fernet key, or several separated by commas, of which the
+            first encrypts and all decrypt.
+        credentials: Returns the credentials to send a deferred call with, for they are not stored with it: takes the
+            ``Operation`` and the account that the call named, or None; returns them by header (or ``body:field``). By
+            default they are read from ``INSIDER_OTEL_CREDENTIALS_<PRODUCT>``, a JSON object.
         events: ``span`` for span events, ``log`` for log-based events, ``both`` for both.
 
     Raises:
@@ -104,6 +118,10 @@ class Settings:
     dedupe: Dedupe | Literal["documented", "all", "off"] = Dedupe.DOCUMENTED
     dedupe_window: float = 900.0
     state: str = "memory://"
+    outbox: str | None = None
+    outbox_horizon: float = 86_400.0
+    outbox_key: str | None = field(default=None, repr=False)
+    credentials: Callable[[Operation, str | None], Mapping[str, str] | None] | None = field(default=None, hash=False)
     events: Events | Literal["span", "log", "both"] = Events.SPAN
 
     def __post_init__(self) -> None:
@@ -114,6 +132,8 @@ class Settings:
     def __repr__(self) -> str:
         shown = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         shown["state"] = StateURL.parse(self.state).display
+        if self.outbox_key is not None:
+            shown["outbox_key"] = "…"
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
@@ -169,7 +189,8 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         known = {variable_of(setting.name) for setting in fields(cls)}
-        return tuple(sorted(name for name in environ if name.startswith(PREFIX) and name not in known))
+        ours = (name for name in environ if name.startswith(PREFIX) and not name.startswith(CREDENTIALS_PREFIX))
+        return tuple(sorted(name for name in ours if name not in known))
 
 
 def _state(name: str, value: Any) -> str:
@@ -189,6 +210,10 @@ _CHECKS: dict[str, Check] = {
     "dedupe": choice(Dedupe),
     "dedupe_window": seconds(zero=True),
     "state": _state,
+    "outbox": check_outbox,
+    "outbox_horizon": seconds(zero=False),
+    "outbox_key": fernet_keys,
+    "credentials": provider,
     "events": choice(Events),
 }
 
@@ -201,6 +226,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "retry_window": (float, "seconds from 0 up"),
     "limits": (json.loads, LIMITS_ACCEPT.replace("mapping", "JSON object")),
     "dedupe_window": (float, "seconds from 0 up"),
+    "outbox_horizon": (float, "seconds above 0"),
 }
 
 

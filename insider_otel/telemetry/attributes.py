@@ -22,6 +22,7 @@ RECORDS_SENT: Final = "insider.records.sent"
 RECORDS_ACCEPTED: Final = "insider.records.accepted"
 RECORDS_FAILED: Final = "insider.records.failed"
 RETRY_STOPPED: Final = "insider.retry.stopped"
+JOB: Final = "insider.outbox.job"
 ERROR_TYPE: Final = "error.type"
 
 # Wait spans.
@@ -60,6 +61,7 @@ EVENT_RATE_LIMIT_HIT: Final = "insider.rate_limit.hit"
 EVENT_HELD_BACK: Final = "insider.dedupe.held_back"
 EVENT_IN_FLIGHT: Final = "insider.dedupe.in_flight"
 EVENT_SERVER_DUPLICATE: Final = "insider.dedupe.server_duplicate"
+EVENT_DEFERRED: Final = "insider.deferred"
 EVENT_STORE_UNAVAILABLE: Final = "insider.state.unavailable"
 
 # Attributes of events alone.
@@ -74,8 +76,12 @@ METRIC_WAIT_DURATION: Final = "insider.client.wait.duration"
 METRIC_DUPLICATES: Final = "insider.client.duplicates"
 METRIC_RECORDS: Final = "insider.client.records"
 METRIC_UTILIZATION: Final = "insider.client.rate_limit.utilization"
+METRIC_DELIVERIES: Final = "insider.outbox.deliveries"
+METRIC_JOBS: Final = "insider.outbox.jobs"
+METRIC_OLDEST_AGE: Final = "insider.outbox.oldest.age"
 
 # Labels that only metrics carry.
 RECORDS_RESULT: Final = "insider.records.result"
 DUPLICATE_SOURCE: Final = "insider.duplicate.source"
 POOL: Final = "insider.pool"
+JOB_STATE: Final = "insider.outbox.job.state"

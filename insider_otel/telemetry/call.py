@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Verdict
@@ -36,14 +36,17 @@ class CallTrace:
         self._operation = operation
         self._started = now
         parent = get_current()
-        self.span = telemetry.tracer.start_span(
-            f"insider {operation.name}",
-            context=parent,
-            kind=SpanKind.INTERNAL,
-            attributes={names.OPERATION: operation.name, names.PRODUCT: operation.product},
-        )
+        self.span = self._open(telemetry.tracer, parent)
         self.context: Context = set_span_in_context(self.span, parent)
         self.ended = False
+
+    def _open(self, tracer: Tracer, parent: Context) -> Span:
+        return tracer.start_span(
+            f"insider {self._operation.name}",
+            context=parent,
+            kind=SpanKind.INTERNAL,
+            attributes={names.OPERATION: self._operation.name, names.PRODUCT: self._operation.product},
+        )
 
     def start_attempt(self, request: httpx.Request, resend_count: int, now: float) -> AttemptTrace:
         """Open the span of an attempt.
@@ -100,6 +103,20 @@ class CallTrace:
         if verdict.retry_after is not None:
             attributes[names.WAIT_MS] = milliseconds(verdict.retry_after)
         self._event(names.EVENT_RATE_LIMIT_REFUSED, attributes)
+
+    def deferred(self, job: str, wait: float, verdict: Verdict | None) -> None:
+        """The call goes on later.
+
+        Args:
+            job: The name of the job.
+            wait: Seconds until its next attempt.
+            verdict: What the last attempt brought; None if there was none.
+        """
+        attributes: dict[str, AttributeValue] = {names.WAIT_MS: milliseconds(wait)}
+        if verdict is not None:
+            attributes[names.STATUS_CATEGORY] = verdict.category.value
+        self.span.set_attribute(names.JOB, job)
+        self._event(names.EVENT_DEFERRED, attributes)
 
     def start_wait(self, seconds: float, reason: str, source: str, verdict: Verdict | None) -> Span:
         """Say that the call will wait, and open the span of the wait.
@@ -170,13 +187,16 @@ class CallTrace:
                 self.span.set_status(_ERROR)
             self.span.set_attributes(attributes)
         self.span.end()
+        self._measure(max(now - self._started, 0.0), labels)
         instruments = self._telemetry.instruments
-        instruments.call_duration.record(max(now - self._started, 0.0), labels, self.context)
         if verdict is not None:
             for result, count in (("accepted", verdict.accepted), ("failed", verdict.failed)):
                 if count:
                     record_labels = {names.OPERATION: self._operation.name, names.RECORDS_RESULT: result}
                     instruments.records.add(count, record_labels, self.context)
+
+    def _measure(self, seconds: float, labels: dict[str, str]) -> None:
+        self._telemetry.instruments.call_duration.record(seconds, labels, self.context)
 
 
 def milliseconds(seconds: float) -> int:

@@ -27,7 +27,7 @@ class Instruments:
         meter: The meter that makes them.
     """
 
-    __slots__ = ("call_duration", "duplicates", "records", "request_duration", "retries", "wait_duration")
+    __slots__ = ("call_duration", "deliveries", "duplicates", "records", "request_duration", "retries", "wait_duration")
 
     def __init__(self, meter: Meter) -> None:
         self.request_duration = meter.create_histogram(
@@ -57,6 +57,11 @@ class Instruments:
             names.METRIC_DUPLICATES,
             unit="{call}",
             description="Calls whose content Insider already had.",
+        )
+        self.deliveries = meter.create_counter(
+            names.METRIC_DELIVERIES,
+            unit="{delivery}",
+            description="Deliveries of deferred calls, by how they ended.",
         )
         self.records = meter.create_counter(
             names.METRIC_RECORDS,

@@ -27,6 +27,9 @@ def test_every_setting_has_a_variable() -> None:
         "INSIDER_OTEL_DEDUPE": "All",
         "INSIDER_OTEL_DEDUPE_WINDOW": "600",
         "INSIDER_OTEL_STATE": "sqlite:///state.db",
+        "INSIDER_OTEL_OUTBOX": "sqlite:///outbox.db?sync=full",
+        "INSIDER_OTEL_OUTBOX_HORIZON": "3600",
+        "INSIDER_OTEL_OUTBOX_KEY": "A" * 43 + "=",
         "INSIDER_OTEL_EVENTS": "both",
     }
     assert Settings.from_env(environ) == Settings(
@@ -41,9 +44,13 @@ def test_every_setting_has_a_variable() -> None:
         dedupe=Dedupe.ALL,
         dedupe_window=600.0,
         state="sqlite:///state.db",
+        outbox="sqlite:///outbox.db?sync=full",
+        outbox_horizon=3600.0,
+        outbox_key="A" * 43 + "=",
         events=Events.BOTH,
     )
-    assert len(environ) == len(dataclasses.fields(Settings))
+    # Credentials have a variable for each of Insider's products.
+    assert len(environ) == len(dataclasses.fields(Settings)) - 1
 
 
 def test_an_empty_variable_is_no_setting() -> None:

@@ -1,0 +1,194 @@
+"""One delivery of one job: sent as the call it is, and what becomes of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from insider_otel.api.operations import Operation, operations
+from insider_otel.api.verdict import Category, Fault, Retry, Verdict
+from insider_otel.http.effects import REDELIVERY
+from insider_otel.http.engine import Engine
+from insider_otel.http.record import call_of
+from insider_otel.http.redelivery import Redelivery
+from insider_otel.outbox.credentials import provide
+from insider_otel.outbox.job import Job, verdict_to_keep
+from insider_otel.policy.deferral import ambiguity, retry_window
+from insider_otel.policy.settings import SettingsError
+from insider_otel.policy.steps import Outcome, Stop
+from insider_otel.telemetry.delivery import DeliveryTrace
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Link
+
+    from insider_otel.http.deferral import Desk
+
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
+_log = logging.getLogger("insider_otel.outbox")
+
+
+class Ending(NamedTuple):
+    """What becomes of a job after a delivery.
+
+    Attributes:
+        job: The job as it is to be kept: to be sent later, or, with ``job.stopped``, as a dead letter. None if it is
+            done.
+        pool_opens_at: When its pool has room again, in seconds since 1970, if that is why it was not sent.
+    """
+
+    job: Job | None
+    pool_opens_at: float | None = None
+
+
+class Deliverer:
+    """Sends jobs. What it decides about a job it returns; it does not touch the outbox.
+
+    Args:
+        engine: What its calls share with those of the app; its settings name an outbox.
+        client: Returns the client to send with, whose calls are the engine's.
+    """
+
+    def __init__(self, engine: Engine, client: Callable[[], Any]) -> None:
+        if engine.desk is None:
+            raise SettingsError("there is no outbox: set Settings(outbox=…), or INSIDER_OTEL_OUTBOX")
+        self._engine = engine
+        self._desk: Desk = engine.desk
+        self._client = client
+
+    def deliver(self, job: Job, links: Sequence[Link] = ()) -> Ending:
+        """Send a job, in the trace of the call that was deferred.
+
+        Args:
+            job: The job.
+            links: The worker's own span.
+
+        Returns:
+            What becomes of it.
+        """
+        token = attach(_TRACE_CONTEXT.extract(job.context, Context()))
+        try:
+            return self._deliver(job, links)
+        finally:
+            detach(token)
+
+    def _deliver(self, job: Job, links: Sequence[Link]) -> Ending:
+        now = self._desk.wall_clock()
+        operation = _operation(job)
+        if now >= job.expires:
+            return self._give_up(job, operation, Stop.EXPIRED, links)
+        settings = self._engine.settings
+        window = min(operation.duplicate_window or 0.0, settings.dedupe_window)
+        bounds = ambiguity(operation, job.ambiguous_since, now, duplicate_window=window)
+        if bounds.stopped is not None:
+            return self._give_up(job, operation, bounds.stopped, links)
+        redelivery = Redelivery(job, now, bounds.until, links)
+        try:
+            request = self._request(job, operation, redelivery)
+        except Exception as error:  # noqa: BLE001  (credentials come from the app's own code)
+            return self._cannot_send(job, error)
+        # Only the beginning of an answer is looked at, so that is all that is read.
+        result: Any
+        try:
+            result = self._client().send(request, stream=True)
+        except Exception as error:  # noqa: BLE001  (whatever it is, the call's record says what it means)
+            result = error
+        else:
+            with suppress(Exception):
+                result.close()
+        return self._end(job, redelivery, result)
+
+    def _request(self, job: Job, operation: Operation, redelivery: Redelivery) -> Any:
+        parcel = self._desk.codec.decode(job.content)
+        credentials = provide(self._engine.settings.credentials, operation, job.account, parcel.places)
+        headers, body = parcel.request(credentials)
+        request = self._client().build_request(
+            parcel.method, parcel.url, headers=headers, content=body, extensions={REDELIVERY: redelivery}
+        )
+        if self._engine.operation_of(request) is None:
+            raise SettingsError(
+                f"{request.url.host} is no host of Insider's: name it in Settings.hosts, as the app does"
+            )
+        return request
+
+    def _end(self, job: Job, redelivery: Redelivery, result: Any) -> Ending:
+        now = self._desk.wall_clock()
+        progress = redelivery.progress
+        if progress is not None:
+            due = now + progress.wait
+            later = replace(
+                job,
+                due=due,
+                attempts=progress.attempts,
+                deliveries=job.deliveries + 1,
+                ambiguous_since=None if progress.ambiguous_for is None else now - progress.ambiguous_for,
+                verdict=verdict_to_keep(progress.verdict) or job.verdict,
+            )
+            # Nothing was sent: it is the limit that has no room.
+            return Ending(later, due if progress.attempts == job.attempts and progress.wait > 0 else None)
+        call = call_of(result)
+        if call.outcome in {Outcome.SUCCEEDED, Outcome.HELD_BACK}:
+            return Ending(None)
+        return Ending(
+            replace(
+                job,
+                attempts=call.attempts,
+                deliveries=job.deliveries + 1,
+                verdict=verdict_to_keep(call.verdict),
+                stopped=(call.stopped or call.outcome).value,
+            )
+        )
+
+    def _give_up(self, job: Job, operation: Operation, stopped: Stop, links: Sequence[Link]) -> Ending:
+        """A job that must not be sent any more."""
+        now = self._engine.clock()
+        trace = DeliveryTrace(self._engine.telemetry, operation, now, job.id, links)
+        trace.finish(
+            outcome=Outcome.FAILED.value,
+            verdict=_last_verdict(job),
+            failed=True,
+            stopped=stopped.value,
+            attempts=job.attempts,
+            waited=0.0,
+            now=now,
+        )
+        return Ending(replace(job, stopped=stopped.value))
+
+    def _cannot_send(self, job: Job, error: Exception) -> Ending:
+        """It is for the app's people to mend what keeps the job from being sent; until then it waits."""
+        said = str(error.args[0]) if isinstance(error, LookupError | ValueError) and error.args else ""
+        self._desk.complain(job.operation, RuntimeError(said or type(error).__name__))
+        window = retry_window(self._engine.settings.retry_window, job.deliveries)
+        due = self._desk.wall_clock() + self._engine.random() * window
+        verdict = {**verdict_to_keep(_NOT_SENT), "message": said}
+        return Ending(replace(job, due=due, deliveries=job.deliveries + 1, verdict=verdict))
+
+
+_NOT_SENT = Verdict(Category.CONFIGURATION, "local.not_sent", Fault.CALLER, Retry.BACKOFF)
+"""A job was not sent for want of credentials, of the key to its content, or of a setting."""
+
+
+def _operation(job: Job) -> Operation:
+    for operation in operations():
+        if operation.name == job.operation:
+            return operation
+    # From another version of the library, which knew an operation that this one does not.
+    return Operation(job.operation, job.product, (), "", "", job.pool)
+
+
+def _last_verdict(job: Job) -> Verdict:
+    kept = job.verdict
+    with suppress(KeyError, ValueError):
+        return Verdict(
+            Category(kept["category"]),
+            kept["rule"],
+            Fault(kept["fault"]),
+            Retry(kept["retry"]),
+            kept.get("message", ""),
+        )
+    return _NOT_SENT

@@ -1,0 +1,204 @@
+"""The worker: takes jobs out of an outbox as they fall due, and sends them, several at a time."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, cast
+
+import httpx
+from opentelemetry.trace import Link, SpanKind
+
+from insider_otel.api.operations import Limit, operations
+from insider_otel.delivery.deliverer import Deliverer
+from insider_otel.http.engine import Engine
+from insider_otel.http.instrumentor import cover_client
+from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
+from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE, pace
+from insider_otel.policy.limits import limit_of
+from insider_otel.policy.settings import SettingsError
+
+DEFAULT_CONCURRENCY = 16
+"""Deliveries at a time."""
+
+_RENEW_EVERY = LEASE / 3
+_TROUBLE_PAUSE = 1.0
+_TELLING_TRIES = 5
+
+_log = logging.getLogger("insider_otel.outbox")
+
+
+class Worker:
+    """Sends what an outbox holds, until it is stopped. Any number of workers, in any number of processes, share one.
+
+    Args:
+        engine: What its calls share with those of the app; its settings name an outbox that workers take jobs from.
+        client: Returns the client to send with; by default one of its own.
+        concurrency: Deliveries at a time.
+
+    Raises:
+        SettingsError: There is no outbox, or one whose jobs others send.
+    """
+
+    def __init__(
+        self, engine: Engine, *, client: Callable[[], Any] | None = None, concurrency: int = DEFAULT_CONCURRENCY
+    ) -> None:
+        self._own_client: httpx.Client | None = None
+        self._deliverer = Deliverer(engine, client or self._client)
+        assert engine.desk is not None, "the deliverer has looked"
+        if not hasattr(engine.desk.outbox, "take"):
+            raise SettingsError(f"outbox: the jobs of {engine.desk.url.display} are sent by its own workers")
+        self._engine = engine
+        self._store = cast("JobStore", engine.desk.outbox)
+        self._clock = engine.desk.wall_clock
+        self._concurrency = concurrency
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._held: dict[str, Lease] = {}
+        self._thread: threading.Thread | None = None
+        self._limit_of = lru_cache(maxsize=None)(self._documented_limit)
+
+    def start(self) -> None:
+        """Work in a thread of its own, which does not keep the process alive."""
+        self._thread = threading.Thread(target=self.run, name="insider-otel outbox", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread works."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self, patience: float | None = None) -> None:
+        """Take no more jobs, see those through that are being sent, and give the others back.
+
+        Args:
+            patience: Seconds to wait for that; None for as long as it takes.
+        """
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(patience)
+
+    def run(self) -> None:
+        """Work in this thread, until ``stop`` is called from another or from a signal handler."""
+        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="insider-otel delivery")
+        planned: list[tuple[float, str, Lease, Link]] = []
+        try:
+            self._work(pool, planned)
+        finally:
+            self._give_back([lease for _, _, lease, _ in planned])
+            pool.shutdown(wait=True)
+            if self._own_client is not None:
+                self._own_client.close()
+
+    def _work(self, pool: ThreadPoolExecutor, planned: list[tuple[float, str, Lease, Link]]) -> None:
+        wake_at, seen, renew_at = 0.0, object(), time.monotonic() + _RENEW_EVERY
+        while not self._stopping:
+            now = self._clock()
+            try:
+                if time.monotonic() >= renew_at:
+                    self._store.renew(list(self._held.values()), now + LEASE)
+                    renew_at = time.monotonic() + _RENEW_EVERY
+                change: object = self._store.change()
+                if (change != seen or now >= wake_at) and len(self._held) < self._concurrency:
+                    # Asked before, so that what comes meanwhile is seen the next time.
+                    seen = change
+                    wake_at = self._take(planned, now)
+            except OutboxError as error:
+                _log.error("the outbox cannot be asked for jobs, which wait: %s", error)
+                self._pause(_TROUBLE_PAUSE)
+                continue
+            now = self._clock()
+            while planned and planned[0][0] <= now:
+                _, _, lease, link = heapq.heappop(planned)
+                pool.submit(self._deliver, lease, link)
+            self._pause(self._until_next(now, wake_at, planned))
+
+    def _take(self, planned: list[tuple[float, str, Lease, Link]], now: float) -> float:
+        """Take jobs, and say when to ask again."""
+        room = self._concurrency - len(self._held)
+        taken = self._store.take(room, now, lease=LEASE, pace=self._pace)
+        if taken.leases:
+            tracer = self._engine.telemetry.tracer
+            with tracer.start_as_current_span("insider outbox", kind=SpanKind.INTERNAL) as span:
+                link = Link(span.get_span_context())
+            for lease in taken.leases:
+                self._held[lease.job.id] = lease
+                heapq.heappush(planned, (lease.start, lease.token, lease, link))
+        if len(taken.leases) == room:
+            return now
+        return float("inf") if taken.wake_at is None else taken.wake_at
+
+    def _until_next(self, now: float, wake_at: float, planned: list[tuple[float, str, Lease, Link]]) -> float:
+        """Seconds until there is something to do, unless a delivery ends or a job comes before."""
+        moments = [lease[0] for lease in planned[:1]]
+        if len(self._held) < self._concurrency:
+            moments.append(wake_at)
+        return min([self._store.poll, *(max(moment - now, 0.0) for moment in moments)])
+
+    def _pause(self, seconds: float) -> None:
+        with self._wake:
+            if not self._stopping:
+                self._wake.wait(seconds)
+
+    def _deliver(self, lease: Lease, link: Link) -> None:
+        try:
+            if self._stopping:
+                self._give_back([lease])
+            else:
+                self._deliver_now(lease, link)
+        except Exception as error:  # noqa: BLE001  (the job waits until its lease ends; the worker works on)
+            _log.error("a delivery of %s broke off: %s", lease.job.operation, type(error).__name__)
+        finally:
+            with self._wake:
+                self._held.pop(lease.job.id, None)
+                self._wake.notify_all()
+
+    def _deliver_now(self, lease: Lease, link: Link) -> None:
+        if not self._store.begin(lease, self._clock()):
+            # It took too long to get here: it is another worker's.
+            return
+        ending = self._deliverer.deliver(lease.job, [link])
+        job = ending.job
+        self._tell(lambda: self._store.delivered(lease) if job is None else self._store.put_back(lease, job))
+        if ending.pool_opens_at is not None:
+            self._store.hold_pool(lease.job.pool, ending.pool_opens_at)
+
+    def _tell(self, act: Callable[[], None]) -> None:
+        """Have the outbox know what became of a job, while its lease lives."""
+        for tries_left in reversed(range(_TELLING_TRIES)):
+            try:
+                return act()
+            except OutboxError as error:
+                if not tries_left:
+                    raise
+                _log.warning("the outbox does not take what became of a job; it is told again: %s", error)
+                time.sleep(_TROUBLE_PAUSE)
+        return None
+
+    def _give_back(self, leases: list[Lease]) -> None:
+        if leases:
+            try:
+                self._store.release(leases)
+            except OutboxError as error:
+                _log.warning("%d jobs wait until their lease ends: %s", len(leases), error)
+
+    def _pace(self, pool: str) -> float:
+        return pace(self._limit_of(pool))
+
+    def _documented_limit(self, pool: str) -> Limit | None:
+        listed = next((operation for operation in operations() if operation.name == pool), None)
+        return None if listed is None else limit_of(listed, self._engine.settings.pool_limits, None)
+
+    def _client(self) -> httpx.Client:
+        if self._own_client is None:
+            client = httpx.Client(timeout=DELIVERY_DEADLINE / 2, limits=httpx.Limits(max_connections=None))
+            cover_client(client, self._engine)
+            self._own_client = client
+        return self._own_client
