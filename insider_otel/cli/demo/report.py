@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.util.types import AttributeValue
 
 from insider_otel._version import __version__
 from insider_otel.cli.demo.running import Played
@@ -180,5 +180,5 @@ def _turn_name(turn: Turn | None) -> str:
     return turn.name.lower() if turn else ""
 
 
-def _text(value: AttributeValue) -> str:
-    return str(value) if isinstance(value, str | bool | int | float) else ", ".join(map(str, value))
+def _text(value: object) -> str:
+    return ", ".join(map(str, cast("tuple[object, ...]", value))) if isinstance(value, tuple) else str(value)
