@@ -178,6 +178,33 @@ def test_a_cut_document_is_closed_to_one_that_begins_alike(reply: Any, data: st.
     assert all(document[:1] in ([], [1]) for document in closed)
 
 
+@given(reply=JSON, data=st.data())
+def test_of_a_well_formed_document_the_quick_way_to_the_cut_finds_what_the_patient_one_does(
+    reply: Any, data: st.DataObject
+) -> None:
+    """The patient one follows only where the quick one made no sense, so all the documents are looked at here."""
+    text = json.dumps({"of": [reply]}, ensure_ascii=data.draw(st.booleans()))
+    documents = list(close(text[: data.draw(st.integers(1, len(text) - 1))]))
+    half = len(documents) // 2
+    assert documents
+    assert documents[:half] == documents[half:]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        pytest.param('{"a": 1}\n{"b": 2}\n{"c', {"a": 1}, id="a document in each line"),
+        pytest.param('{"a": "x", "b": 2], "c": 3}, {"d', {"a": "x"}, id="a bracket too many"),
+        pytest.param('{"a": "C:\\\\', {"a": "C:\\"}, id="an escaped backslash at the cut"),
+        pytest.param('{"a": "x\\', {"a": "x"}, id="half an escape at the cut"),
+        pytest.param('{"a": "\\"}\\u20', {"a": '"}'}, id="half a character at the cut"),
+    ],
+)
+def test_of_damaged_json_the_beginning_is_read(text: str, kept: object) -> None:
+    """As far as it makes sense."""
+    assert bodies.parse(text, truncated=True).value == kept
+
+
 PIECES = [
     *(
         " ",
