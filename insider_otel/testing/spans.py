@@ -46,6 +46,10 @@ class CapturedSpans:
         """The spans of calls."""
         return [span for span in self.all() if _is_call(span)]
 
+    def deliveries(self) -> list[ReadableSpan]:
+        """The spans of deliveries of deferred calls."""
+        return [span for span in self.all() if _is_delivery(span)]
+
     def attempts(self) -> list[ReadableSpan]:
         """The spans of attempts: one HTTP request each."""
         return [span for span in self.all() if span.kind is SpanKind.CLIENT]
@@ -61,8 +65,9 @@ class CapturedSpans:
     def tree(self) -> list[str]:
         """The traces as lines of text, a child two blanks further in than its parent, in order of their start.
 
-        A call reads ``call user.upsert succeeded``, an attempt ``POST /api/user/v1/upsert 503`` (or, without an answer,
-        the name of the exception), a wait ``wait retry``, any other span its kind and name. Events do not show.
+        A call reads ``call user.upsert succeeded``, a delivery of a deferred one ``delivery user.upsert succeeded``, an
+        attempt ``POST /api/user/v1/upsert 503`` (or, without an answer, the name of the exception), a wait
+        ``wait retry``, any other span its kind and name. Events do not show.
         """
         spans = self.all()
         known = {span.context.span_id for span in spans if span.context}
@@ -106,6 +111,14 @@ def _attributes(span: ReadableSpan) -> MappingProxyType[str, object]:
 
 
 def _is_call(span: ReadableSpan) -> bool:
+    return _has_outcome(span) and not _is_delivery(span)
+
+
+def _is_delivery(span: ReadableSpan) -> bool:
+    return _has_outcome(span) and span.name.startswith("insider deliver ")
+
+
+def _has_outcome(span: ReadableSpan) -> bool:
     return names.OUTCOME in _attributes(span) and span.kind is SpanKind.INTERNAL
 
 
@@ -113,6 +126,8 @@ def _line(span: ReadableSpan) -> str:
     attributes = _attributes(span)
     if _is_call(span):
         return f"call {attributes[names.OPERATION]} {attributes[names.OUTCOME]}"
+    if _is_delivery(span):
+        return f"delivery {attributes[names.OPERATION]} {attributes[names.OUTCOME]}"
     if names.WAIT_REASON in attributes:
         return f"wait {attributes[names.WAIT_REASON]}"
     if span.kind is SpanKind.CLIENT:
