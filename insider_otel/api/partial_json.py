@@ -16,6 +16,7 @@ _CLOSING = {"{": "}", "[": "]"}
 # Possessive, so that no input makes it backtrack. A string without its closing quote is the place of the cut.
 _TOKEN = re.compile(r'"[^"]*+"?+|[\[\]{},]')
 _CUT_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+_LONGEST_ESCAPE = 5
 
 
 class _Cut(NamedTuple):
@@ -52,7 +53,8 @@ def close(text: str) -> Iterator[str]:
             continue
         closing = "".join(_CLOSING[bracket] for bracket in reversed(cut.brackets))
         if cut.in_string:
-            yield text[: len(_CUT_ESCAPE.sub("", blanked))] + '"' + closing
+            escape = _CUT_ESCAPE.search(blanked, max(0, len(blanked) - _LONGEST_ESCAPE))
+            yield text[: escape.start() if escape else None] + '"' + closing
         elif cut.after_string:
             yield text + closing
         if cut.whole:
@@ -75,12 +77,11 @@ def _cut_of_sound(text: str) -> _Cut | None:
     if len(brackets) > _MAX_DEPTH or not brackets or b"}" in brackets or b"]" in brackets:
         return None
     in_string = len(parts) % 2 == 0
-    return _Cut(brackets.decode(), _end_of_last_member(parts), in_string, not in_string and not parts[-1])
+    return _Cut(brackets.decode(), _end_of_last_member(parts, len(text)), in_string, not in_string and not parts[-1])
 
 
-def _end_of_last_member(parts: list[str]) -> int:
-    """Where the last comma is, or the last bracket ends, in a text that was split at its quotes."""
-    end = sum(map(len, parts)) + len(parts) - 1
+def _end_of_last_member(parts: list[str], end: int) -> int:
+    """Where the last comma is, or the last bracket ends, in a text of length ``end`` that was split at its quotes."""
     for at in reversed(range(len(parts))):
         part = parts[at]
         end -= len(part)
