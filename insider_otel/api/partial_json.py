@@ -45,8 +45,8 @@ def close(text: str) -> Iterator[str]:
         The document with its last string closed, if the cut went through one; then the document up to its last whole
         member. A number at the cut is dropped, for its last digits may be missing.
     """
-    # As long as the text, but a string ends at its next quote.
-    blanked = text.replace("\\\\", "__").replace('\\"', "__")
+    # As long as the text, but a string ends at its next quote. Two searches for nothing would take 0.4 ms.
+    blanked = text.replace("\\\\", "__").replace('\\"', "__") if "\\" in text else text
     for find in (_cut_of_sound, _cut_of_damaged):
         cut = find(blanked)
         if cut is None:
