@@ -19,7 +19,7 @@ from insider_otel.http.record import call_of
 from insider_otel.http.redelivery import Redelivery
 from insider_otel.outbox.credentials import provide
 from insider_otel.outbox.job import Job, verdict_to_keep
-from insider_otel.policy.deferral import ambiguity, retry_window
+from insider_otel.policy.deferral import SHORTEST_WAIT, ambiguity, retry_window
 from insider_otel.policy.settings import SettingsError
 from insider_otel.policy.steps import Outcome, Stop
 from insider_otel.telemetry.delivery import DeliveryTrace
@@ -108,7 +108,13 @@ class Deliverer:
         credentials = provide(self._engine.settings.credentials, operation, job.account, parcel.places)
         headers, body = parcel.request(credentials)
         request = self._client().build_request(
-            parcel.method, parcel.url, headers=headers, content=body, extensions={REDELIVERY: redelivery}
+            parcel.method,
+            parcel.url,
+            headers=headers,
+            content=body,
+            # Nobody waits for it: more time than a client has by default is fewer answers that nobody hears.
+            timeout=DELIVERY_DEADLINE / 2,
+            extensions={REDELIVERY: redelivery},
         )
         if self._engine.operation_of(request) is None:
             raise SettingsError(
@@ -120,7 +126,7 @@ class Deliverer:
         now = self._desk.wall_clock()
         progress = redelivery.progress
         if progress is not None:
-            due = now + progress.wait
+            due = now + max(progress.wait, SHORTEST_WAIT)
             later = replace(
                 job,
                 due=due,

@@ -61,11 +61,10 @@ class Parcel:
         """
         value: Any = json.loads(content.decode("utf-8", "surrogatepass"))
         try:
-            body = (
-                value["text"].encode("utf-8") if "text" in value else base64.b64decode(value["base64"], validate=True)
-            )
+            text = value.get("text")
+            body = base64.b64decode(value["base64"], validate=True) if text is None else text.encode("utf-8")
             headers = tuple((str(name), str(text)) for name, text in value["headers"])
-            return cls(str(value["method"]), str(value["url"]), headers, body)
+            return cls(str(value["method"]), str(value["url"]), headers, body, tuple(value["places"]))
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this is no stored request: {type(error).__name__}") from None
 

@@ -50,7 +50,8 @@ class CallPlan:
         duplicate_window: Seconds in which Insider ignores a repeat of the same content.
         rate_window: Seconds to wait after "too many requests" that names no moment.
         replayable: Whether the body can be sent a second time.
-        longest_wait: Seconds that are waited at a time; what is to wait for longer is for an outbox.
+        longest_wait: Seconds that are waited for a slot, or before a quick retry.
+        spread_inside: Whether spread retries are waited for; else they are for an outbox, however soon.
     """
 
     enforce: bool
@@ -66,6 +67,7 @@ class CallPlan:
     rate_window: float
     replayable: bool
     longest_wait: float = math.inf
+    spread_inside: bool = True
 
 
 def plan_call(
@@ -269,7 +271,7 @@ class CallMachine:
         hint = self._plan.rate_window if verdict.retry_after is None else verdict.retry_after
         told = verdict.rate_limit is not None and verdict.rate_limit.explicit
         seconds = hint + self._window_jitter(hint)
-        late = self._too_late(seconds, hint, now)
+        late = self._too_late(seconds, hint, now, spread=True)
         if late is not None:
             return _out_of_time(late, seconds)
         self._spread_left -= 1
@@ -291,17 +293,18 @@ class CallMachine:
         if not self._spread_left:
             return Done(refused or Stop.ATTEMPTS)
         seconds = hint + self._random() * self._plan.retry_window
-        late = self._too_late(seconds, hint, now)
+        late = self._too_late(seconds, hint, now, spread=True)
         if late is not None:
             return _out_of_time(late, seconds, refused)
         self._spread_left -= 1
         return Wait(seconds, WaitReason.RETRY, source)
 
-    def _too_late(self, seconds: float, hint: float, now: float) -> Stop | None:
+    def _too_late(self, seconds: float, hint: float, now: float, *, spread: bool = False) -> Stop | None:
         """Why an attempt ``seconds`` from now would come too late, or None."""
         if now + seconds >= self._window_ends():
             return Stop.DUPLICATE_WINDOW
-        return None if self._fits(seconds, hint=hint, now=now) else Stop.DEADLINE
+        inside = self._plan.spread_inside if spread else seconds <= self._plan.longest_wait
+        return None if inside and self._fits(seconds, hint=hint, now=now) else Stop.DEADLINE
 
     def _window_ends(self) -> float:
         """The moment by which a repeat of what Insider may have has to be sent, or never."""
@@ -310,7 +313,7 @@ class CallMachine:
         return self.ambiguous_since + self._plan.duplicate_window
 
     def _fits(self, seconds: float, *, hint: float, now: float) -> bool:
-        if hint > self._plan.retry_window or seconds > self._plan.longest_wait:
+        if hint > self._plan.retry_window:
             # Told to stay away for longer than any retry of ours would wait: coming back earlier is not an option.
             return False
         return self._plan.deadline is None or now + seconds < self._plan.deadline

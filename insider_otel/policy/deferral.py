@@ -19,6 +19,9 @@ DELIVERY_DEADLINE = 60.0
 LONGEST_WAIT = 2.0
 """Seconds that a delivery waits by itself; for longer it goes back into the outbox, and others have the worker."""
 
+SHORTEST_WAIT = 1.0
+"""Seconds that a job waits at least when it goes back into the outbox."""
+
 LONGEST_RETRY_WINDOW = 3600.0
 """Seconds. The window over which the next delivery is spread doubles each time, up to this."""
 
@@ -103,8 +106,9 @@ def plan_delivery(plan: CallPlan, *, attempts: int, deliveries: int) -> CallPlan
     return replace(
         plan,
         enforce=True,
-        # Time, and not their number, ends the deliveries of a job.
+        # Time, and not their number, ends the deliveries of a job: there is always one more, made by the next delivery.
         spread_retries=1,
+        spread_inside=False,
         max_attempts=attempts + plan.quick_retries + 2,
         retry_window=retry_window(plan.retry_window, deliveries),
         longest_wait=LONGEST_WAIT,

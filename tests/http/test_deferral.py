@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from insider_otel import CannotDefer, Outcome, OutboxError, Settings, SettingsError, Stop, call_of, defer, request_scope
+from insider_otel import CannotDefer, OutboxError, Outcome, Settings, SettingsError, Stop, call_of, defer, request_scope
 from insider_otel.http.deferral import Desk
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
@@ -89,7 +89,7 @@ def test_the_span_of_a_deferred_call_says_so_and_is_no_error(shop: Shop) -> None
     shop.post(shop.answers(503))
     span = shop.rig.spans.calls()[0]
     assert span.attributes["insider.outcome"] == "deferred"
-    assert span.attributes["insider.outbox.job"] == shop.jobs[0].id
+    assert span.attributes["insider.outbox.job.id"] == shop.jobs[0].id
     assert span.status.is_unset
     assert event_names(span)[-1] == "insider.deferred"
     assert dict(span.events[-1].attributes) == {"insider.wait.ms": 150_000, "insider.status.category": "unavailable"}
