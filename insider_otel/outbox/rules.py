@@ -1,0 +1,37 @@
+"""What every outbox that workers take jobs from decides alike, whatever it keeps them in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from insider_otel.outbox.job import Job
+
+LOOK_AHEAD = 1.0
+"""Seconds. A job that may start no later than that is taken already, so that starts need not be exact."""
+
+
+def room(until_start: float, step: float, most: int) -> int:
+    """How many deliveries of a pool may start within the time looked ahead.
+
+    Args:
+        until_start: Seconds until the next one may start.
+        step: Seconds between two of them.
+        most: How many at most.
+    """
+    if until_start > LOOK_AHEAD:
+        return 0
+    return most if step <= 0 else min(most, int((LOOK_AHEAD - until_start) / step) + 1)
+
+
+def interrupted(job: Job, sent_at: float | None) -> Job:
+    """A job as it is when its last worker has not said what became of it.
+
+    Args:
+        job: The job as that worker took it.
+        sent_at: When that worker began to send it, in seconds since 1970; None if it did not.
+    """
+    if sent_at is None:
+        return job
+    # Nobody knows whether Insider has it.
+    since = sent_at if job.ambiguous_since is None else job.ambiguous_since
+    return replace(job, attempts=job.attempts + 1, ambiguous_since=since)
