@@ -1,0 +1,166 @@
+"""An outbox in the app's own Celery: a job is a message for its workers, and retries and monitoring are Celery's."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+from insider_otel.outbox.job import Job
+from insider_otel.outbox.protocol import OutboxError
+
+TASK = "insider_otel.outbox.deliver"
+"""The name of the task that delivers a job; ``insider_otel.outbox.celery`` registers it."""
+
+LONGEST_ETA = 600.0
+"""Seconds. A message that has to wait for longer is sent anew after that: brokers deliver one again that a worker holds
+for long without a word (RabbitMQ: half an hour, Redis: the visibility timeout, which is an hour unless set)."""
+
+_STEP_TIMEOUT = 1.0
+"""Seconds that each step may take: getting a connection, opening it, and each answer of the broker. Somebody waits."""
+
+_CONNECTION_OPTIONS = {
+    # RabbitMQ: the message is stored when it says so. For Redis the answer to the command says it.
+    "confirm_publish": True,
+    "read_timeout": _STEP_TIMEOUT,
+    "write_timeout": _STEP_TIMEOUT,
+    # Redis, whose client would otherwise wait for an answer for ever.
+    "socket_timeout": _STEP_TIMEOUT,
+    "socket_connect_timeout": _STEP_TIMEOUT,
+    "retry_on_timeout": False,
+    # Opening a connection is tried at each of several brokers; nothing was sent yet.
+    "max_retries": 3,
+    "interval_start": 0.05,
+    "interval_step": 0.05,
+    "interval_max": 0.2,
+}
+
+
+class CeleryOutbox:
+    """Sends jobs to a queue of the app's Celery.
+
+    Args:
+        queue: The queue.
+
+    Raises:
+        ImportError: Celery is not installed.
+    """
+
+    name = "celery"
+
+    def __init__(self, queue: str) -> None:
+        try:
+            self._celery: Any = import_module("celery")
+        except ModuleNotFoundError as error:
+            raise ImportError('outbox="celery" needs Celery: pip install "insider-otel[celery]"') from error
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._app: Any = self._current_app()
+        self._connections: tuple[int, Any, Any] | None = None
+
+    @property
+    def dead_queue(self) -> str:
+        """The queue that jobs are kept in that were given up."""
+        return f"{self._queue}.dead"
+
+    def put(self, job: Job) -> None:
+        """Send a job to the queue; when this returns, the broker has it."""
+        app = self._find_app()
+        self._send(app, self._queue, job, min(job.due, time.time() + longest_eta(app)))
+
+    async def put_async(self, job: Job) -> None:
+        """``put``, in a thread. A thread that has begun is waited for, also by a call that was cancelled."""
+        from anyio import to_thread  # noqa: PLC0415  (sync clients need no anyio)
+
+        # Here it is known; in the thread it may not be.
+        self._find_app()
+        await to_thread.run_sync(self.put, job)
+
+    def bury(self, job: Job) -> None:
+        """Keep a job that was given up, in a queue that workers do not read.
+
+        Raises:
+            OutboxError: It is not kept.
+        """
+        app = self._find_app()
+        queue: Any = self.dead_queue
+        if queue not in app.amqp.queues:
+            # By its name alone it would become one of those that a worker reads unless told which.
+            queue = import_module("kombu").Queue(queue)
+        self._send(app, queue, job, 0.0)
+
+    def _send(self, app: Any, queue: Any, job: Job, due: float) -> None:
+        try:
+            with self._connection(app) as connection:
+                app.send_task(
+                    TASK,
+                    args=[job.to_json()],
+                    # What monitors show of it: nothing of what it holds.
+                    argsrepr=f"({job.operation!r},)",
+                    task_id=job.id,
+                    queue=queue,
+                    eta=datetime.fromtimestamp(due, UTC) if due > time.time() else None,
+                    serializer="json",
+                    ignore_result=True,
+                    add_to_parent=False,
+                    # What was sent and not confirmed may be stored; a second message would be a second delivery.
+                    retry=False,
+                    connection=connection,
+                )
+        except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
+            raise OutboxError(
+                f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, that broker_url and "
+                f"its user and password are right, and that the queue {self._queue} may be declared"
+            ) from None
+
+    @contextmanager
+    def _connection(self, app: Any) -> Generator[Any]:
+        pool = self._pool(app)
+        connection = pool.acquire(block=True, timeout=_STEP_TIMEOUT)
+        try:
+            yield connection
+        except Exception:
+            # What it still has to say belongs to the message that failed.
+            connection.collect(socket_timeout=_STEP_TIMEOUT)
+            raise
+        finally:
+            connection.release()
+
+    def _pool(self, app: Any) -> Any:
+        """Connections of this process; Celery's own wait for as long as the app says, which need not suit a caller."""
+        with self._lock:
+            if self._connections is None or self._connections[:2] != (os.getpid(), app):
+                connection = app.connection_for_write(
+                    connect_timeout=_STEP_TIMEOUT, transport_options=_CONNECTION_OPTIONS
+                )
+                self._connections = (os.getpid(), app, connection.Pool(app.conf.broker_pool_limit))
+            return self._connections[2]
+
+    def _find_app(self) -> Any:
+        """The app's Celery. Its current app is one of each thread, and web servers have threads that know of none."""
+        for app in (self._current_app(), self._app):
+            if app.conf.broker_write_url:
+                self._app = app
+                return app
+        raise OutboxError(
+            "there is no Celery app with a broker here: let this process import the module that makes it, call its "
+            "set_default(), and see that its broker_url is set"
+        )
+
+    def _current_app(self) -> Any:
+        return self._celery.current_app._get_current_object()
+
+
+def longest_eta(app: Any) -> float:
+    """Seconds that a message may wait at a worker without being delivered to another meanwhile.
+
+    Args:
+        app: The app's Celery.
+    """
+    visibility_timeout = app.conf.broker_transport_options.get("visibility_timeout")
+    return LONGEST_ETA if visibility_timeout is None else min(LONGEST_ETA, visibility_timeout / 2)
