@@ -19,7 +19,7 @@ from insider_otel.http.record import call_of
 from insider_otel.http.redelivery import Redelivery
 from insider_otel.outbox.credentials import provide
 from insider_otel.outbox.job import Job, verdict_to_keep
-from insider_otel.policy.deferral import SHORTEST_WAIT, ambiguity, retry_window
+from insider_otel.policy.deferral import DELIVERY_DEADLINE, SHORTEST_WAIT, ambiguity, retry_window
 from insider_otel.policy.settings import SettingsError
 from insider_otel.policy.steps import Outcome, Stop
 from insider_otel.telemetry.delivery import DeliveryTrace

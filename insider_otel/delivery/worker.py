@@ -19,7 +19,7 @@ from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
 from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
-from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE, pace
+from insider_otel.policy.deferral import LEASE, LONGEST_WAIT, pace
 from insider_otel.policy.limits import limit_of
 from insider_otel.policy.settings import SettingsError
 
@@ -85,19 +85,44 @@ class Worker:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(patience)
 
-    def run(self) -> None:
-        """Work in this thread, until ``stop`` is called from another or from a signal handler."""
+    def run(self, *, drain: bool = False) -> None:
+        """Work in this thread, until ``stop`` is called from another or from a signal handler.
+
+        Args:
+            drain: End also when nothing is left that may be sent now, or in a moment.
+        """
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="insider-otel delivery")
         planned: list[tuple[float, str, Lease, Link]] = []
         try:
-            self._work(pool, planned)
+            self._work(pool, planned, drain)
         finally:
             self._give_back([lease for _, _, lease, _ in planned])
             pool.shutdown(wait=True)
             if self._own_client is not None:
                 self._own_client.close()
 
-    def _work(self, pool: ThreadPoolExecutor, planned: list[tuple[float, str, Lease, Link]]) -> None:
+    def deliver_due(self, ahead: float = 0.0) -> int:
+        """Send what is due, each job once, in this thread and at no pace: for tests.
+
+        Args:
+            ahead: Seconds; what is due within that time is sent too.
+
+        Returns:
+            How many jobs were sent.
+        """
+        seen: set[str] = set()
+        while True:
+            taken = self._store.take(self._concurrency, self._clock() + ahead, lease=LEASE, pace=lambda pool: 0.0)
+            fresh = [lease for lease in taken.leases if lease.job.id not in seen]
+            self._give_back([lease for lease in taken.leases if lease.job.id in seen])
+            if not fresh:
+                return len(seen)
+            link = self._link()
+            for lease in fresh:
+                seen.add(lease.job.id)
+                self._deliver_now(lease, link)
+
+    def _work(self, pool: ThreadPoolExecutor, planned: list[tuple[float, str, Lease, Link]], drain: bool) -> None:
         wake_at, seen, renew_at = 0.0, object(), time.monotonic() + _RENEW_EVERY
         while not self._stopping:
             now = self._clock()
@@ -116,8 +141,15 @@ class Worker:
                 continue
             now = self._clock()
             while planned and planned[0][0] <= now:
-                _, _, lease, link = heapq.heappop(planned)
-                pool.submit(self._deliver, lease, link)
+                _, _, lease, link = planned[0]
+                try:
+                    pool.submit(self._deliver, lease, link)
+                except RuntimeError:
+                    # The process ends, and starts no more threads; what is planned is given back.
+                    return
+                heapq.heappop(planned)
+            if drain and not self._held and wake_at > now + LONGEST_WAIT and self._store.change() == seen:
+                return
             self._pause(self._until_next(now, wake_at, planned))
 
     def _take(self, planned: list[tuple[float, str, Lease, Link]], now: float) -> float:
@@ -125,15 +157,19 @@ class Worker:
         room = self._concurrency - len(self._held)
         taken = self._store.take(room, now, lease=LEASE, pace=self._pace)
         if taken.leases:
-            tracer = self._engine.telemetry.tracer
-            with tracer.start_as_current_span("insider outbox", kind=SpanKind.INTERNAL) as span:
-                link = Link(span.get_span_context())
+            link = self._link()
             for lease in taken.leases:
                 self._held[lease.job.id] = lease
                 heapq.heappush(planned, (lease.start, lease.token, lease, link))
         if len(taken.leases) == room:
             return now
         return float("inf") if taken.wake_at is None else taken.wake_at
+
+    def _link(self) -> Link:
+        """A link to the worker's own span of what it has just taken."""
+        tracer = self._engine.telemetry.tracer
+        with tracer.start_as_current_span("insider outbox", kind=SpanKind.INTERNAL) as span:
+            return Link(span.get_span_context())
 
     def _until_next(self, now: float, wake_at: float, planned: list[tuple[float, str, Lease, Link]]) -> float:
         """Seconds until there is something to do, unless a delivery ends or a job comes before."""
@@ -198,7 +234,7 @@ class Worker:
 
     def _client(self) -> httpx.Client:
         if self._own_client is None:
-            client = httpx.Client(timeout=DELIVERY_DEADLINE / 2, limits=httpx.Limits(max_connections=None))
+            client = httpx.Client(limits=httpx.Limits(max_connections=None))
             cover_client(client, self._engine)
             self._own_client = client
         return self._own_client

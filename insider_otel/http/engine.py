@@ -15,7 +15,7 @@ from insider_otel.policy import testing_mode
 from insider_otel.policy.call import CallMachine, plan_call
 from insider_otel.policy.settings import Events, Mode, Settings, split_address
 from insider_otel.state.opening import shared_state
-from insider_otel.telemetry.metrics import observe_utilization
+from insider_otel.telemetry.metrics import observe_outbox, observe_utilization
 from insider_otel.telemetry.suppression import is_suppressed
 from insider_otel.telemetry.telemetry import NO_TELEMETRY, Telemetry
 
@@ -72,8 +72,12 @@ class Engine:
         self.desk: Desk | None = None
         if self.settings.outbox is not None:
             from insider_otel.http.deferral import Desk  # noqa: PLC0415  (who has no outbox loads none)
+            from insider_otel.outbox.watch import watch  # noqa: PLC0415
 
             self.desk = Desk(self.settings, self.wall_clock)
+            looking = watch(self.desk.outbox)
+            if looking.can_tell:
+                observe_outbox(meter_provider, looking)
         # Read the tables now, and not while the first request waits.
         classify(200)
         self._addresses: dict[str, dict[int | None, str]] = {host: {None: host} for host in hosts()}

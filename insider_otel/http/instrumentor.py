@@ -12,6 +12,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from opentelemetry.instrumentation.utils import unwrap
 from wrapt import wrap_function_wrapper
 
+from insider_otel.api.operations import hosts
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import NAMES
 from insider_otel.http.transport import AsyncEngineTransport, AsyncInsiderTransport, EngineTransport, InsiderTransport
@@ -86,6 +87,17 @@ def cover_client(client: Any, engine: Engine) -> None:
         return transport_class(engine, transport)
 
     setattr(client, _WRAPPED, transport_for_url)
+
+
+def engine_of(client: Any) -> Engine | None:
+    """The engine of a client's calls to Insider; None if they are not covered.
+
+    Args:
+        client: A client of httpx or httpx2, sync or async.
+    """
+    request = client.build_request("GET", f"https://{next(iter(hosts()))}/")
+    transport = getattr(client, _WRAPPED)(request.url)
+    return transport.engine if isinstance(transport, EngineTransport | AsyncEngineTransport) else None
 
 
 class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]

@@ -52,7 +52,13 @@ class _WrappedBelow:
     span above each of our calls. One floor down it traces the requests to other hosts and is silent under our attempts.
     """
 
+    _engine: Engine
     _transport: Any
+
+    @property
+    def engine(self) -> Engine:
+        """What its calls share."""
+        return self._engine
 
     @property
     def inner(self) -> Any:

@@ -22,7 +22,7 @@ RECORDS_SENT: Final = "insider.records.sent"
 RECORDS_ACCEPTED: Final = "insider.records.accepted"
 RECORDS_FAILED: Final = "insider.records.failed"
 RETRY_STOPPED: Final = "insider.retry.stopped"
-JOB: Final = "insider.outbox.job"
+JOB: Final = "insider.outbox.job.id"
 ERROR_TYPE: Final = "error.type"
 
 # Wait spans.

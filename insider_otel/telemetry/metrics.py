@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter, get_meter_provider
 
@@ -78,7 +79,38 @@ class Pools(Protocol):
         ...
 
 
-_observed: weakref.WeakKeyDictionary[MeterProvider, weakref.WeakSet[Pools]] = weakref.WeakKeyDictionary()
+class Jobs(Protocol):
+    """How full an outbox is."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs to be sent."""
+        ...
+
+    @property
+    def dead(self) -> int:
+        """Jobs that were given up, and that nobody has dealt with."""
+        ...
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest job that waits was deferred, in seconds since 1970."""
+        ...
+
+
+class Watch(Protocol):
+    """What knows how full an outbox is."""
+
+    def stats(self) -> Jobs | None:
+        """How full it is; None if it cannot be asked."""
+        ...
+
+
+_T = TypeVar("_T")
+_Observed = weakref.WeakKeyDictionary[MeterProvider, weakref.WeakSet[_T]]
+
+_pools: _Observed[Pools] = weakref.WeakKeyDictionary()
+_outboxes: _Observed[Watch] = weakref.WeakKeyDictionary()
 
 
 def observe_utilization(meter_provider: MeterProvider | None, pools: Pools) -> None:
@@ -88,14 +120,9 @@ def observe_utilization(meter_provider: MeterProvider | None, pools: Pools) -> N
         meter_provider: Whose gauge; the global provider's by default.
         pools: What knows.
     """
-    provider = get_meter_provider() if meter_provider is None else meter_provider
-    known = _observed.get(provider)
-    if known is not None:
-        known.add(pools)
+    meter, known = _observed(_pools, meter_provider, pools)
+    if meter is None:
         return
-    # The provider keeps the callback for good, and must not keep the pools of a transport that is gone.
-    known = _observed.setdefault(provider, weakref.WeakSet())
-    known.add(pools)
 
     def observe(options: CallbackOptions) -> Iterable[Observation]:
         fullest: dict[str, float] = {}
@@ -104,10 +131,66 @@ def observe_utilization(meter_provider: MeterProvider | None, pools: Pools) -> N
                 fullest[pool] = max(fullest.get(pool, 0.0), used)
         return [Observation(used, {names.POOL: pool}) for pool, used in fullest.items()]
 
-    # One for all pools: a provider that is asked for the same gauge again drops the second callback without a word.
-    get_meter(SCOPE, __version__, provider).create_observable_gauge(
+    meter.create_observable_gauge(
         names.METRIC_UTILIZATION,
         callbacks=[observe],
         unit="1",
         description="Share of a pool's rate limit that is used in the window that ends now.",
     )
+
+
+def observe_outbox(meter_provider: MeterProvider | None, outbox: Watch) -> None:
+    """Let gauges tell how full an outbox is; once, however many transports share it.
+
+    Every process that shares an outbox says the same of it, so these are gauges, of which the greatest counts, and no
+    sums. One that cannot be asked says nothing: a gap is seen, a zero would be believed.
+
+    Args:
+        meter_provider: Whose gauges; the global provider's by default.
+        outbox: What knows.
+    """
+    meter, known = _observed(_outboxes, meter_provider, outbox)
+    if meter is None:
+        return
+
+    def count(options: CallbackOptions) -> Iterable[Observation]:
+        stats = [each for each in (outbox.stats() for outbox in known) if each is not None]
+        if stats:
+            yield Observation(sum(each.waiting for each in stats), {names.JOB_STATE: "waiting"})
+            yield Observation(sum(each.dead for each in stats), {names.JOB_STATE: "dead"})
+
+    def oldest(options: CallbackOptions) -> Iterable[Observation]:
+        now = time.time()
+        stats = [each for each in (outbox.stats() for outbox in known) if each is not None]
+        if stats:
+            yield Observation(max(0.0 if each.oldest is None else max(now - each.oldest, 0.0) for each in stats))
+
+    meter.create_observable_gauge(
+        names.METRIC_JOBS,
+        callbacks=[count],
+        unit="{job}",
+        description="Deferred calls in the outbox: those that wait to be sent, and those that were given up.",
+    )
+    meter.create_observable_gauge(
+        names.METRIC_OLDEST_AGE,
+        callbacks=[oldest],
+        unit="s",
+        description="Time since the oldest deferred call that waits to be sent was deferred.",
+    )
+
+
+def _observed(
+    observed: _Observed[_T], meter_provider: MeterProvider | None, one: _T
+) -> tuple[Meter | None, weakref.WeakSet[_T]]:
+    """The meter for gauges about what is observed, and what that is; no meter if they are there already.
+
+    One gauge for all: a provider that is asked for the same one again drops the second callback without a word.
+    """
+    provider = get_meter_provider() if meter_provider is None else meter_provider
+    known = observed.get(provider)
+    is_new = known is None
+    if known is None:
+        # The provider keeps the callback for good, and must not keep what is gone, such as a transport's own pools.
+        known = observed.setdefault(provider, weakref.WeakSet())
+    known.add(one)
+    return (get_meter(SCOPE, __version__, provider) if is_new else None), known

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from insider_otel.testing.clock import FakeClock
     from insider_otel.testing.fake import FakeInsider
     from insider_otel.testing.faults import Step, delay, documented, reply, reset, timeout, truncate
+    from insider_otel.testing.outbox import deliver_outbox
     from insider_otel.testing.samples import SampleRequest, sample_request
     from insider_otel.testing.spans import CapturedSpans
 
@@ -26,6 +27,7 @@ __all__ = [
     "SampleRequest",
     "Step",
     "delay",
+    "deliver_outbox",
     "documented",
     "is_testing",
     "reply",
@@ -41,6 +43,7 @@ _HOMES = {
     "clock": ("FakeClock",),
     "fake": ("FakeInsider",),
     "faults": ("Step", "delay", "documented", "reply", "reset", "timeout", "truncate"),
+    "outbox": ("deliver_outbox",),
     "samples": ("SampleRequest", "sample_request"),
     "spans": ("CapturedSpans",),
 }
