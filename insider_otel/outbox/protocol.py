@@ -128,7 +128,7 @@ class JobStore(Outbox, Protocol):
         ...
 
     def delivered(self, lease: Lease) -> None:
-        """A job is done: forget it, and all that was stored of it."""
+        """A job is done: forget it, and all that was stored of it, also if the lease has ended: nobody sends it."""
         ...
 
     def put_back(self, lease: Lease, job: Job) -> None:

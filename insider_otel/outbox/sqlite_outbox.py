@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import sqlite3
 import time
 from collections.abc import Collection, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from insider_otel.outbox.job import Job, read_context
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
+from insider_otel.outbox.rules import LOOK_AHEAD, interrupted, room
 from insider_otel.state.protocol import StoreError
 from insider_otel.state.sqlite_file import FileKind, SQLiteFile
 
-_LOOK_AHEAD = 1.0
-"""Seconds. A job that may start no later than that is taken already, so that starts need not be exact."""
+_LOG_EMPTIED_EVERY = 60.0
+_LOG_TRIED_AGAIN = 1.0
+
+_log = logging.getLogger("insider_otel.outbox")
 
 _SCHEMA = (
     # One row for each job; the number is the order they came in. A job is waiting, or dead: given up.
@@ -85,6 +88,9 @@ class SQLiteOutbox:
     A job that was put is in the file: it survives the end of any process, at any moment. With ``sync="full"`` it
     survives a machine that loses power as well, and ``put`` waits for the disk.
 
+    What was stored of a job is overwritten when it is done; in the log beside the file too, within a minute, if a worker
+    runs.
+
     Args:
         path: The file; it is made when it is first used, readable by its owner alone. On a local disk, not a network's.
         timeout: Seconds after which it gives up waiting for other writers.
@@ -97,7 +103,7 @@ class SQLiteOutbox:
     name = "sqlite"
     poll = 0.05
 
-    __slots__ = ("_file", "_puts", "_timeout", "address")
+    __slots__ = ("_changes", "_empty_log_at", "_file", "_holds_done", "_identity", "_path", "_timeout", "address")
 
     def __init__(
         self, path: str | os.PathLike[str], *, timeout: float = 5.0, sync: Literal["normal", "full"] = "normal"
@@ -107,9 +113,13 @@ class SQLiteOutbox:
         if not absolute.parent.is_dir():
             raise OutboxError(f"the directory {absolute.parent} of the outbox {absolute.name} does not exist: make it")
         self.address = f"sqlite:///{absolute}"
+        self._path = absolute
         self._file = SQLiteFile(absolute, _kind(sync))
         self._timeout = timeout
-        self._puts = 0
+        self._identity: tuple[int, int] | None = None
+        self._changes = 0
+        self._holds_done = False
+        self._empty_log_at = 0.0
 
     def put(self, job: Job) -> None:
         """Keep a job."""
@@ -117,7 +127,7 @@ class SQLiteOutbox:
             connection.execute("INSERT OR IGNORE INTO pools VALUES (?, 0)", (job.pool,))
             marks = ", ".join("?" * 16)
             connection.execute(f"INSERT INTO jobs (state, {_COLUMNS}) VALUES ('waiting', {marks})", _row(job))  # noqa: S608
-        self._puts += 1
+        self._changes += 1
 
     async def put_async(self, job: Job) -> None:
         """``put``, in a thread. A thread that has begun is waited for, also by a call that was cancelled."""
@@ -132,20 +142,23 @@ class SQLiteOutbox:
         with self._writing() as connection:
             for pool, free_at in connection.execute("SELECT pool, free_at FROM pools ORDER BY free_at").fetchall():
                 step, start = pace(pool), max(free_at, now)
-                room = min(most - len(leases), _room(start - now, step, most))
-                rows = _due(connection, pool, now, room) if room > 0 else []
+                number = room(start - now, step, most - len(leases))
+                rows = _due(connection, pool, now, number) if number > 0 else []
                 for row in rows:
                     leases.append(_lease(connection, row, start, now + lease))
                     start += step
-                if rows and step > 0:
+                if rows:
+                    # A pool without a limit has its turn after the others too.
                     connection.execute("UPDATE pools SET free_at = ? WHERE pool = ?", (start, pool))
                 due = _next_due(connection, pool, now)
                 if due is not None:
-                    wake.append(max(due, start - _LOOK_AHEAD))
+                    wake.append(max(due, start - LOOK_AHEAD))
             ends = connection.execute("SELECT min(leased_until) FROM jobs WHERE leased_until > 0").fetchone()[0]
             if ends is not None:
                 # A worker that is no more does not say so.
                 wake.append(ends)
+        if self._holds_done:
+            wake.append(self._empty_log(now))
         return Taken(leases, min(wake, default=None))
 
     def begin(self, lease: Lease, now: float) -> bool:
@@ -172,11 +185,14 @@ class SQLiteOutbox:
                 "UPDATE jobs SET token = NULL, leased_until = 0 WHERE id = ? AND token = ?",
                 [(lease.job.id, lease.token) for lease in leases],
             )
+        self._changes += 1
 
     def delivered(self, lease: Lease) -> None:
-        """A job is done."""
+        """A job is done, whoever has it now."""
         with self._writing() as connection:
-            connection.execute("DELETE FROM jobs WHERE id = ? AND token = ?", (lease.job.id, lease.token))
+            # Also if the lease ended meanwhile: who has taken it since need not send it.
+            connection.execute("DELETE FROM jobs WHERE id = ?", (lease.job.id,))
+        self._forgotten()
 
     def put_back(self, lease: Lease, job: Job) -> None:
         """A job is to be sent later, or never."""
@@ -196,6 +212,7 @@ class SQLiteOutbox:
                     lease.token,
                 ),
             )
+        self._changes += 1
 
     def hold_pool(self, pool: str, until: float) -> None:
         """Take no job of a pool before a moment."""
@@ -206,7 +223,7 @@ class SQLiteOutbox:
         """Something that differs if anybody has written since."""
         with self._reading() as connection:
             # What is written through the same connection does not count for sqlite.
-            return connection.execute("PRAGMA data_version").fetchone()[0], self._puts
+            return connection.execute("PRAGMA data_version").fetchone()[0], self._changes
 
     def jobs(self, state: JobState | None = None, *, most: int = 100) -> Sequence[Job]:
         """Jobs, the oldest first."""
@@ -229,13 +246,15 @@ class SQLiteOutbox:
                 "sent_at = NULL, stopped = NULL, token = NULL, leased_until = 0 WHERE id = ? AND leased_until <= ?",
                 (now, expires, job_id, now),
             )
-            return changed.rowcount == 1
+        self._changes += 1
+        return changed.rowcount == 1
 
     def discard(self, job_id: str) -> bool:
         """Forget a job."""
         with self._writing() as connection:
             changed = connection.execute("DELETE FROM jobs WHERE id = ? AND leased_until <= ?", (job_id, time.time()))
-            return changed.rowcount == 1
+        self._forgotten()
+        return changed.rowcount == 1
 
     def stats(self) -> Stats:
         """How full it is."""
@@ -251,27 +270,54 @@ class SQLiteOutbox:
         """Close the file; whoever uses the outbox again opens it again."""
         self._file.close()
 
-    def _writing(self) -> AbstractContextManager[sqlite3.Connection]:
-        return _transaction(self._file, self._timeout, writing=True)
+    def _forgotten(self) -> None:
+        """A job is no more, and those behind it in its line may go. The log holds it still."""
+        self._holds_done = True
+        self._changes += 1
 
-    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
-        return _transaction(self._file, self._timeout, writing=False)
+    def _empty_log(self, now: float) -> float:
+        """Leave nothing in the log of jobs that are done, but not each time: it waits for the disk.
 
+        Returns:
+            When to do so next.
+        """
+        if now >= self._empty_log_at:
+            self._holds_done = not self._file.empty_log()
+            self._empty_log_at = now + (_LOG_TRIED_AGAIN if self._holds_done else _LOG_EMPTIED_EVERY)
+        return self._empty_log_at
 
-@contextmanager
-def _transaction(file: SQLiteFile, timeout: float, *, writing: bool) -> Generator[sqlite3.Connection]:
-    try:
-        with file.transaction(time.monotonic() + timeout, writing=writing) as connection:
+    @contextmanager
+    def _transaction(self, *, writing: bool) -> Generator[sqlite3.Connection]:
+        try:
+            with self._file.transaction(time.monotonic() + self._timeout, writing=writing) as connection:
+                self._notice_another_file()
+                yield connection
+        except StoreError as error:
+            raise OutboxError(str(error)) from error
+
+    @contextmanager
+    def _writing(self) -> Generator[sqlite3.Connection]:
+        with self._transaction(writing=True) as connection:
+            # What is deleted is to be gone, not just no longer found.
+            connection.execute("PRAGMA secure_delete = ON")
             yield connection
-    except StoreError as error:
-        raise OutboxError(str(error)) from error
 
+    @contextmanager
+    def _reading(self) -> Generator[sqlite3.Connection]:
+        with self._transaction(writing=False) as connection:
+            yield connection
 
-def _room(until_start: float, step: float, most: int) -> int:
-    """How many deliveries of a pool may start within the time looked ahead."""
-    if until_start > _LOOK_AHEAD:
-        return 0
-    return most if step <= 0 else int((_LOOK_AHEAD - until_start) / step) + 1
+    def _notice_another_file(self) -> None:
+        """Say so if the file is another than the one used before: what that one held is not in it."""
+        status = os.stat(self._path)
+        identity = status.st_dev, status.st_ino
+        if self._identity not in {None, identity}:
+            _log.error(
+                "%s was deleted or replaced while it was in use; the deferred calls that it held are not sent "
+                "unless it is put back",
+                self.address,
+            )
+        self._identity = identity
 
 
 def _due(connection: sqlite3.Connection, pool: str, now: float, most: int) -> list[tuple[Any, ...]]:
@@ -294,11 +340,7 @@ def _next_due(connection: sqlite3.Connection, pool: str, now: float) -> float | 
 
 def _lease(connection: sqlite3.Connection, row: tuple[Any, ...], start: float, until: float) -> Lease:
     *columns, sent_at = row
-    job = _job(tuple(columns))
-    if sent_at is not None:
-        # The worker that had it is no more, and began to send it: nobody knows whether Insider has it.
-        since = sent_at if job.ambiguous_since is None else job.ambiguous_since
-        job = replace(job, attempts=job.attempts + 1, ambiguous_since=since)
+    job = interrupted(_job(tuple(columns)), sent_at)
     token = secrets.token_hex(8)
     connection.execute(
         "UPDATE jobs SET token = ?, leased_until = ?, attempts = ?, ambiguous_since = ?, sent_at = NULL WHERE id = ?",

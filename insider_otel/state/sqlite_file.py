@@ -117,6 +117,22 @@ class SQLiteFile:
         with self._lock:
             self._disconnect()
 
+    def empty_log(self) -> bool:
+        """Leave nothing in the log beside the file: what was deleted or changed is to be found there for a while.
+
+        Returns:
+            Whether it is empty; not if others are using it.
+        """
+        with self._lock:
+            if self._connection is None or self._process != os.getpid():
+                return False
+            try:
+                busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.Error:
+                # The next transaction meets whatever is wrong.
+                return False
+            return not busy
+
     def pause(self) -> threading.Lock | None:
         """Close the connection and keep others from opening one.
 
