@@ -20,10 +20,10 @@ from insider_otel.outbox.credentials import from_environment, provide, variable_
 from insider_otel.outbox.job import Job, verdict_to_keep
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import Outbox, OutboxError
-from insider_otel.policy.deferral import Progress
 from insider_otel.policy.outbox_url import OutboxURL
 from insider_otel.policy.setting_checks import CREDENTIALS_PREFIX, SettingsError
 from insider_otel.policy.settings import Settings
+from insider_otel.policy.steps import Progress
 from insider_otel.state.credential import Credentials
 
 if TYPE_CHECKING:

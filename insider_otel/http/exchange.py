@@ -25,8 +25,7 @@ from insider_otel.http.health import note_outcome
 from insider_otel.http.record import Call, attach_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
-from insider_otel.policy.deferral import Progress
-from insider_otel.policy.steps import Done, Outcome, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
+from insider_otel.policy.steps import Done, Outcome, Progress, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
 from insider_otel.telemetry.call import CallTrace
 from insider_otel.telemetry.delivery import DeliveryTrace
 from insider_otel.telemetry.suppression import suppressing

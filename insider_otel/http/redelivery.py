@@ -9,7 +9,8 @@ from opentelemetry.context import Context
 
 from insider_otel.http.effects import Effects
 from insider_otel.outbox.job import Job
-from insider_otel.policy.deferral import DELIVERY_DEADLINE, Progress
+from insider_otel.policy.deferral import DELIVERY_DEADLINE
+from insider_otel.policy.steps import Progress
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Link

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from insider_otel.api.operations import Limit, Operation, Resend
-from insider_otel.api.verdict import Verdict
 from insider_otel.policy.call import CallPlan
 from insider_otel.policy.steps import Stop
 
@@ -27,23 +25,6 @@ LONGEST_RETRY_WINDOW = 3600.0
 
 SHARE = 0.9
 """What deliveries use of a limit: the rest is left to calls that somebody waits for."""
-
-
-class Progress(NamedTuple):
-    """How far a call has come that is to go on later.
-
-    Attributes:
-        wait: Seconds until its next attempt.
-        attempts: Attempts made so far.
-        ambiguous_for: Seconds since the first attempt that Insider may have processed without our knowing; None if
-            there is none.
-        verdict: What the last attempt brought; None before the first.
-    """
-
-    wait: float
-    attempts: int = 0
-    ambiguous_for: float | None = None
-    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,23 +100,3 @@ def _timeout(text: str, options: dict[str, str]) -> float:
     if not 0 < timeout <= 60:
         raise setting_error("outbox", text, f"{_ACCEPTS}; timeout is seconds above 0, 60 at most")
     return timeout
-
-
-def check_outbox(name: str, value: object) -> str | None:
-    """Check the setting.
-
-    Args:
-        name: The setting.
-        value: The value given.
-
-    Returns:
-        The value; None for no outbox.
-
-    Raises:
-        SettingsError: It cannot be used.
-    """
-    if value is None:
-        return None
-    OutboxURL.parse(value)
-    assert isinstance(value, str), "nothing else can be parsed"
-    return value

@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any, Literal, cast
 
 from insider_otel.api.operations import Limit, Operation
-from insider_otel.policy.outbox_url import check_outbox
 from insider_otel.policy.setting_checks import (
     CREDENTIALS_PREFIX,
     LIMITS_ACCEPT,
@@ -198,6 +197,15 @@ def _state(name: str, value: Any) -> str:
     return cast("str", value)
 
 
+def _outbox(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    from insider_otel.policy.outbox_url import OutboxURL  # noqa: PLC0415  (who has no outbox loads nothing of it)
+
+    OutboxURL.parse(value)
+    return cast("str", value)
+
+
 _CHECKS: dict[str, Check] = {
     "mode": choice(Mode),
     "hosts": insider_addresses,
@@ -210,7 +218,7 @@ _CHECKS: dict[str, Check] = {
     "dedupe": choice(Dedupe),
     "dedupe_window": seconds(zero=True),
     "state": _state,
-    "outbox": check_outbox,
+    "outbox": _outbox,
     "outbox_horizon": seconds(zero=False),
     "outbox_key": fernet_keys,
     "credentials": provider,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from insider_otel.api.verdict import Category, Retry, Verdict
 
@@ -103,6 +104,23 @@ class Done:
 
     stopped: Stop | None = None
     retry_in: float | None = field(default=None, compare=False)
+
+
+class Progress(NamedTuple):
+    """How far a call has come that is to go on later.
+
+    Attributes:
+        wait: Seconds until its next attempt.
+        attempts: Attempts made so far.
+        ambiguous_for: Seconds since the first attempt that Insider may have processed without our knowing; None if
+            there is none.
+        verdict: What the last attempt brought; None before the first.
+    """
+
+    wait: float
+    attempts: int = 0
+    ambiguous_for: float | None = None
+    verdict: Verdict | None = None
 
 
 Step = Reserve | Send | Wait | Refuse | Done
