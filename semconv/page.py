@@ -24,10 +24,14 @@ _SPANS = """\
     └ INTERNAL  insider user.upsert         call
       ├ CLIENT    POST /api/user/v1/upsert  attempt
       ├ INTERNAL  insider wait              wait
-      └ CLIENT    POST /api/user/v1/upsert  attempt
+      ├ CLIENT    POST /api/user/v1/upsert  attempt
+      └ INTERNAL  insider deliver user.upsert   delivery: later, if the call was deferred
+        └ CLIENT    POST /api/user/v1/upsert  attempt
+
+    INTERNAL  insider outbox                outbox: of a worker; deliveries have links to it
 """
 _EVENTS = """\
-Events are on the span of the call, or log records in its context, or both, as the setting `events`
+Events are on the span of the call or delivery, or log records in its context, or both, as the setting `events`
 (`INSIDER_OTEL_EVENTS`) says.
 """
 _TITLES = {"span": "Spans", "event": "Events", "metric": "Metrics"}
@@ -95,7 +99,8 @@ def _signal(signal: Signal) -> str:
     ]
     events = f"\nEvents: {', '.join(f'`{name}`' for name in signal.events)}.\n" if signal.events else ""
     heading = _HEADINGS[signal.kind].format(signal.name)
-    return f"### {heading}\n\n{text} ({line})\n\n{_table(('Attribute', 'There', 'Meaning'), rows)}{events}"
+    table = _table(("Attribute", "There", "Meaning"), rows) if rows else "No attributes.\n"
+    return f"### {heading}\n\n{text} ({line})\n\n{table}{events}"
 
 
 def _level(use: Use) -> str:

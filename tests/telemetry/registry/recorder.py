@@ -27,8 +27,10 @@ def kind_of_span(name: str, kind: SpanKind | None) -> str:
             return "request"
         case SpanKind.CLIENT:
             return "attempt"
+        case _ if name.startswith("insider deliver "):
+            return "delivery"
         case _:
-            return "wait" if name == "insider wait" else "call"
+            return {"insider wait": "wait", "insider outbox": "outbox"}.get(name, "call")
 
 
 class WatchedSampler(Sampler):
