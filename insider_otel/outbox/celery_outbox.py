@@ -71,7 +71,7 @@ class CeleryOutbox:
     def put(self, job: Job) -> None:
         """Send a job to the queue; when this returns, the broker has it."""
         app = self._find_app()
-        self._send(app, self._queue, job, min(job.due, time.time() + longest_eta(app)))
+        self._send(app, self._queue, job.to_json(), job.id, min(job.due, time.time() + longest_eta(app)))
 
     async def put_async(self, job: Job) -> None:
         """``put``, in a thread. A thread that has begun is waited for, also by a call that was cancelled."""
@@ -81,8 +81,12 @@ class CeleryOutbox:
         self._find_app()
         await to_thread.run_sync(self.put, job)
 
-    def bury(self, job: Job) -> None:
+    def bury(self, value: object, job_id: str) -> None:
         """Keep a job that was given up, in a queue that workers do not read.
+
+        Args:
+            value: The job's JSON; what cannot be read is kept too.
+            job_id: The name of the job.
 
         Raises:
             OutboxError: It is not kept.
@@ -92,17 +96,18 @@ class CeleryOutbox:
         if queue not in app.amqp.queues:
             # By its name alone it would become one of those that a worker reads unless told which.
             queue = import_module("kombu").Queue(queue)
-        self._send(app, queue, job, 0.0)
+        self._send(app, queue, value, job_id, 0.0)
 
-    def _send(self, app: Any, queue: Any, job: Job, due: float) -> None:
+    def _send(self, app: Any, queue: Any, value: object, job_id: str, due: float) -> None:
         try:
             with self._connection(app) as connection:
                 app.send_task(
                     TASK,
-                    args=[job.to_json()],
+                    # It says where it belongs, so workers need no setting for that.
+                    args=[value, self._queue],
                     # What monitors show of it: nothing of what it holds.
-                    argsrepr=f"({job.operation!r},)",
-                    task_id=job.id,
+                    argsrepr=f"(…, {self._queue!r})",
+                    task_id=job_id,
                     queue=queue,
                     eta=datetime.fromtimestamp(due, UTC) if due > time.time() else None,
                     serializer="json",
@@ -114,8 +119,8 @@ class CeleryOutbox:
                 )
         except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
             raise OutboxError(
-                f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, that broker_url and "
-                f"its user and password are right, and that the queue {self._queue} may be declared"
+                f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "
+                f"that broker_url and its user and password are right, and that the queue {self._queue} may be declared"
             ) from None
 
     @contextmanager

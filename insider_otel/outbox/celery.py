@@ -1,0 +1,208 @@
+"""The Celery task that sends deferred calls. The app's workers load it: ``include=["insider_otel.outbox.celery"]``.
+
+It is the one module that joins what keeps jobs with what delivers them, for it is the app's worker that loads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import httpx
+from opentelemetry.trace import Link, get_current_span
+
+from insider_otel.delivery.deliverer import Deliverer
+from insider_otel.http.deferral import Desk
+from insider_otel.http.engine import Engine
+from insider_otel.http.instrumentor import cover_client
+from insider_otel.outbox.celery_outbox import TASK, CeleryOutbox
+from insider_otel.outbox.job import Job, JobError
+from insider_otel.outbox.opening import open_outbox
+from insider_otel.outbox.protocol import OutboxError
+from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE
+from insider_otel.policy.outbox_url import OutboxURL
+from insider_otel.policy.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+# Celery has no types.
+_celery: Any = import_module("celery")
+_exceptions: Any = import_module("celery.exceptions")
+_signals: Any = import_module("celery.signals")
+
+_SOFT_TIME_LIMIT = 2 * DELIVERY_DEADLINE
+_TIME_LIMIT = 4 * DELIVERY_DEADLINE
+_TELLING_TRIES = 5
+_TROUBLE_PAUSE = 1.0
+_SETTINGS_PAUSE = 60.0
+"""Seconds until a job is looked at again by a worker that could not send it for want of a setting."""
+
+_log = logging.getLogger("insider_otel.outbox")
+
+
+class DeadLetter(Exception):  # noqa: N818  (the term)
+    """A deferred call that was given up: what Celery's monitors show. The job is in the queue of dead letters."""
+
+
+class _Sender:
+    """What jobs are sent with in this process: made with the first of them, when a worker has forked."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._options: dict[str, Any] = {}
+        self._deliverer: Deliverer | None = None
+
+    def configure(self, options: dict[str, Any]) -> None:
+        with self._lock:
+            self._options, self._deliverer = options, None
+
+    def check(self) -> None:
+        settings = self._options.get("settings") or Settings.from_env()
+        if settings.outbox is None:
+            raise SettingsError(
+                "deferred calls need an outbox to be sent: set Settings(outbox=…), or INSIDER_OTEL_OUTBOX"
+            )
+        Desk(settings, time.time)
+
+    def deliverer(self) -> Deliverer:
+        with self._lock:
+            if self._deliverer is None:
+                engine = Engine(**self._options)
+                client = httpx.Client(limits=httpx.Limits(max_connections=None))
+                cover_client(client, engine)
+                self._deliverer = Deliverer(engine, lambda: client)
+            return self._deliverer
+
+
+_sender = _Sender()
+
+
+def configure(
+    settings: Settings,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+) -> None:
+    """Say what the workers of this app send deferred calls with; by default settings are read from the environment.
+
+    Args:
+        settings: The app's settings, as its clients have them; ``credentials`` matters most.
+        tracer_provider: Where spans go; the global provider by default.
+        meter_provider: Where metrics go; the global provider by default.
+        logger_provider: Where log-based events go; the global provider by default.
+    """
+    _sender.configure(
+        {
+            "settings": settings,
+            "tracer_provider": tracer_provider,
+            "meter_provider": meter_provider,
+            "logger_provider": logger_provider,
+        }
+    )
+
+
+def _check_at_start(**_: object) -> None:
+    """Have a worker that can send nothing say so when it starts: Celery logs what is raised here."""
+    _sender.check()
+
+
+def _deliver(task: Any, value: object, queue: str) -> None:
+    """Send a job, and send a message for what is left to do of it.
+
+    Args:
+        task: The running task.
+        value: The job's JSON.
+        queue: The queue that it belongs to.
+    """
+    outbox = cast("CeleryOutbox", open_outbox(OutboxURL("celery", queue=queue)))
+    try:
+        job = Job.from_json(value)
+    except JobError as error:
+        _tell(lambda: outbox.bury(value, task.request.id))
+        raise DeadLetter(f"{error}; it is kept in {outbox.dead_queue}") from None
+    now = time.time()
+    if job.due > now:
+        # It has to wait for longer than a message may.
+        _put_back(outbox, job, "not due yet")
+    if _was_delivered_before(task.request):
+        # To a worker that is no more, or that said nothing for long. It can have sent it since it was due.
+        since = job.due if job.ambiguous_since is None else job.ambiguous_since
+        job = replace(job, attempts=job.attempts + 1, ambiguous_since=since)
+    try:
+        deliverer = _sender.deliverer()
+    except (ImportError, SettingsError) as error:
+        _log.error("deferred calls of %s wait, for they cannot be sent: %s", job.operation, error)
+        _put_back(outbox, replace(job, due=now + _SETTINGS_PAUSE), "it cannot be sent")
+    try:
+        link = get_current_span().get_span_context()
+        ending = deliverer.deliver(job, [Link(link)] if link.is_valid else [])
+    except Exception as error:  # noqa: BLE001  (it is a fault of ours, and the job must not be lost)
+        _log.error("a delivery of %s broke off: %s", job.operation, type(error).__name__)
+        since = now if job.ambiguous_since is None else job.ambiguous_since
+        broken = replace(job, due=now + LEASE, attempts=job.attempts + 1, ambiguous_since=since)
+        _put_back(outbox, broken, "the delivery broke off")
+    else:
+        later = ending.job
+        if later is not None and later.stopped is not None:
+            _tell(lambda: outbox.bury(later.to_json(), later.id))
+            raise DeadLetter(f"{later.operation} was given up: {_why(later)}; it is kept in {outbox.dead_queue}")
+        if later is not None:
+            _put_back(outbox, later, _why(later))
+
+
+def _was_delivered_before(request: Any) -> bool:
+    delivery: Mapping[str, Any] = request.delivery_info or {}
+    return bool(delivery.get("redelivered"))
+
+
+def _why(job: Job) -> str:
+    """Why a job was not accepted: nothing of what it holds."""
+    said = (job.stopped, job.verdict.get("category"), job.verdict.get("rule"))
+    return ", ".join(text for text in said if text)
+
+
+def _put_back(outbox: CeleryOutbox, job: Job, why: str) -> NoReturn:
+    """Send a message for a job that is to be sent later, and have Celery call that a retry."""
+    _tell(lambda: outbox.put(job))
+    raise _exceptions.Retry(f"{job.operation}: {why}", when=max(job.due - time.time(), 0.0))
+
+
+def _tell(act: Callable[[], None]) -> None:
+    """Have the broker know what became of a job before the message is confirmed that it came in."""
+    for tries_left in reversed(range(_TELLING_TRIES)):
+        try:
+            return act()
+        except OutboxError as error:
+            if not tries_left:
+                # Celery delivers the message once more, and marks it as one that was delivered before.
+                raise _exceptions.Reject(error, requeue=True) from None
+            _log.warning("the broker does not take what became of a job; it is told again: %s", error)
+            time.sleep(_TROUBLE_PAUSE)
+    return None
+
+
+_signals.worker_init.connect(_check_at_start, weak=False)
+
+deliver: Any = _celery.shared_task(
+    name=TASK,
+    bind=True,
+    # The message is confirmed when it is known what became of the job, and comes back if the worker dies before.
+    acks_late=True,
+    reject_on_worker_lost=True,
+    acks_on_failure_or_timeout=False,
+    # The app's limits are for the app's tasks.
+    soft_time_limit=_SOFT_TIME_LIMIT,
+    time_limit=_TIME_LIMIT,
+    # Time, and not their number, ends the deliveries of a job.
+    max_retries=None,
+    ignore_result=True,
+)(_deliver)
