@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 from opentelemetry.trace import SpanKind
 
-from insider_otel import Category, Outcome
+from insider_otel import Category, Outcome, classify
+from insider_otel.api.operations import operations
 from insider_otel.cli import main
 from insider_otel.cli.demo.running import Played, Recorder, stage
 from insider_otel.cli.demo.scenarios import SCENARIOS, Scenario
-from insider_otel.cli.demo.showing import Paper, scene
+from insider_otel.cli.demo.showing import Paper, outcome_words, scene
 from insider_otel.cli.output import UsageError
-from insider_otel.testing import timeout
+from insider_otel.http.record import Call
+from insider_otel.policy.steps import Stop
+from insider_otel.testing import reply, timeout
+from insider_otel.testing.faults import Step
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,29 @@ def test_a_scenario_may_end_in_an_exception() -> None:
     assert (each.call.outcome, each.call.verdict.category) == (Outcome.FAILED, Category.TIMEOUT)
     text = " ".join(" ".join(scene(each, 1, 1, Paper())).split())
     assert "outcome failed, and not sent again: a repeat might do harm. Category timeout: Insider has to act." in text
+
+
+@pytest.mark.parametrize("stop", Stop)
+def test_every_reason_to_stop_has_words(stop: Stop) -> None:
+    operation = next(iter(operations()))
+    call = Call(operation, classify(503), Outcome.FAILED, attempts=1, waited=0.0, stopped=stop)
+    assert re.fullmatch(r"failed, and not sent again: [a-z ]+", outcome_words(call))
+
+
+@pytest.mark.parametrize(
+    ("step", "meaning"),
+    [
+        (reply(403, headers={"Retry-After": "1"}), "Refused for a while: "),
+        (reply(502), "A gateway got no proper answer from Insider"),
+    ],
+    ids=["retry-after", "status"],
+)
+def test_a_trouble_that_is_known_by_its_status_alone_has_its_meaning_too(step: Step, meaning: str) -> None:
+    healed = Scenario("healed", "Healed", "GET /reports/push", "web_push.top_metrics", "Why?", script=(step,))
+    with stage(Recorder()) as set_stage:
+        (each,) = set_stage.play([healed])
+    assert each.call.outcome is Outcome.SUCCEEDED
+    assert meaning in " ".join(" ".join(scene(each, 1, 1, Paper())).split())
 
 
 def test_calls_that_are_not_traced_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:

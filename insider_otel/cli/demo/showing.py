@@ -28,6 +28,7 @@ _STOPS = {
     Stop.NOT_REPLAYABLE: "its body cannot be sent again",
     Stop.DUPLICATE_WINDOW: "the duplicate window is over",
     Stop.UNSAFE: "a repeat might do harm",
+    Stop.EXPIRED: "the outbox has kept it for too long",
 }
 
 
@@ -119,7 +120,7 @@ def meaning(played: Played) -> str:
     rule = (played.attempts[0].attributes or {})[names.STATUS_RULE]
     known = table()
     rows = (row.meaning for row in known.by_id.values())
-    meanings = chain(rows, known.statuses.values(), known.exceptions.values())
+    meanings = chain(rows, known.statuses.values(), known.with_retry_after.values(), known.exceptions.values())
     return next(meaning.advice for meaning in meanings if meaning.rule == rule)
 
 
