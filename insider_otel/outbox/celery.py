@@ -157,6 +157,7 @@ def _deliver(task: Any, value: object, queue: str) -> None:
             raise DeadLetter(f"{later.operation} was given up: {_why(later)}; it is kept in {outbox.dead_queue}")
         if later is not None:
             _put_back(outbox, later, _why(later))
+        _tell(lambda: outbox.forget(job.id))
 
 
 def _was_delivered_before(request: Any) -> bool:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
+from insider_otel.outbox import celery_redis
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import OutboxError
 
@@ -71,7 +72,9 @@ class CeleryOutbox:
     def put(self, job: Job) -> None:
         """Send a job to the queue; when this returns, the broker has it."""
         app = self._find_app()
-        self._send(app, self._queue, job.to_json(), job.id, min(job.due, time.time() + longest_eta(app)))
+        due = min(job.due, time.time() + longest_eta(app))
+        with self._connection(app) as connection:
+            self._send(app, connection, self._queue, job.to_json(), job.id, due)
 
     async def put_async(self, job: Job) -> None:
         """``put``, in a thread. A thread that has begun is waited for, also by a call that was cancelled."""
@@ -81,6 +84,19 @@ class CeleryOutbox:
         self._find_app()
         await to_thread.run_sync(self.put, job)
 
+    def forget(self, job_id: str) -> None:
+        """A job is over: nothing of it is to come back.
+
+        Args:
+            job_id: The name of the job.
+
+        Raises:
+            OutboxError: It may come back.
+        """
+        with self._connection(self._find_app()) as connection:
+            if celery_redis.is_redis(connection.transport_cls):
+                celery_redis.forget(connection.default_channel, job_id)
+
     def bury(self, value: object, job_id: str) -> None:
         """Keep a job that was given up, in a queue that workers do not read.
 
@@ -89,62 +105,68 @@ class CeleryOutbox:
             job_id: The name of the job.
 
         Raises:
-            OutboxError: It is not kept.
+            OutboxError: It is not kept, or may come back.
         """
         app = self._find_app()
         queue: Any = self.dead_queue
         if queue not in app.amqp.queues:
             # By its name alone it would become one of those that a worker reads unless told which.
             queue = import_module("kombu").Queue(queue)
-        self._send(app, queue, value, job_id, 0.0)
+        with self._refusing(), _connect(app) as connection:
+            self._send(app, connection, queue, value, job_id, 0.0)
+        self.forget(job_id)
 
-    def _send(self, app: Any, queue: Any, value: object, job_id: str, due: float) -> None:
-        try:
-            with self._connection(app) as connection:
-                app.send_task(
-                    TASK,
-                    # It says where it belongs, so workers need no setting for that.
-                    args=[value, self._queue],
-                    # What monitors show of it: nothing of what it holds.
-                    argsrepr=f"(…, {self._queue!r})",
-                    task_id=job_id,
-                    queue=queue,
-                    eta=datetime.fromtimestamp(due, UTC) if due > time.time() else None,
-                    serializer="json",
-                    ignore_result=True,
-                    add_to_parent=False,
-                    # What was sent and not confirmed may be stored; a second message would be a second delivery.
-                    retry=False,
-                    connection=connection,
-                )
-        except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
-            raise OutboxError(
-                f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "
-                f"that broker_url and its user and password are right, and that the queue {self._queue} may be declared"
-            ) from None
+    def _send(self, app: Any, connection: Any, queue: Any, value: object, job_id: str, due: float) -> None:
+        app.send_task(
+            TASK,
+            # It says where it belongs, so workers need no setting for that.
+            args=[value, self._queue],
+            # What monitors show of it: nothing of what it holds.
+            argsrepr=f"(…, {self._queue!r})",
+            task_id=job_id,
+            queue=queue,
+            eta=datetime.fromtimestamp(due, UTC) if due > time.time() else None,
+            serializer="json",
+            ignore_result=True,
+            add_to_parent=False,
+            # What was sent and not confirmed may be stored; a second message would be a second delivery.
+            retry=False,
+            connection=connection,
+        )
 
     @contextmanager
     def _connection(self, app: Any) -> Generator[Any]:
-        pool = self._pool(app)
-        connection = pool.acquire(block=True, timeout=_STEP_TIMEOUT)
-        try:
-            yield connection
-        except Exception:
-            # What it still has to say belongs to the message that failed.
-            connection.collect(socket_timeout=_STEP_TIMEOUT)
-            raise
-        finally:
-            connection.release()
+        with self._refusing():
+            connection = self._pool(app).acquire(block=True, timeout=_STEP_TIMEOUT)
+            try:
+                yield connection
+            except Exception:
+                # What it still has to say belongs to the message that failed.
+                connection.collect(socket_timeout=_STEP_TIMEOUT)
+                raise
+            finally:
+                connection.release()
 
     def _pool(self, app: Any) -> Any:
         """Connections of this process; Celery's own wait for as long as the app says, which need not suit a caller."""
         with self._lock:
             if self._connections is None or self._connections[:2] != (os.getpid(), app):
-                connection = app.connection_for_write(
-                    connect_timeout=_STEP_TIMEOUT, transport_options=_CONNECTION_OPTIONS
-                )
+                connection = _connect(app)
+                transport = connection.get_transport_cls()
+                if celery_redis.is_redis(transport):
+                    connection.transport_cls = celery_redis.keeping_copies(transport)
                 self._connections = (os.getpid(), app, connection.Pool(app.conf.broker_pool_limit))
             return self._connections[2]
+
+    @contextmanager
+    def _refusing(self) -> Generator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
+            raise OutboxError(
+                f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "
+                f"that broker_url and its user and password are right, and that the queue {self._queue} may be declared"
+            ) from None
 
     def _find_app(self) -> Any:
         """The app's Celery. Its current app is one of each thread, and web servers have threads that know of none."""
@@ -159,6 +181,10 @@ class CeleryOutbox:
 
     def _current_app(self) -> Any:
         return self._celery.current_app._get_current_object()
+
+
+def _connect(app: Any) -> Any:
+    return app.connection_for_write(connect_timeout=_STEP_TIMEOUT, transport_options=_CONNECTION_OPTIONS)
 
 
 def longest_eta(app: Any) -> float:

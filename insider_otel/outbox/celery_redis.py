@@ -1,0 +1,76 @@
+"""Celery on Redis without its gap: a message is not lost with a worker that is killed the moment it takes it.
+
+Celery takes a message off its list, and then notes that it has it: a worker that is killed between, or whose connection
+is gone, takes the message with it. So a copy of each job is put where Celery keeps the messages that its workers have
+not confirmed. There it is delivered again by Celery's own means, unless the job is over by then.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+
+def is_redis(transport: Any) -> bool:
+    """Whether a transport of kombu's is that of Redis, of whatever kind.
+
+    Args:
+        transport: Its class.
+    """
+    return getattr(transport, "driver_type", None) == "redis"
+
+
+@cache
+def keeping_copies(transport: Any) -> Any:
+    """A transport that keeps a copy of each message that it sends.
+
+    Args:
+        transport: The class of a transport of kombu's, for Redis.
+    """
+
+    def put(channel: Any, queue: str, message: dict[str, Any], **options: Any) -> None:
+        job_id = message["properties"]["correlation_id"]
+        _keep(channel, queue, message, job_id)
+        try:
+            plain(channel, queue, message, **options)
+        except Exception:
+            with suppress(Exception):
+                forget(channel, job_id)
+            raise
+
+    plain: Any = transport.Channel._put
+    channel = type("Channel", (transport.Channel,), {"_put": put})
+    return type("Transport", (transport,), {"Channel": channel})
+
+
+def forget(channel: Any, job_id: str) -> None:
+    """Forget the copy of a job: it is over.
+
+    Args:
+        channel: A channel to Redis.
+        job_id: The name of the job.
+    """
+    with channel.conn_or_acquire() as client, client.pipeline() as pipe:
+        pipe.zrem(channel.unacked_index_key, _tag(job_id))
+        pipe.hdel(channel.unacked_key, _tag(job_id))
+        pipe.execute()
+
+
+def _keep(channel: Any, queue: str, message: dict[str, Any], job_id: str) -> None:
+    # Each delivery has a tag of its own: to confirm that of the copy is not to forget a later one.
+    properties = {**message["properties"], "delivery_tag": str(uuid.uuid4())}
+    copy: str = import_module("kombu.utils.json").dumps([{**message, "properties": properties}, "", queue])
+    # Celery delivers again what has stood there for the visibility timeout; it may have to wait as long for a worker.
+    since = time.time() + channel.visibility_timeout
+    with channel.conn_or_acquire() as client, client.pipeline() as pipe:
+        pipe.zadd(channel.unacked_index_key, {_tag(job_id): since})
+        pipe.hset(channel.unacked_key, _tag(job_id), copy)
+        pipe.execute()
+
+
+def _tag(job_id: str) -> str:
+    return f"insider-otel:{job_id}"
