@@ -114,7 +114,10 @@ def gunicorn(
         environ: More variables; see ``server``.
         arguments: More arguments of gunicorn: ``--workers``, ``--worker-class``, ``--preload``.
     """
-    command = [sys.executable, "-m", "gunicorn", app, "--bind", "127.0.0.1:0", "--no-control-socket", *arguments]
+    # The async workers accept at once, and hang up on who asks for nothing within ``keepalive``: 2 seconds by default,
+    # which one of many visitors of a busy machine may take between connecting and sending.
+    options = ("--bind", "127.0.0.1:0", "--no-control-socket", "--keep-alive", f"{_ANSWER:.0f}", *arguments)
+    command = [sys.executable, "-m", "gunicorn", app, *options]
     return server(command, ready=GUNICORN_READY, directory=directory, environ=environ)
 
 
