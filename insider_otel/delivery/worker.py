@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import threading
 import time
@@ -26,11 +27,17 @@ from insider_otel.policy.settings import SettingsError
 DEFAULT_CONCURRENCY = 16
 """Deliveries at a time."""
 
-_RENEW_EVERY = LEASE / 3
+_RENEWALS = 3
+"""How often a lease is renewed while it would last."""
+
 _TROUBLE_PAUSE = 1.0
 _TELLING_TRIES = 5
 
 _log = logging.getLogger("insider_otel.outbox")
+
+
+_Planned = tuple[float, int, Lease, Link]
+"""When a job is to be sent, a number that nothing else has, the job, and the worker's own span."""
 
 
 class Worker:
@@ -40,13 +47,19 @@ class Worker:
         engine: What its calls share with those of the app; its settings name an outbox that workers take jobs from.
         client: Returns the client to send with; by default one of its own.
         concurrency: Deliveries at a time.
+        lease: Seconds after which others may take the jobs of a worker that was killed.
 
     Raises:
         SettingsError: There is no outbox, or one whose jobs others send.
     """
 
     def __init__(
-        self, engine: Engine, *, client: Callable[[], Any] | None = None, concurrency: int = DEFAULT_CONCURRENCY
+        self,
+        engine: Engine,
+        *,
+        client: Callable[[], Any] | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        lease: float = LEASE,
     ) -> None:
         self._own_client: httpx.Client | None = None
         self._deliverer = Deliverer(engine, client or self._client)
@@ -57,9 +70,12 @@ class Worker:
         self._store = cast("JobStore", engine.desk.outbox)
         self._clock = engine.desk.wall_clock
         self._concurrency = concurrency
+        self._lease = lease
+        self._renew_at = 0.0
         self._wake = threading.Condition()
         self._stopping = False
-        self._held: dict[str, Lease] = {}
+        self._held: dict[tuple[str, str], Lease] = {}
+        self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._limit_of = lru_cache(maxsize=None)(self._documented_limit)
 
@@ -92,11 +108,11 @@ class Worker:
             drain: End also when nothing is left that may be sent now, or in a moment.
         """
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="insider-otel delivery")
-        planned: list[tuple[float, str, Lease, Link]] = []
+        planned: list[_Planned] = []
         try:
             self._work(pool, planned, drain)
         finally:
-            self._give_back([lease for _, _, lease, _ in planned])
+            self._see_through([lease for _, _, lease, _ in planned])
             pool.shutdown(wait=True)
             if self._own_client is not None:
                 self._own_client.close()
@@ -112,7 +128,8 @@ class Worker:
         """
         seen: set[str] = set()
         while True:
-            taken = self._store.take(self._concurrency, self._clock() + ahead, lease=LEASE, pace=lambda pool: 0.0)
+            now = self._clock() + ahead
+            taken = self._store.take(self._concurrency, now, lease=self._lease, pace=lambda pool: 0.0)
             fresh = [lease for lease in taken.leases if lease.job.id not in seen]
             self._give_back([lease for lease in taken.leases if lease.job.id in seen])
             if not fresh:
@@ -122,14 +139,12 @@ class Worker:
                 seen.add(lease.job.id)
                 self._deliver_now(lease, link)
 
-    def _work(self, pool: ThreadPoolExecutor, planned: list[tuple[float, str, Lease, Link]], drain: bool) -> None:
-        wake_at, seen, renew_at = 0.0, object(), time.monotonic() + _RENEW_EVERY
+    def _work(self, pool: ThreadPoolExecutor, planned: list[_Planned], drain: bool) -> None:
+        wake_at, seen = 0.0, object()
         while not self._stopping:
             now = self._clock()
             try:
-                if time.monotonic() >= renew_at:
-                    self._store.renew(list(self._held.values()), now + LEASE)
-                    renew_at = time.monotonic() + _RENEW_EVERY
+                self._renew(now)
                 change: object = self._store.change()
                 if (change != seen or now >= wake_at) and len(self._held) < self._concurrency:
                     # Asked before, so that what comes meanwhile is seen the next time.
@@ -152,15 +167,35 @@ class Worker:
                 return
             self._pause(self._until_next(now, wake_at, planned))
 
-    def _take(self, planned: list[tuple[float, str, Lease, Link]], now: float) -> float:
+    def _see_through(self, planned: list[Lease]) -> None:
+        """Give back what was not begun, and wait for the rest, which nobody else is to take meanwhile."""
+        self._give_back(planned)
+        with self._wake:
+            for lease in planned:
+                del self._held[_key(lease)]
+        while self._held:
+            try:
+                self._renew(self._clock())
+            except OutboxError as error:
+                _log.error("the outbox does not say that deliveries go on: %s", error)
+            with self._wake:
+                if self._held:
+                    self._wake.wait(self._lease / _RENEWALS)
+
+    def _renew(self, now: float) -> None:
+        if self._held and time.monotonic() >= self._renew_at:
+            self._store.renew(list(self._held.values()), now + self._lease)
+            self._renew_at = time.monotonic() + self._lease / _RENEWALS
+
+    def _take(self, planned: list[_Planned], now: float) -> float:
         """Take jobs, and say when to ask again."""
         room = self._concurrency - len(self._held)
-        taken = self._store.take(room, now, lease=LEASE, pace=self._pace)
+        taken = self._store.take(room, now, lease=self._lease, pace=self._pace)
         if taken.leases:
             link = self._link()
             for lease in taken.leases:
-                self._held[lease.job.id] = lease
-                heapq.heappush(planned, (lease.start, lease.token, lease, link))
+                self._held[_key(lease)] = lease
+                heapq.heappush(planned, (lease.start, next(self._numbers), lease, link))
         if len(taken.leases) == room:
             return now
         return float("inf") if taken.wake_at is None else taken.wake_at
@@ -171,7 +206,7 @@ class Worker:
         with tracer.start_as_current_span("insider outbox", kind=SpanKind.INTERNAL) as span:
             return Link(span.get_span_context())
 
-    def _until_next(self, now: float, wake_at: float, planned: list[tuple[float, str, Lease, Link]]) -> float:
+    def _until_next(self, now: float, wake_at: float, planned: list[_Planned]) -> float:
         """Seconds until there is something to do, unless a delivery ends or a job comes before."""
         moments = [lease[0] for lease in planned[:1]]
         if len(self._held) < self._concurrency:
@@ -193,7 +228,7 @@ class Worker:
             _log.error("a delivery of %s broke off: %s", lease.job.operation, type(error).__name__)
         finally:
             with self._wake:
-                self._held.pop(lease.job.id, None)
+                del self._held[_key(lease)]
                 self._wake.notify_all()
 
     def _deliver_now(self, lease: Lease, link: Link) -> None:
@@ -238,3 +273,8 @@ class Worker:
             cover_client(client, self._engine)
             self._own_client = client
         return self._own_client
+
+
+def _key(lease: Lease) -> tuple[str, str]:
+    # Not the job alone: of one whose lease ended in the worker's own hands it may have another.
+    return lease.job.id, lease.token
