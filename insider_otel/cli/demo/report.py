@@ -125,12 +125,9 @@ def _scene(played: Played) -> _Scene:
             _Fact("fault", verdict.fault),
             _Fact("retry", verdict.retry),
         ],
-        ticks=[
-            (scale.place(scale.start_ns + tick, 100), duration_text(tick) if tick else "0")
-            for tick in scale.ticks(_MOST_TICKS)
-        ],
+        ticks=[(scale.place(scale.start_ns + tick, 100), _tick_text(tick)) for tick in scale.ticks(_MOST_TICKS)],
         rows=[_row(line, scale) for line in outline(segments)],
-        answers=[_answer(span, said) for span, said in zip(played.attempts, played.said, strict=True)],
+        answers=[_answer(attempt, played.words_to(attempt)) for attempt in played.attempts],
     )
 
 
@@ -158,14 +155,14 @@ def _row(line: Line, scale: Scale) -> _Row:
     )
 
 
-def _answer(attempt: ReadableSpan, said: str) -> _Answer:
+def _answer(attempt: ReadableSpan, words: str) -> _Answer:
     found = attempt.attributes or {}
     category = str(found[names.STATUS_CATEGORY])
     status = found.get(names.HTTP_RESPONSE_STATUS_CODE)
     return _Answer(
         answered=status is not None,
         status=_NO_ANSWER if status is None else str(status),
-        words=said,
+        words=words,
         turn=_turn_name(turn_after(category)),
         facts=[
             _Fact("category", category),
@@ -174,6 +171,13 @@ def _answer(attempt: ReadableSpan, said: str) -> _Answer:
             _Fact("rule", str(found[names.STATUS_RULE])),
         ],
     )
+
+
+def _tick_text(nanoseconds: int) -> str:
+    """A time on the scale: it is round, and one below a millisecond is not to be rounded to another."""
+    if not nanoseconds:
+        return "0"
+    return f"{nanoseconds / 1e6:g} ms" if nanoseconds < 1e6 else duration_text(nanoseconds)
 
 
 def _turn_name(turn: Turn | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from insider_otel.http.transport import InsiderTransport
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
-from insider_otel.testing._wire import End, Plan, Request
+from insider_otel.testing._wire import Plan, Request
 from insider_otel.testing.fake import FakeInsider
 from insider_otel.testing.samples import SampleRequest, sample_request
 from insider_otel.testing.server import ServedFake
@@ -48,7 +48,7 @@ class Played:
         call: How its call ended.
         trace_id: Its trace id, as Jaeger and Tempo write it.
         spans: Its trace, in the order in which the spans ended.
-        said: What Insider said to each attempt, without what is secret or personal; empty where it said nothing.
+        said: What Insider said in each answer, without what is secret or personal, by the answer's Cloudflare ray.
     """
 
     scenario: Scenario
@@ -56,12 +56,24 @@ class Played:
     call: Call
     trace_id: str
     spans: tuple[ReadableSpan, ...]
-    said: tuple[str, ...]
+    said: Mapping[str, str]
 
     @property
     def attempts(self) -> list[ReadableSpan]:
         """The spans of its HTTP requests, the first one first: the only one that a client alone would have made."""
         return _attempts(self.spans)
+
+    def words_to(self, attempt: ReadableSpan) -> str:
+        """What Insider said to an attempt; empty if it did not answer, or said nothing.
+
+        Args:
+            attempt: The attempt's span.
+        """
+        match (attempt.attributes or {}).get(names.HTTP_RESPONSE_CF_RAY):
+            case (str() as ray,):
+                return self.said.get(ray, "")
+            case _:
+                return ""
 
 
 def _attempts(spans: Iterable[ReadableSpan]) -> list[ReadableSpan]:
@@ -99,18 +111,17 @@ class _TalkativeFake(FakeInsider):
     """A fake that keeps the words of its answers, as far as they may be shown: a trace has none of them.
 
     Attributes:
-        said: What was said to each request since this was emptied.
+        said: The words of each answer since this was emptied, by the answer's ray.
     """
 
     def __init__(self) -> None:
         super().__init__(credentials=CREDENTIALS)
-        self.said: list[str] = []
+        self.said: dict[str, str] = {}
 
     def handle(self, request: Request) -> Plan:
         """Decide what happens to a request, and keep the words of the answer."""
         plan = super().handle(request)
-        silent = plan.end in {End.RESET, End.SILENCE}
-        self.said.append("" if silent else classify(plan.reply.status, plan.reply.body).message)
+        self.said[plan.reply.headers["cf-ray"]] = classify(plan.reply.status, plan.reply.body).message
         return plan
 
 
@@ -173,7 +184,7 @@ class Stage:
                 "traces; unset it for the demo"
             )
         bare = bare or _bare_status(_attempts(spans)[0])
-        return Played(scenario, bare, call, trace_id, spans, tuple(self._fake.said))
+        return Played(scenario, bare, call, trace_id, spans, dict(self._fake.said))
 
     def _try_without(self, scenario: Scenario) -> str:
         """What a client without insider-otel gets at this moment."""
