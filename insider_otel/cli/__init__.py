@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from insider_otel._version import __version__
-from insider_otel.cli import demo, doctor, explain, fake, limits, operations, responses
+from insider_otel.cli import demo, doctor, explain, fake, limits, operations, outbox, responses
 from insider_otel.cli.output import UsageError
 
-_COMMANDS = (demo, explain, responses, operations, limits, fake, doctor)
+_COMMANDS = (demo, explain, responses, operations, limits, outbox, fake, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

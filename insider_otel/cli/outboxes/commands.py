@@ -1,0 +1,216 @@
+"""The commands, and what they do with an outbox that is open; ``run`` has a module of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from insider_otel.cli.outboxes import showing
+from insider_otel.cli.output import UsageError, print_json, print_table
+from insider_otel.outbox.content import Codec
+from insider_otel.outbox.job import Job
+from insider_otel.outbox.protocol import JobStore, OutboxError
+from insider_otel.policy.settings import Settings
+
+_SHORTEST_PREFIX = 4
+_ALL = sys.maxsize
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to those of an argument parser.
+
+    Args:
+        commands: What ``add_subparsers`` of the parser returned.
+    """
+    listing = _add(commands, "list", _list, "list the jobs, the oldest first")
+    which = listing.add_mutually_exclusive_group()
+    which.add_argument("--waiting", action="store_const", const="waiting", dest="state", help="only those to be sent")
+    which.add_argument("--dead", action="store_const", const="dead", dest="state", help="only those that were given up")
+    listing.add_argument("--most", type=int, default=100, metavar="N", help="so many at most (default: 100)")
+
+    shown = _add(commands, "show", _show, "show one job")
+    shown.add_argument("job", metavar="ID", help="its name, or the beginning of it")
+    shown.add_argument(
+        "--reveal",
+        action="store_true",
+        help="show what is sent too: URL, headers and body, with the personal data in them. Credentials are not kept. "
+        "What is encrypted needs the key: INSIDER_OTEL_OUTBOX_KEY",
+    )
+
+    retry = _add(
+        commands,
+        "retry",
+        _retry,
+        "send jobs now, also those that were given up",
+        "Whether Insider may have processed the call already is not asked any more: look at it with `show` first.",
+    )
+    discard = _add(commands, "discard", _discard, "forget jobs: their calls are never sent")
+    discard.add_argument("--yes", action="store_true", help="do not ask")
+    for each in (retry, discard):
+        each.add_argument("jobs", nargs="*", metavar="ID", help="a job's name, or the beginning of it")
+        each.add_argument("--all-dead", action="store_true", help="all that were given up")
+
+    _add(commands, "stats", _stats, "tell how many jobs wait, how many were given up, and since when the oldest waits")
+
+
+def add_run(commands: Any) -> None:
+    """Add ``run`` to those of an argument parser.
+
+    Args:
+        commands: What ``add_subparsers`` of the parser returned.
+    """
+    parser = commands.add_parser(
+        "run",
+        help="send the jobs",
+        description="Send the jobs as they fall due, in the traces of their calls and no faster than their rate limits "
+        "allow, until SIGTERM or Ctrl-C: what is being sent then is seen through, the rest is left to others. Any "
+        "number may run. The credentials come from INSIDER_OTEL_CREDENTIALS_<PRODUCT>. Traces and metrics go where "
+        "those of the process go: run it under opentelemetry-instrument.",
+        epilog="example: opentelemetry-instrument insider-otel outbox run --outbox sqlite:///outbox.db",
+    )
+    parser.add_argument("--concurrency", type=int, metavar="N", help="calls at a time; a few by default")
+    parser.add_argument("--drain", action="store_true", help="stop when nothing is left to send now, for cron")
+    parser.add_argument("--json", action="store_true", help="print as JSON what is left at the end")
+    parser.set_defaults(act=None)
+
+
+def run_command(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
+    """Run one of the commands.
+
+    Args:
+        store: The outbox.
+        arguments: What the parser made of the command line.
+        settings: Say how long a job that is retried has, and hold the key to what is encrypted.
+
+    Returns:
+        The exit status: 1 if a job could not be retried or discarded.
+
+    Raises:
+        UsageError: It cannot be done.
+    """
+    act: Callable[[JobStore, argparse.Namespace, Settings], int] = arguments.act
+    try:
+        return act(store, arguments, settings)
+    except OutboxError as error:
+        raise UsageError(f"the outbox cannot be used: {error}") from None
+
+
+def _add(commands: Any, name: str, act: Callable[..., int], text: str, more: str = "") -> argparse.ArgumentParser:
+    sentence = f"{text[0].upper()}{text[1:]}."
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{sentence} {more}".strip())
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.set_defaults(act=act)
+    return parser
+
+
+def _list(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.most < 1:
+        raise UsageError(f"--most is {arguments.most}; it accepts a number from 1 up")
+    jobs = store.jobs(arguments.state, most=arguments.most)
+    if arguments.json:
+        print_json({"jobs": [showing.facts(job) for job in jobs]})
+    elif jobs:
+        now = time.time()
+        print_table(showing.HEADER, [showing.cells(job, now) for job in jobs])
+        if len(jobs) == arguments.most:
+            print(f"\nThere may be more than {arguments.most}; --most shows them.")
+    else:
+        print(f"No job {'is ' + arguments.state if arguments.state else 'is in the outbox'}.")
+    return 0
+
+
+def _show(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
+    job = _find(store, arguments.job)
+    codec = _codec(settings)
+    if arguments.reveal:
+        try:
+            request = showing.request_revealed(job, codec)
+        except ValueError as error:
+            raise UsageError(f"{job.id} cannot be revealed: {error}") from None
+    else:
+        request = showing.request_masked(job, codec)
+    facts = {**showing.facts(job), "request": request}
+    if arguments.json:
+        print_json(facts)
+    else:
+        del facts["request"]
+        print_table(("JOB", job.id), [*showing.lines(facts)[1:], *showing.lines(request)])
+    return 0
+
+
+def _retry(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
+    now = time.time()
+
+    def retry(job: Job) -> bool:
+        return store.retry(job.id, now=now, expires=now + settings.outbox_horizon)
+
+    return _each(_chosen(store, arguments), retry, "retried", as_json=arguments.json)
+
+
+def _discard(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
+    jobs = _chosen(store, arguments)
+    if jobs and not arguments.yes:
+        number = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+        if not sys.stdin.isatty():
+            raise UsageError(f"{number} would be forgotten, and the calls never sent; if that is meant, say --yes")
+        if input(f"Forget {number}, and never send the calls? [y/N] ").strip().lower() not in {"y", "yes"}:
+            print("Nothing was discarded.")
+            return 1
+    return _each(jobs, lambda job: store.discard(job.id), "discarded", as_json=arguments.json)
+
+
+def _stats(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
+    stats = store.stats()
+    age = None if stats.oldest is None else max(time.time() - stats.oldest, 0.0)
+    if arguments.json:
+        counts = {"waiting": stats.waiting, "sending": stats.leased, "dead": stats.dead}
+        print_json({**counts, "oldest_age_s": None if age is None else round(age, 1)})
+    else:
+        oldest = None if age is None else showing.seconds_text(age)
+        print_table(("WAITING", "SENDING", "DEAD", "OLDEST"), [(stats.waiting, stats.leased, stats.dead, oldest)])
+    return 0
+
+
+def _each(jobs: Iterable[Job], act: Callable[[Job], bool], done: str, *, as_json: bool) -> int:
+    results = {job.id: act(job) for job in jobs}
+    refused = [name for name, is_done in results.items() if not is_done]
+    if as_json:
+        print_json({done: [name for name, is_done in results.items() if is_done], "refused": refused})
+        return int(bool(refused))
+    for name, is_done in results.items():
+        print(f"{name}  {done if is_done else f'not {done}: it is being sent, or is done already'}")
+    if not results:
+        print(f"There is no job to be {done}.")
+    return int(bool(refused))
+
+
+def _chosen(store: JobStore, arguments: argparse.Namespace) -> Sequence[Job]:
+    if bool(arguments.jobs) == arguments.all_dead:
+        raise UsageError("name the jobs, or say --all-dead")
+    if arguments.all_dead:
+        return store.jobs("dead", most=_ALL)
+    return list({job.id: job for job in (_find(store, name) for name in arguments.jobs)}.values())
+
+
+def _find(store: JobStore, name: str) -> Job:
+    job = store.job(name)
+    if job is not None:
+        return job
+    found = (
+        [each for each in store.jobs(most=_ALL) if each.id.startswith(name)] if len(name) >= _SHORTEST_PREFIX else []
+    )
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{len(found)} jobs begin with {name!r}: give more of the name")
+    raise UsageError(f"no job is called {name!r}: it is done or discarded, or `list` shows it by another name")
+
+
+def _codec(settings: Settings) -> Codec:
+    try:
+        return Codec(tuple((settings.outbox_key or "").split(",")) if settings.outbox_key else ())
+    except (ImportError, ValueError) as error:
+        raise UsageError(str(error)) from None

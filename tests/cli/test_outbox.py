@@ -1,0 +1,374 @@
+"""`insider-otel outbox` shows deferred calls without personal data, deals with dead ones, and sends the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.fernet import Fernet
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import format_trace_id
+
+from insider_otel import InsiderTransport, Settings, defer
+from insider_otel.cli import main
+from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
+from insider_otel.testing import CapturedSpans, FakeInsider, deliver_outbox, sample_request
+
+EMAIL = "jane@example.com"
+PATIENCE = 60.0
+
+
+@dataclass
+class Shop:
+    """An app that defers calls.
+
+    Attributes:
+        path: The file of its outbox.
+        fake: The Insider it calls.
+        settings: More settings.
+        base_url: Where it calls it, if not in process.
+        tracer_provider: Where its traces go.
+    """
+
+    path: Path
+    fake: FakeInsider
+    settings: dict[str, Any]
+    base_url: str | None = None
+    tracer_provider: TracerProvider | None = None
+
+    @property
+    def store(self) -> SQLiteOutbox:
+        return SQLiteOutbox(self.path)
+
+    def client(self) -> httpx.Client:
+        transport = InsiderTransport(
+            self.fake.transport(),
+            settings=Settings(
+                outbox=f"sqlite:///{self.path}",
+                credentials=lambda operation, account: sample_request(operation.name).headers,
+                **self.settings,
+            ),
+            tracer_provider=self.tracer_provider,
+        )
+        return httpx.Client(transport=transport)
+
+    def defer(self, operation: str = "user.upsert") -> str:
+        """Defer a call, and return the name of its job."""
+        sample = sample_request(operation, base_url=self.base_url)
+        with self.client() as client:
+            request = client.build_request(sample.method, sample.url, headers=sample.headers, content=sample.content)
+            answer = defer(client, request)
+        return answer.headers["x-insider-otel"].rpartition("job=")[2]
+
+    def dead(self, operation: str = "user.upsert") -> str:
+        """Defer a call that Insider refuses for good."""
+        name = self.defer(operation)
+        self.fake.script(operation, "400")
+        with self.client() as client:
+            assert deliver_outbox(client) == 1
+        return name
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("INSIDER_OTEL_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path / "outbox.db", FakeInsider(), {})
+
+
+@pytest.fixture
+def outbox(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command on the shop's outbox, and returns what it prints; by default it has to succeed."""
+
+    def run(*arguments: str, status: int = 0) -> str:
+        assert main(["outbox", "--outbox", f"sqlite:///{shop.path}", *arguments]) == status
+        captured = capsys.readouterr()
+        return captured.out if status < 2 else captured.err
+
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------------------- look
+
+
+def test_the_list_says_what_waits_and_why_others_were_given_up(shop: Shop, outbox: Callable[..., str]) -> None:
+    dead, waiting = shop.dead(), shop.defer("mail.send")
+    rows = [line.split("  ") for line in outbox("list").splitlines()]
+    cells = {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
+    assert cells[dead] == ["user.upsert", "dead", "1", "1", "validation/status.400", "failed"]
+    assert cells[waiting] == ["mail.send", "waiting", "now", "0", "0"]
+
+
+def test_the_list_as_json_has_one_state_only_if_asked(shop: Shop, outbox: Callable[..., str]) -> None:
+    dead, waiting = shop.dead(), shop.defer()
+    for arguments, names in (((), [dead, waiting]), (("--dead",), [dead]), (("--waiting",), [waiting])):
+        assert [job["id"] for job in json.loads(outbox("list", "--json", *arguments))["jobs"]] == names
+    assert [job["id"] for job in json.loads(outbox("list", "--json", "--most", "1"))["jobs"]] == [dead]
+
+
+def test_statistics_count_and_tell_since_when_the_oldest_waits(shop: Shop, outbox: Callable[..., str]) -> None:
+    shop.dead()
+    assert json.loads(outbox("stats", "--json")) == {"waiting": 0, "sending": 0, "dead": 1, "oldest_age_s": None}
+    shop.defer()
+    shop.defer()
+    stats = json.loads(outbox("stats", "--json"))
+    assert (stats["waiting"], stats["dead"]) == (2, 1)
+    assert 0 <= stats["oldest_age_s"] < PATIENCE
+    assert outbox("stats").splitlines()[1].split()[:3] == ["2", "0", "1"]
+
+
+@pytest.mark.parametrize("command", ["list", "stats"])
+def test_who_looks_at_an_outbox_that_is_not_there_makes_none(
+    command: str, shop: Shop, outbox: Callable[..., str]
+) -> None:
+    assert "No such outbox yet" in outbox(command)
+    json.loads(outbox(command, "--json"))
+    assert not shop.path.exists()
+
+
+def test_an_empty_outbox_says_so(shop: Shop, outbox: Callable[..., str]) -> None:
+    shop.dead()
+    assert outbox("list", "--waiting") == "No job is waiting.\n"
+
+
+# ------------------------------------------------------------------------------------------------------- personal data
+
+
+def test_a_job_is_shown_without_personal_data_or_credentials(
+    shop: Shop, outbox: Callable[..., str], insider_spans: CapturedSpans
+) -> None:
+    shop.tracer_provider = insider_spans.tracer_provider
+    name = shop.defer()
+    text, shown = outbox("show", name), json.loads(outbox("show", "--json", name))
+    for printed in (text, json.dumps(shown), outbox("list"), outbox("list", "--json")):
+        assert EMAIL not in printed
+        assert not any(secret in printed for secret in sample_request("user.upsert").headers.values() if secret)
+    assert shown["request"]["path"] == "/api/user/v1/upsert"
+    assert shown["request"]["records"] == 1
+    assert shown["request"]["body_bytes"] == len(sample_request("user.upsert").content)
+    assert shown["request"]["credentials"] == ["x-partner-name", "x-request-token"]
+    (call,) = insider_spans.calls()
+    assert shown["trace_id"] == format_trace_id(call.context.trace_id)
+
+
+def test_what_is_sent_is_shown_on_request(shop: Shop, outbox: Callable[..., str]) -> None:
+    name = shop.defer()
+    request = json.loads(outbox("show", "--reveal", "--json", name))["request"]
+    assert request["url"] == sample_request("user.upsert").url
+    assert json.loads(request["body"]) == json.loads(sample_request("user.upsert").content)
+    assert EMAIL in outbox("show", "--reveal", name)
+
+
+def test_what_is_encrypted_is_shown_only_to_who_has_the_key(
+    shop: Shop, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = Fernet.generate_key().decode()
+    shop.settings["outbox_key"] = key
+    name = shop.defer()
+    assert "INSIDER_OTEL_OUTBOX_KEY" in outbox("show", "--reveal", name, status=2)
+    assert "encrypted" in outbox("show", name)
+    monkeypatch.setenv("INSIDER_OTEL_OUTBOX_KEY", key)
+    revealed = outbox("show", "--reveal", name)
+    assert EMAIL in revealed
+    assert key not in revealed
+
+
+def test_a_job_is_found_by_the_beginning_of_its_name_if_no_other_begins_so(
+    shop: Shop, outbox: Callable[..., str]
+) -> None:
+    names = [shop.defer() for _ in range(3)]
+    assert json.loads(outbox("show", "--json", names[1][:12]))["id"] == names[1]
+    assert "no job is called 'zzzz'" in outbox("show", "zzzz", status=2)
+    assert "no job is called" in outbox("show", "", status=2)
+
+
+# ------------------------------------------------------------------------------------------------------------- dealing
+
+
+def test_a_dead_job_that_is_retried_is_sent(shop: Shop, outbox: Callable[..., str]) -> None:
+    name = shop.dead()
+    assert json.loads(outbox("retry", "--json", name)) == {"retried": [name], "refused": []}
+    with shop.client() as client:
+        assert deliver_outbox(client) == 1
+    assert json.loads(outbox("list", "--json"))["jobs"] == []
+
+
+def test_all_dead_jobs_are_retried_or_discarded_at_once_and_the_others_are_left(
+    shop: Shop, outbox: Callable[..., str]
+) -> None:
+    dead = [shop.dead(), shop.dead()]
+    waiting = shop.defer()
+    assert json.loads(outbox("retry", "--all-dead", "--json"))["retried"] == dead
+    assert outbox("retry", "--all-dead") == "There is no job to be retried.\n"
+    assert outbox("discard", "--yes", *dead).splitlines() == [f"{name}  discarded" for name in dead]
+    assert [job["id"] for job in json.loads(outbox("list", "--json"))["jobs"]] == [waiting]
+
+
+def test_nothing_is_discarded_unasked(shop: Shop, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    name = shop.defer()
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
+    assert "--yes" in outbox("discard", name, status=2)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: "")
+    assert "Nothing was discarded" in outbox("discard", name, status=1)
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    assert f"{name}  discarded" in outbox("discard", name)
+
+
+def test_a_job_that_is_being_sent_is_let_alone(shop: Shop, outbox: Callable[..., str]) -> None:
+    name = shop.defer()
+    assert shop.store.take(1, time.time(), lease=600.0, pace=lambda pool: 0.0).leases
+    assert json.loads(outbox("discard", "--yes", "--json", name, status=1)) == {"discarded": [], "refused": [name]}
+    assert "not retried: it is being sent" in outbox("retry", name, status=1)
+
+
+@pytest.mark.parametrize("command", ["retry", "discard"])
+def test_jobs_are_named_or_all_dead_ones_meant(command: str, shop: Shop, outbox: Callable[..., str]) -> None:
+    name = shop.defer()
+    assert "--all-dead" in outbox(command, status=2)
+    assert "--all-dead" in outbox(command, name, "--all-dead", status=2)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("outbox_url", "said"),
+    [
+        ("celery?queue=insider-mail", "-Q insider-mail"),
+        ("django", "manage.py insider_outbox"),
+        ("redis://cache", "outbox (INSIDER_OTEL_OUTBOX)"),
+        ("sqlite:////no/such/directory/outbox.db", "does not exist"),
+    ],
+)
+@pytest.mark.parametrize("command", ["list", "run"])
+def test_an_outbox_that_is_looked_at_elsewhere_says_where(
+    command: str, outbox_url: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_MAIL", "{}")
+    assert main(["outbox", "--outbox", outbox_url, command]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_without_an_outbox_it_says_how_to_name_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["outbox", "stats"]) == 2
+    assert "INSIDER_OTEL_OUTBOX" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_outbox_is_named(shop: Shop, outbox: Callable[..., str]) -> None:
+    shop.path.write_bytes(b"no database" * 1000)
+    assert "outbox.db" in outbox("list", status=2)
+
+
+# -------------------------------------------------------------------------------------------------------------- sending
+
+
+@pytest.fixture
+def served(shop: Shop) -> Iterator[dict[str, str]]:
+    """The environment of a process that sends to the shop's Insider."""
+    with shop.fake.serve() as server:
+        shop.settings["hosts"] = server.hosts
+        shop.base_url = server.url
+        credentials = json.dumps(sample_request("user.upsert").headers)
+        yield {
+            **os.environ,
+            "INSIDER_OTEL_OUTBOX": f"sqlite:///{shop.path}",
+            "INSIDER_OTEL_HOSTS": json.dumps(server.hosts),
+            "INSIDER_OTEL_CREDENTIALS_UNIFICATION": credentials,
+        }
+
+
+def worker(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "insider_otel", "outbox", "run", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a process that ends well has printed."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"it does not end: {out} {err}") from None
+    assert process.returncode == 0, err
+    return out
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_draining_sends_what_is_due_and_leaves_the_rest(shop: Shop, served: dict[str, str]) -> None:
+    for _ in range(5):
+        shop.defer()
+    shop.fake.script("user.upsert", "503", "503", "503", repeat=True)
+    with shop.client() as client:
+        # Due in minutes: a retry is spread over five of them.
+        assert deliver_outbox(client) == 5
+    shop.fake.reset()
+    for _ in range(20):
+        shop.defer()
+    printed = json.loads(ended(worker(served, "--drain", "--json")))
+    sent = len(shop.fake.requests)
+    assert sent >= 20
+    assert printed == {"waiting": 25 - sent, "dead": 0}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_when_what_is_being_sent_is_done_and_the_rest_is_given_back(
+    number: signal.Signals, shop: Shop, served: dict[str, str]
+) -> None:
+    for _ in range(3):
+        shop.defer()
+    shop.fake.script("user.upsert", "delay:1.5", repeat=True)
+    process = worker(served, "--concurrency", "1")
+    until(lambda: len(shop.fake.requests) == 1)
+    process.send_signal(number)
+    assert "2 waiting, 0 dead" in ended(process)
+    assert len(shop.fake.requests) == 1
+    assert shop.store.stats().leased == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_it_waits_for_work_and_sends_it_when_it_comes(shop: Shop, served: dict[str, str]) -> None:
+    process = worker(served)
+    assert process.stdout is not None
+    assert "Sending the jobs of sqlite:///" in process.stdout.readline()
+    until(shop.path.exists)
+    assert stat.S_IMODE(shop.path.stat().st_mode) == 0o600
+    shop.defer()
+    until(lambda: len(shop.fake.requests) == 1)
+    process.send_signal(signal.SIGTERM)
+    assert "0 waiting, 0 dead" in ended(process)
+
+
+def test_who_has_no_credentials_to_send_with_is_told_at_the_start(shop: Shop, outbox: Callable[..., str]) -> None:
+    assert "INSIDER_OTEL_CREDENTIALS_" in outbox("run", "--drain", status=2)
+
+
+@pytest.mark.parametrize("number", ["0", "1000"])
+def test_a_number_of_calls_at_a_time_that_makes_no_sense_is_refused(
+    number: str, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_UNIFICATION", "{}")
+    assert "--concurrency" in outbox("run", "--concurrency", number, status=2)
