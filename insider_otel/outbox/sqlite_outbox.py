@@ -88,8 +88,8 @@ class SQLiteOutbox:
     A job that was put is in the file: it survives the end of any process, at any moment. With ``sync="full"`` it
     survives a machine that loses power as well, and ``put`` waits for the disk.
 
-    What was stored of a job is overwritten when it is done; in the log beside the file too, within a minute, if a worker
-    runs.
+    What was stored of a job is overwritten when it is done; in the log beside the file it is within a minute
+    of it, where a worker runs.
 
     Args:
         path: The file; it is made when it is first used, readable by its owner alone. On a local disk, not a network's.
