@@ -174,6 +174,16 @@ def test_what_is_sent_is_shown_on_request(shop: Shop, outbox: Callable[..., str]
     assert EMAIL in outbox("show", "--reveal", name)
 
 
+def test_what_is_sent_does_not_drive_the_terminal(shop: Shop, outbox: Callable[..., str]) -> None:
+    with shop.client() as client:
+        sample = sample_request("user.upsert")
+        request = client.build_request(
+            sample.method, sample.url, headers=sample.headers, content='{"users": ["\x1b[2Jç"]}'
+        )
+        name = defer(client, request).headers["x-insider-otel"].rpartition("job=")[2]
+    assert "\\x1b[2Jç" in outbox("show", "--reveal", name)
+
+
 def test_what_is_encrypted_is_shown_only_to_who_has_the_key(
     shop: Shop, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

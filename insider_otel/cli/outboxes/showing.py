@@ -101,7 +101,8 @@ def lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     Args:
         values: The facts.
     """
-    return [(name.replace("_", " "), _text(value)) for name, value in values.items() if value not in (None, {}, [])]
+    known = ((name, value) for name, value in values.items() if value not in (None, {}, []))
+    return [(name.replace("_", " "), _printable(_text(value))) for name, value in known]
 
 
 def moment_text(moment: float) -> str:
@@ -137,6 +138,11 @@ def _records(parcel: Parcel, operation: Operation | None) -> int | None:
     except (ValueError, RecursionError):
         return None
     return None if operation is None else operation.count_records(payload)
+
+
+def _printable(text: str) -> str:
+    """What was sent must not drive the terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _text(value: Any) -> str:
