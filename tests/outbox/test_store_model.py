@@ -198,7 +198,8 @@ class AnyOutbox(RuleBasedStateMachine):
         return next(row for row in self.rows if row.job.id == job_id)
 
     def _held_by(self, lease: Lease) -> _Row | None:
-        return next((row for row in self.rows if row.token == lease.token), None)
+        own = (row for row in self.rows if (row.job.id, row.token) == (lease.job.id, lease.token))
+        return next(own, None)
 
 
 AnyOutbox.TestCase.settings = settings(max_examples=60, stateful_step_count=40)

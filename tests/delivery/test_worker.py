@@ -1,0 +1,363 @@
+"""The worker: sends what an outbox holds, at once, at the pool's pace, and stops without losing anything."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from insider_otel import Settings, SettingsError
+from insider_otel.delivery.worker import Worker
+from insider_otel.http.engine import Engine
+from insider_otel.http.transport import EngineTransport
+from insider_otel.outbox.protocol import Lease, Stats
+from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
+from insider_otel.testing import FakeInsider
+from tests.outbox.killed import KEYS
+from tests.outbox.killed import processes as forkserver
+
+UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
+BOUND = 60.0
+"""Seconds. More than anything here takes on a slow machine; less than a test that hangs."""
+
+EMPTY = Stats(waiting=0, dead=0, oldest=None, leased=0)
+
+
+class Insider:
+    """Answers 200, or as told; holds answers back until it is let go."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        self.statuses: list[int] = []
+        self.arrived = threading.Semaphore(0)
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        with self._lock:
+            self.requests.append(request.content.decode())
+            self.at_once += 1
+            self.most_at_once = max(self.at_once, self.most_at_once)
+            status = self.statuses.pop(0) if self.statuses else 200
+        self.arrived.release()
+        assert self.may_answer.wait(BOUND)
+        with self._lock:
+            self.at_once -= 1
+        return httpx.Response(status, json={"data": {"successful": {"count": 1}}})
+
+
+class Shop:
+    """An app that defers calls, and a worker that sends them."""
+
+    def __init__(self, path: Path, **settings: Any) -> None:
+        self.path = path
+        self.insider = Insider()
+        options: dict[str, Any] = {
+            "outbox": f"sqlite:///{path}?timeout=0.2",
+            "credentials": lambda operation, account: KEYS,
+            "quick_retries": 0,
+            "retry_window": 0.1,
+        }
+        self.engine = Engine(Settings(**{**options, **settings}))
+        self.client = httpx.Client(transport=EngineTransport(self.engine, httpx.MockTransport(self.insider)))
+        self.store = SQLiteOutbox(path, timeout=BOUND)
+
+    def defer(self, name: str, **options: Any) -> None:
+        headers = {name: KEYS[name] for name in ("X-PARTNER-NAME", "X-REQUEST-TOKEN")}
+        extensions = {"insider": {"defer": True, **options}}
+        response = self.client.post(UPSERT, headers=headers, json={"users": [name]}, extensions=extensions)
+        assert response.status_code == 202
+
+    def worker(self, **options: Any) -> Worker:
+        return Worker(self.engine, client=lambda: self.client, **options)
+
+    @contextmanager
+    def working(self, **options: Any) -> Iterator[Worker]:
+        """A worker that works for the length of a ``with`` block."""
+        worker = self.worker(**options)
+        worker.start()
+        try:
+            yield worker
+        finally:
+            self.insider.may_answer.set()
+            worker.stop(BOUND)
+            assert not worker.is_alive
+
+    def wait_for_request(self) -> None:
+        assert self.insider.arrived.acquire(timeout=BOUND)
+
+    def wait_until_empty(self) -> None:
+        wait_until(lambda: self.store.stats() == EMPTY)
+
+    def leased_until(self) -> float:
+        """The latest end of a lease."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            (moment,) = connection.execute("SELECT max(leased_until) FROM jobs").fetchone()
+        return float(moment)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    ends = time.monotonic() + BOUND
+    while not holds():
+        assert time.monotonic() < ends, "it does not come true"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def shop(path: Path) -> Shop:
+    return Shop(path)
+
+
+# ---------------------------------------------------------------------------------------------------------- waking up
+
+
+def test_it_wakes_for_work_of_its_own_process(shop: Shop) -> None:
+    with shop.working():
+        for name in ("first", "second"):
+            # Between them it has nothing to wait for: an outbox that is empty wakes nobody.
+            shop.defer(name)
+            shop.wait_for_request()
+            shop.wait_until_empty()
+    assert shop.insider.requests == ['{"users":["first"]}', '{"users":["second"]}']
+
+
+def _defer_one(path: Path) -> None:
+    Shop(path).defer("from another process")
+
+
+def test_it_wakes_for_work_of_another_process(shop: Shop, path: Path) -> None:
+    with shop.working():
+        process = forkserver.Process(target=_defer_one, args=(path,))
+        process.start()
+        shop.wait_for_request()
+        process.join(BOUND)
+        process.close()
+        shop.wait_until_empty()
+
+
+def test_it_comes_back_to_what_failed_when_it_is_due_and_not_when_a_lease_would_end(shop: Shop) -> None:
+    shop.insider.statuses = [503, 503]
+    shop.defer("again")
+    with shop.working(lease=10 * BOUND):
+        shop.wait_until_empty()
+    assert len(shop.insider.requests) == 3
+
+
+def test_it_goes_on_with_a_line_as_soon_as_its_head_is_done(shop: Shop) -> None:
+    for number in range(5):
+        shop.defer(f"{number}", ordering_key="jane")
+    with shop.working(lease=10 * BOUND):
+        shop.wait_until_empty()
+    assert shop.insider.requests == [f'{{"users":["{number}"]}}' for number in range(5)]
+
+
+def test_it_sends_several_at_a_time_and_no_more_than_it_may(shop: Shop) -> None:
+    shop.insider.may_answer.clear()
+    for number in range(12):
+        shop.defer(f"{number}")
+    with shop.working(concurrency=4):
+        for _ in range(4):
+            shop.wait_for_request()
+        assert shop.store.stats().leased == 4, "the others are left to other workers"
+        shop.insider.may_answer.set()
+        shop.wait_until_empty()
+    assert shop.insider.most_at_once == 4
+
+
+def test_it_ends_by_itself_if_it_is_to_drain_and_nothing_is_left(shop: Shop) -> None:
+    for number in range(20):
+        shop.defer(f"{number}")
+    shop.worker().run(drain=True)
+    assert len(shop.insider.requests) == 20
+    assert shop.store.stats() == EMPTY
+
+
+# ------------------------------------------------------------------------------------------------------------ stopping
+
+
+def test_what_is_being_sent_is_seen_through_and_what_is_planned_is_given_back(path: Path) -> None:
+    # Another delivery starts 0.6 s after the first: it is taken, and planned.
+    shop = Shop(path, limits={"user.upsert": "100/54s"})
+    shop.insider.may_answer.clear()
+    shop.defer("first")
+    shop.defer("second")
+    worker = shop.worker()
+    worker.start()
+    shop.wait_for_request()
+    worker.stop(0)
+    assert worker.is_alive, "who asked for it need not wait, but it waits for the answer"
+    sent = len(shop.insider.requests)
+    wait_until(lambda: shop.store.stats().leased == sent)
+    shop.insider.may_answer.set()
+    worker.stop(BOUND)
+    wait_until(lambda: not worker.is_alive)
+    assert len(shop.insider.requests) == sent, "nothing new was begun"
+    left = shop.store.jobs()
+    assert len(left) == 2 - sent
+    assert all((job.attempts, job.deliveries, job.ambiguous_since) == (0, 0, None) for job in left)
+    free = shop.store.take(10, time.time() + 2, lease=1.0, pace=lambda pool: 0.0).leases
+    assert len(free) == 2 - sent, "others may have them"
+
+
+def test_who_stops_before_it_starts_does_nothing(shop: Shop) -> None:
+    shop.defer("first")
+    worker = shop.worker()
+    worker.stop()
+    worker.run()
+    assert shop.insider.requests == []
+    assert shop.store.stats().waiting == 1
+
+
+def _script(path: Path, url: str, ending: str) -> str:
+    return f"""
+import time, httpx
+from insider_otel import InsiderTransport, Settings
+from insider_otel.delivery.worker import Worker
+from insider_otel.http.engine import Engine
+keys = {KEYS!r}
+settings = Settings(outbox="sqlite:///{path}", credentials=lambda operation, account: keys, hosts={{"{url}": "*"}})
+client = httpx.Client(transport=InsiderTransport(httpx.HTTPTransport(), settings=settings))
+worker = Worker(Engine(settings))
+worker.start()
+for number in range(3):
+    client.post("http://{url}/api/user/v1/upsert", headers=keys, extensions={{"insider": {{"defer": True}}}},
+        json={{"users": [{{"identifiers": {{"email": "jane@example.com"}}, "attributes": {{"name": "Jane"}}}}]}})
+{ending}
+"""
+
+
+@pytest.mark.parametrize("ending", ["", "time.sleep(0.3)", "worker.stop()", "raise SystemExit(0)"])
+def test_a_process_that_ends_does_not_hang_and_loses_nothing(path: Path, ending: str) -> None:
+    fake = FakeInsider()
+    fake.script("user.upsert", "delay:0.5", repeat=True)
+    with fake.serve() as served:
+        script = _script(path, f"127.0.0.1:{served.port}", ending)
+        ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=BOUND, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    store = SQLiteOutbox(path)
+    assert len(fake.accepted("user.upsert")) + store.stats().waiting == 3
+    assert all(job.ambiguous_since is None for job in store.jobs()), "what was begun was seen through"
+    store.close()
+
+
+# -------------------------------------------------------------------------------------------------------------- leases
+
+
+def test_the_lease_of_a_long_delivery_is_renewed(shop: Shop) -> None:
+    shop.insider.may_answer.clear()
+    shop.defer("long")
+    with shop.working(lease=3.0):
+        shop.wait_for_request()
+        first = shop.leased_until()
+        wait_until(lambda: shop.leased_until() > first + 3.0)
+    assert len(shop.insider.requests) == 1
+
+
+def test_it_is_renewed_also_while_the_worker_stops(shop: Shop) -> None:
+    shop.insider.may_answer.clear()
+    shop.defer("long")
+    with shop.working(lease=3.0) as worker:
+        shop.wait_for_request()
+        worker.stop(0)
+        first = shop.leased_until()
+        wait_until(lambda: shop.leased_until() > first + 3.0)
+    assert shop.store.stats() == EMPTY
+    assert len(shop.insider.requests) == 1
+
+
+def test_a_job_is_not_sent_whose_lease_was_lost(shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker was held up for longer than its lease lasted, and another has the job."""
+    asked = threading.Event()
+    begin = SQLiteOutbox.begin
+
+    def begin_late(store: SQLiteOutbox, lease: Lease, now: float) -> bool:
+        (stolen,) = shop.store.take(1, now + 31, lease=BOUND, pace=lambda pool: 0.0).leases
+        assert stolen.job.id == lease.job.id
+        try:
+            return begin(store, lease, now)
+        finally:
+            asked.set()
+
+    monkeypatch.setattr(SQLiteOutbox, "begin", begin_late)
+    shop.defer("stolen")
+    with shop.working():
+        assert asked.wait(BOUND)
+    assert shop.insider.requests == []
+    (job,) = shop.store.jobs()
+    assert (job.attempts, job.ambiguous_since) == (0, None)
+
+
+# ------------------------------------------------------------------------------------------------------------- trouble
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=BOUND)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_an_outbox_in_trouble_is_told_of_and_asked_again(
+    shop: Shop, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.defer("patient")
+    with ExitStack() as stack:
+        with locked(path):
+            stack.enter_context(shop.working())
+            wait_until(lambda: "cannot be asked for jobs" in caplog.text)
+            assert shop.insider.requests == []
+        shop.wait_until_empty()
+    assert len(shop.insider.requests) == 1
+
+
+def test_an_outbox_that_cannot_be_told_is_told_again_and_nothing_is_sent_twice(
+    shop: Shop, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.insider.may_answer.clear()
+    shop.defer("once")
+    with shop.working():
+        shop.wait_for_request()
+        with locked(path):
+            shop.insider.may_answer.set()
+            wait_until(lambda: "told again" in caplog.text)
+        shop.wait_until_empty()
+    assert len(shop.insider.requests) == 1
+
+
+def test_a_job_that_cannot_be_read_keeps_no_other_waiting(
+    shop: Shop, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.defer("damaged")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE jobs SET content = x'00'")
+    shop.defer("whole")
+    with caplog.at_level(logging.WARNING), shop.working():
+        wait_until(lambda: shop.store.stats().waiting == 1)
+        wait_until(lambda: shop.store.jobs()[0].deliveries > 0)
+    assert shop.insider.requests == ['{"users":["whole"]}']
+    (left,) = shop.store.jobs()
+    assert left.stopped is None, "a newer version may be able to read it"
+    assert "damaged" in caplog.text
+
+
+def test_without_an_outbox_there_is_no_worker() -> None:
+    with pytest.raises(SettingsError, match="there is no outbox"):
+        Worker(Engine(Settings()))
