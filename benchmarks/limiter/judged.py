@@ -102,6 +102,7 @@ def _send(call: Call, until: float) -> int:
 
 
 Places = dict[str, str]
+Sender = Callable[[httpx.BaseTransport, Places], Call]
 
 
 def _through(transport: httpx.BaseTransport) -> Call:
@@ -109,16 +110,16 @@ def _through(transport: httpx.BaseTransport) -> Call:
     return lambda: client.post(UPSERT.url, content=UPSERT.content, headers=UPSERT.headers)
 
 
-def _bare(way: _Way, places: Places) -> Call:
+def _bare(way: httpx.BaseTransport, places: Places) -> Call:
     return _through(way)
 
 
-def _httpx_retries(way: _Way, places: Places) -> Call:
+def _httpx_retries(way: httpx.BaseTransport, places: Places) -> Call:
     # Its defaults, but for the method: without that it would not try a POST again.
     return _through(RetryTransport(transport=way, retry=Retry(allowed_methods=["POST"])))
 
 
-def _stamina(way: _Way, places: Places) -> Call:
+def _stamina(way: httpx.BaseTransport, places: Places) -> Call:
     send = _through(way)
 
     stamina.instrumentation.set_on_retry_hooks([])  # it would log each retry
@@ -130,16 +131,16 @@ def _stamina(way: _Way, places: Places) -> Call:
     return call
 
 
-def _insider_otel(state: str) -> Callable[[_Way, Places], Call]:
-    def sender(way: _Way, places: Places) -> Call:
+def _insider_otel(state: str) -> Sender:
+    def sender(way: httpx.BaseTransport, places: Places) -> Call:
         settings = Settings(limits={_POOL: f"{COUNT}/{WINDOW}s"}, state=places.get(state, "memory://"))
         return _through(InsiderTransport(way, settings=settings))
 
     return sender
 
 
-def _limits(state: str) -> Callable[[_Way, Places], Call]:
-    def sender(way: _Way, places: Places) -> Call:
+def _limits(state: str) -> Sender:
+    def sender(way: httpx.BaseTransport, places: Places) -> Call:
         storage = limits.storage.storage_from_string(places.get(state, "memory://"))
         limiter = limits.strategies.MovingWindowRateLimiter(storage)
         item = limits.RateLimitItemPerSecond(COUNT, WINDOW)
@@ -156,8 +157,8 @@ def _limits(state: str) -> Callable[[_Way, Places], Call]:
     return sender
 
 
-def _pyrate(state: str) -> Callable[[_Way, Places], Call]:
-    def sender(way: _Way, places: Places) -> Call:
+def _pyrate(state: str) -> Sender:
+    def sender(way: httpx.BaseTransport, places: Places) -> Call:
         rates = [pyrate_limiter.Rate(COUNT, WINDOW * 1000)]
         bucket: Any
         match state:
@@ -180,7 +181,7 @@ def _pyrate(state: str) -> Callable[[_Way, Places], Call]:
     return sender
 
 
-SENDERS: dict[str, Callable[[_Way, Places], Call]] = {
+SENDERS: dict[str, Sender] = {
     "nothing": _bare,
     "httpx-retries": _httpx_retries,
     "stamina": _stamina,
@@ -190,7 +191,7 @@ SENDERS: dict[str, Callable[[_Way, Places], Call]] = {
     "pyrate-limiter, sqlite": _pyrate("sqlite"),
     "insider-otel, sqlite": _insider_otel("sqlite"),
 }
-REDIS_SENDERS: dict[str, Callable[[_Way, Places], Call]] = {
+REDIS_SENDERS: dict[str, Sender] = {
     "limits, redis": _limits("redis"),
     "pyrate-limiter, redis": _pyrate("redis"),
     "insider-otel, redis": _insider_otel("redis"),
