@@ -40,6 +40,7 @@ def test_each_scenario_ends_as_it_is_meant_to(played: dict[str, Played]) -> None
     assert {name: (each.call.outcome, each.call.verdict.category) for name, each in played.items()} == {
         "success": (Outcome.SUCCEEDED, Category.SUCCESS),
         "quick-retry": (Outcome.SUCCEEDED, Category.SUCCESS),
+        "handed-over": (Outcome.DEFERRED, Category.ACCEPTED),
         "hidden-rate-limit": (Outcome.SUCCEEDED, Category.SUCCESS),
         "wait-for-slot": (Outcome.SUCCEEDED, Category.SUCCESS),
         "otp-typo": (Outcome.FAILED, Category.VERIFICATION),
@@ -171,3 +172,19 @@ def test_an_sdk_that_is_switched_off_is_noticed(
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert main(["demo"]) == 2
     assert "OTEL_SDK_DISABLED is true" in capsys.readouterr().err
+
+
+def test_what_the_outbox_kept_arrives_in_the_trace_of_the_call(played: dict[str, Played]) -> None:
+    handed_over = played["handed-over"]
+    assert handed_over.call.outcome is Outcome.DEFERRED
+    assert [(span.attributes or {})["http.response.status_code"] for span in handed_over.attempts] == [
+        503,
+        503,
+        503,
+        200,
+    ]
+    (delivery,) = [span for span in handed_over.spans if span.name == "insider deliver user.upsert"]
+    (call,) = [span for span in handed_over.spans if span.name == "insider user.upsert"]
+    assert delivery.parent is not None
+    assert call.context is not None
+    assert delivery.parent.span_id == call.context.span_id

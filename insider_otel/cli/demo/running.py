@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from urllib.parse import quote
 
 import httpx
 from opentelemetry.context import Context
@@ -30,12 +32,15 @@ from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
 from insider_otel.testing._wire import Plan, Request
 from insider_otel.testing.fake import FakeInsider
+from insider_otel.testing.outbox import deliver_outbox
 from insider_otel.testing.samples import SampleRequest, sample_request
 from insider_otel.testing.server import ServedFake
 
 _SERVICE = "insider-otel-demo"
 # Jitter without chance: a quick retry comes after 0.3 x 1 s, so that its wait can be seen and every run looks alike.
 _CHANCE = 0.3
+# Seconds. No first delivery is due later than the retry window.
+_SOON = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ class Stage:
         self,
         served: ServedFake,
         fake: _TalkativeFake,
-        open_shop: Callable[[], httpx.Client],
+        open_shop: Callable[[Scenario], httpx.Client],
         passer_by: httpx.Client,
         recorder: Recorder,
     ) -> None:
@@ -165,7 +170,7 @@ class Stage:
         """
         for scenario in scenarios:
             self._fake.reset()
-            with self._open_shop() as shop:
+            with self._open_shop(scenario) as shop:
                 yield self._play(scenario, shop)
 
     def _play(self, scenario: Scenario, shop: httpx.Client) -> Played:
@@ -177,7 +182,9 @@ class Stage:
         self._fake.script(scenario.operation, *scenario.script)
         self._fake.said.clear()
         call, trace_id = self._serve_page(scenario, shop)
-        spans = self._recorder.take_spans()
+        if scenario.outbox:
+            deliver_outbox(shop, ahead=_SOON)
+        spans = self._spans_of(trace_id)
         if not any(names.OPERATION in (span.attributes or {}) for span in spans):
             raise UsageError(
                 "OTEL_PYTHON_HTTPX_EXCLUDED_URLS or OTEL_PYTHON_EXCLUDED_URLS leaves the demo's calls out of the "
@@ -185,6 +192,11 @@ class Stage:
             )
         bare = bare or _bare_status(_attempts(spans)[0])
         return Played(scenario, bare, call, trace_id, spans, dict(self._fake.said))
+
+    def _spans_of(self, trace_id: str) -> tuple[ReadableSpan, ...]:
+        # The outbox's worker has a trace of its own, which tells nothing of the call.
+        spans = self._recorder.take_spans()
+        return tuple(span for span in spans if span.context and format_trace_id(span.context.trace_id) == trace_id)
 
     def _try_without(self, scenario: Scenario) -> str:
         """What a client without insider-otel gets at this moment."""
@@ -249,13 +261,21 @@ def stage(recorder: Recorder) -> Generator[Stage]:
         OSError: The fake cannot be served.
     """
     fake = _TalkativeFake()
-    with fake.serve() as served, httpx.Client(trust_env=False) as passer_by:
+    with (
+        fake.serve() as served,
+        httpx.Client(trust_env=False) as passer_by,
+        TemporaryDirectory(prefix="insider-otel-demo-") as directory,
+    ):
 
-        def open_shop() -> httpx.Client:
+        def open_shop(scenario: Scenario) -> httpx.Client:
             transport = InsiderTransport(
                 httpx.HTTPTransport(),
                 # In full, so that no variable of the environment changes the play.
-                settings=Settings(hosts=served.hosts),
+                settings=Settings(
+                    hosts=served.hosts,
+                    outbox=f"sqlite:///{quote(directory)}/outbox.db" if scenario.outbox else None,
+                    credentials=lambda operation, account: sample_request(operation.name).headers,
+                ),
                 tracer_provider=recorder.tracer_provider,
                 meter_provider=recorder.meter_provider,
                 # With a clock of its own it shares no limits, mails and retry budget with others in the process.

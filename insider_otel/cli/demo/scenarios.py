@@ -31,6 +31,7 @@ class Scenario:
         script: What the fake does in place of its usual answers, one step for each attempt.
         timeout: Seconds the shop's client waits for an answer.
         deadline: Seconds the page may take.
+        outbox: Whether the shop has an outbox; what it keeps is sent when the page is done.
         note: Where the demo differs from the real thing; empty if it does not.
     """
 
@@ -45,6 +46,7 @@ class Scenario:
     script: tuple[Step | str, ...] = ()
     timeout: float = 5.0
     deadline: float = 5.0
+    outbox: bool = False
     note: str = ""
 
 
@@ -63,6 +65,16 @@ SCENARIOS = (
         operation="user.upsert",
         impression="Looks like an outage; the profile is lost.",
         script=("service_unavailable",),
+    ),
+    Scenario(
+        name="handed-over",
+        title="An outage, left to the outbox",
+        route="POST /signup",
+        operation="user.upsert",
+        impression="Looks like an outage; the profile is lost.",
+        script=("service_unavailable",) * 3,
+        outbox=True,
+        note="Here the outbox is emptied when the page is done. In an app the call is sent when it is due: in minutes.",
     ),
     Scenario(
         name="hidden-rate-limit",
