@@ -7,7 +7,7 @@
 local BYTES = 8
 local DAY = 86400000000
 local MIDNIGHT_GUARD = 2000000
-local GRAIN = 16 -- A closing that grows by less than this part of what is left of it moves nobody yet.
+local GRAIN = 16
 
 local uses = {first = 0, stop = 0}
 
@@ -234,30 +234,38 @@ local function freed(limit, start, cost)
   return found
 end
 
--- The moments of so many uses, one after the other, behind all others; none of those is free.
-local function line_up(limit, opens, earliest)
-  local count, before = uses.stop - uses.first, uses.stop - uses.first - limit.count
+-- The moments of so many uses, one after the other, behind all others; none of those is free. `slots` says who makes
+-- each: all that one makes are made at once.
+local function line_up(limit, opens, earliest, slots)
+  local held = uses.stop - uses.first
   -- The use a window before the first of them, by its number; no use has a number below 0.
-  local start, stop = math.max(before, 0), math.max(math.min(before + #earliest, count), 0)
-  local past = moments_of(uses.read(uses.first + start, uses.first + stop))
-  local place, places = math.max(opens, is_empty(uses) and 0 or last(uses)), {}
-  for index, moment in ipairs(earliest) do
-    local number = before + index - 1
-    place = math.max(place, moment)
-    if number >= 0 then place = math.max(place, window_end(past[number - start + 1], limit)) end
-    places[index] = place
-    past[#past + 1] = place
+  local number = held - limit.count
+  local start = math.max(number, 0)
+  local past = moments_of(uses.read(uses.first + start, uses.first + math.max(math.min(number + #slots, held), start)))
+  local place, places, taken = math.max(opens, is_empty(uses) and 0 or last(uses)) - 1, {}, {}
+  for _, slot in ipairs(slots) do taken[slot] = true end
+  while #places < #slots do
+    local slot, next = slots[#places + 1], #places + 1
+    while slots[next + 1] == slot do next = next + 1 end
+    local cost = next - #places
+    number = number + cost
+    place = math.max(place + 1, earliest[next])
+    local before = number - math.max(cost - limit.count, 0) - 1
+    if before >= 0 then place = math.max(place, window_end(past[before - start + 1], limit)) end
+    -- It will be told as a slot.
+    while taken[place] and place ~= slot do place = place + 1 end
+    for _ = 1, cost do places[#places + 1], past[#past + 1] = place, place end
   end
   return places
 end
 
 -- Keep a place for each who waits, in their order, if somebody waits for a slot before the pool opens; `woken` is the slot
 -- of one who wakes, as often as it costs: it is in no place.
-local function keep(limit, now, opens, woken)
+local function keep(limit, now, due, opens, woken)
   local waiting, freed_first, overdue = bisect_right(uses, now), bisect_right(free, now), bisect_right(kept, now)
-  local early = opens - math.floor((opens - now) / GRAIN)
+  local early = opens - math.floor(math.min(opens - now, limit.window) / GRAIN)
   local is_early = bisect_left(uses, early) - waiting > bisect_left(free, early) - freed_first
-  if not is_early and overdue == 0 and #woken == 0 then return end
+  if not is_early and #woken == 0 and (is_empty(kept) or at(kept, 0) > due) then return end
 
   local not_held, held = {}, {}
   for _, moment in ipairs(moments_of(free.read(freed_first, free.stop) .. kept.read(overdue, kept.stop))) do
@@ -294,17 +302,23 @@ local function keep(limit, now, opens, woken)
   -- What is promised from here on is not promised beside them.
   drop_free(now)
   set(gone, bytes_of(slots))
-  set(kept, bytes_of(line_up(limit, opens, earliest)))
+  set(kept, bytes_of(line_up(limit, opens, earliest, slots)))
   overwrite(uses.stop, kept.bytes)
   uses.stop = uses.stop + kept.stop
 end
 
--- Take out of the line who waits with a slot that is gone: its rank and its places, now free; none if it is not in line.
-local function leave(slot, cost)
+-- The rank of who waits with a slot that is gone, and that after it; the same twice if nobody does.
+local function find_in_line(slot, cost)
   local rank = find(gone, slot)
-  if not rank then return 0, "" end
+  if not rank then return 0, 0 end
   local stop = rank
   while stop < math.min(rank + cost, gone.stop) and at(gone, stop) == slot do stop = stop + 1 end
+  return rank, stop
+end
+
+-- Take out of the line who waits with a slot that is gone: its rank and its places, now free; none if it is not in line.
+local function leave(slot, cost)
+  local rank, stop = find_in_line(slot, cost)
   local places = kept.read(rank, stop)
   splice(gone, rank, stop, "")
   splice(kept, rank, stop, "")
@@ -315,16 +329,22 @@ end
 -- Let those behind one who left for good have its places, one after the other, so that a later one is free. A place goes
 -- no further than to those who are awake by then: who comes later would find that it has passed.
 local function move_up(rank, places)
-  local list = moments_of(places)
-  for number = #list, 1, -1 do
-    local index, place, stop = bisect_left(free, list[number]), list[number], rank
+  if places == "" then return end
+  local cost, stop, place = #places / BYTES, rank, moments_of(places)[1]
+  for _, moment in ipairs(moments_of(places)) do
+    local index = bisect_left(free, moment)
     splice(free, index, index + 1, "")
-    while stop < kept.stop and at(gone, stop) <= place do
-      place, stop = at(kept, stop), stop + 1
-    end
-    splice(kept, rank, stop, string.sub(packed(list[number], 1) .. kept.read(rank, stop), 1, (stop - rank) * BYTES))
-    add_free(packed(place, 1))
   end
+  -- A place for one is none for two: it stays before one who costs more, or less.
+  while stop < kept.stop and at(gone, stop) <= place do
+    local slot = at(gone, stop)
+    if stop + cost > kept.stop or at(gone, stop + cost - 1) ~= slot then break end
+    if stop + cost < kept.stop and at(gone, stop + cost) == slot then break end
+    place, stop = at(kept, stop), stop + cost
+  end
+  local moved = places .. kept.read(rank, stop)
+  splice(kept, rank, stop, string.sub(moved, 1, #moved - #places))
+  add_free(string.sub(moved, -#places))
 end
 
 local function give_back(slot, cost)
@@ -352,22 +372,37 @@ local function add(made)
 end
 
 -- Let go of what counts no more, and keep the places of those who wait for the pool while it is closed.
-local function prepare(limit, now, opens)
+local function prepare(limit, now, due, opens)
   forget(limit, now)
-  if opens > now then keep(limit, now, opens, {}) end
+  if opens > now then keep(limit, now, due, opens, {}) end
   drop_free(now)
+end
+
+-- A moment to come, or the first after it that nobody else waits for: a slot says whose it is.
+local function to_wait_for(moment, now)
+  local taken
+  while moment > now and ((taken and taken[moment]) or (not taken and find(gone, moment))
+      or times(uses, moment) > times(free, moment)) do
+    if not taken then
+      taken = {}
+      for _, slot in ipairs(moments_of(gone.bytes)) do taken[slot] = true end
+    end
+    moment = moment + 1
+  end
+  return moment
 end
 
 -- The earliest slot from `start` on, made of one's own places, or of free ones if there are enough.
 local function grant(limit, now, start, cost, longest_wait, own)
   local found = own ~= "" and moments_of(own) or freed(limit, start, cost)
+  local slot
   if #found > 0 and #found == cost then
-    start = math.max(start, found[#found])
-  elseif not is_empty(uses) then
-    -- After all others: who came earlier is served earlier.
-    start = math.max(start, last(uses))
+    slot = to_wait_for(room(limit, math.max(start, found[#found]), cost), now)
+  else
+    -- After all others: who came earlier is served earlier. And no two who wait have the same slot.
+    local newest = is_empty(uses) and now or last(uses)
+    slot = room(limit, math.max(start, newest > now and newest + 1 or newest), cost)
   end
-  local slot = room(limit, start, cost)
   if slot - now > longest_wait then return slot, false end
   for _, moment in ipairs(found) do take(moment, slot, 1) end
   append(slot, cost - #found)
@@ -375,7 +410,7 @@ local function grant(limit, now, start, cost, longest_wait, own)
 end
 
 local function reserve(limit, now, cost, not_before, longest_wait)
-  prepare(limit, now, not_before)
+  prepare(limit, now, now, not_before)
   return grant(limit, now, math.max(now, not_before), math.min(cost, limit.count), longest_wait, "")
 end
 
@@ -386,7 +421,8 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
     -- Its own place does not stand in its way.
     mark_free(slot, cost)
     local later = room(limit, due, cost)
-    if not_before <= due and later < window_end(slot, limit) then
+    if not_before <= due and later - due <= math.floor(limit.window / 2) then
+      later = to_wait_for(later, now)
       if later <= math.max(due, now + longest_wait) then
         take(slot, later, cost)
         return later, true
@@ -394,14 +430,26 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
       trim()
       return later, false
     end
-    -- It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
+    -- It finds the pool closed or the limit lowered, or has slept so long that others have come before it: all who wait
+    -- are moved, so that it keeps its rank.
     trim()
     forget(limit, now)
     local first = {}
     for number = 1, cost do first[number] = slot end
-    keep(limit, now, math.max(not_before, due), first)
+    keep(limit, now, due, math.max(not_before, due), first)
   end
-  prepare(limit, now, not_before)
+  prepare(limit, now, due, not_before)
+  local in_line, stop = find_in_line(slot, cost)
+  if in_line < stop and not_before > now then
+    -- Its place may be a little before the pool opens: then the line is moved, as a whole.
+    local place = at(kept, stop - 1)
+    if place - now > longest_wait then
+      give_back(slot, cost)
+      return place, false
+    end
+    splice(gone, in_line, stop, packed(place, stop - in_line))
+    return place, true
+  end
   local rank, places = leave(slot, cost)
   local taken
   slot, taken = grant(limit, now, math.max(now, not_before), cost, longest_wait, places)

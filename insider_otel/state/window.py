@@ -9,13 +9,16 @@ The next to ask gets it; when nobody waits any more, what is free goes. A slot t
 was used, and whoever waited for a slot confirms it on waking, so that what came before was really W ago.
 
 When Insider closes the pool, a place is kept, from the moment it opens on, for each slot that was promised. Its holder
-comes back to it on waking; who asks meanwhile stands behind them all.
+comes back to it on waking; who asks meanwhile stands behind them all. A slot says whose it is: no two who wait have the
+same, were it for a microsecond.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Collection
+from itertools import groupby
 from operator import itemgetter
 
 from insider_otel.api.operations import Limit
@@ -28,7 +31,8 @@ MIDNIGHT_GUARD = 2 * MICROSECONDS
 """Added to the end of a calendar day: Insider's clock may be a little behind ours."""
 
 _GRAIN = 16
-"""A closing that grows by less than this part of what is left of it moves nobody yet: many replies may tell of it."""
+"""A closing that grows by less than this part of what is left of it, or of a window, moves nobody before it must: many
+replies tell of it, each a little later."""
 
 
 def window_end(moment: int, limit: Limit) -> int:
@@ -40,14 +44,18 @@ def window_end(moment: int, limit: Limit) -> int:
     """
     if limit.calendar:
         return (moment // DAY + 1) * DAY + MIDNIGHT_GUARD
-    return moment + round(limit.window * MICROSECONDS)
+    return moment + _length(limit)
 
 
 def _last_expired(now: int, limit: Limit) -> int:
     """The latest moment whose use no longer counts."""
     if limit.calendar:
         return (now - MIDNIGHT_GUARD) // DAY * DAY - 1
-    return now - round(limit.window * MICROSECONDS)
+    return now - _length(limit)
+
+
+def _length(limit: Limit) -> int:
+    return round(limit.window * MICROSECONDS)
 
 
 class RollingWindow:
@@ -83,7 +91,7 @@ class RollingWindow:
         Returns:
             The slot, and whether it was taken.
         """
-        self._prepare(limit, now, not_before)
+        self._prepare(limit, now, now, not_before)
         return self._grant(limit, now, max(now, not_before), min(cost, limit.count), longest_wait)
 
     def confirm(
@@ -109,17 +117,28 @@ class RollingWindow:
             # Its own place does not stand in its way.
             self._mark_free(slot, cost)
             later = self._room(limit, due, cost)
-            if not_before <= due and later < window_end(slot, limit):
+            if not_before <= due and later - due <= _length(limit) // 2:
+                later = self._to_wait_for(later, now)
                 if later <= max(due, now + longest_wait):
                     self._take(slot, later, cost)
                     return later, True
                 self._trim()
                 return later, False
-            # It finds the pool closed, or has slept so long that others have come before it: it is the first in line.
+            # It finds the pool closed or the limit lowered, or has slept so long that others have come before it: all
+            # who wait are moved, so that it keeps its rank.
             self._trim()
             self._forget(limit, now)
-            self._keep(limit, now, max(not_before, due), [slot] * cost)
-        self._prepare(limit, now, not_before)
+            self._keep(limit, now, due, max(not_before, due), [slot] * cost)
+        self._prepare(limit, now, due, not_before)
+        rank, end = self._find(slot, cost)
+        if rank < end and not_before > now:
+            # Its place may be a little before the pool opens: then the line is moved, as a whole.
+            place = self._kept[end - 1]
+            if place - now > longest_wait:
+                self.give_back(slot, cost)
+                return place, False
+            self._gone[rank:end] = [place] * (end - rank)
+            return place, True
         rank, places = self._leave(slot, cost)
         slot, taken = self._grant(limit, now, max(now, not_before), cost, longest_wait, places)
         if not taken:
@@ -220,27 +239,28 @@ class RollingWindow:
                 return free[index : index + cost]
         return free[movable:]
 
-    def _prepare(self, limit: Limit, now: int, opens: int) -> None:
+    def _prepare(self, limit: Limit, now: int, due: int, opens: int) -> None:
         """Let go of what counts no more, and keep the places of those who wait for the pool while it is closed."""
         self._forget(limit, now)
         if opens > now:
-            self._keep(limit, now, opens, [])
+            self._keep(limit, now, due, opens, [])
         self._drop_free(now)
 
-    def _keep(self, limit: Limit, now: int, opens: int, first: list[int]) -> None:
+    def _keep(self, limit: Limit, now: int, due: int, opens: int, first: list[int]) -> None:
         """Keep a place for each who waits, in their order, if somebody waits for a slot before the pool opens.
 
         Args:
             limit: The limit.
             now: The present moment.
+            due: The same or, for one who wakes a little early, the moment for which it does.
             opens: The moment from which the pool is open.
             first: The slot of one who wakes, as often as it costs: it is in no place.
         """
         moments, free, kept = self._moments, self._free, self._kept
         freed, overdue = bisect_right(free, now), bisect_right(kept, now)
-        early = opens - (opens - now) // _GRAIN
+        early = opens - min(opens - now, _length(limit)) // _GRAIN
         is_early = moments.before(early) - moments.until(now) > bisect_left(free, early) - freed
-        if not is_early and not overdue and not first:
+        if not is_early and not first and not (kept and kept[0] <= due):
             return
 
         waiting = Counter(self._cut(moments.until(now))) - Counter(free[freed:]) - Counter(kept[overdue:])
@@ -250,34 +270,55 @@ class RollingWindow:
         # What is promised from here on is not promised beside them.
         self._drop_free(now)
         self._gone[:] = [slot for _, slot in line]
-        kept[:] = self._line_up(limit, opens, [earliest for earliest, _ in line])
+        kept[:] = self._line_up(limit, opens, line)
         moments.extend(kept)
 
-    def _line_up(self, limit: Limit, opens: int, earliest: list[int]) -> list[int]:
-        """The moments of so many uses, one after the other, behind all others; none of those is free."""
+    def _line_up(self, limit: Limit, opens: int, line: list[tuple[int, int]]) -> list[int]:
+        """The moments of so many uses, one after the other, behind all others; none of those is free.
+
+        Args:
+            limit: The limit.
+            opens: The moment from which the pool is open.
+            line: For each use the earliest moment, and who makes it: all that one makes are made at once.
+        """
         moments = self._moments
         # The use a window before the first of them, by its number; no use has a number below 0.
-        before = len(moments) - limit.count
-        past = moments.part(max(before, 0), max(min(before + len(earliest), len(moments)), 0))
-        place = max(opens, moments[-1] if moments else 0)
+        number = len(moments) - limit.count
+        start = max(number, 0)
+        past = moments.part(start, max(min(number + len(line), len(moments)), start))
+        place = max(opens, moments[-1] if moments else 0) - 1
         places: list[int] = []
-        for number, moment in enumerate(earliest, before):
-            place = max(place, moment)
-            if number >= 0:
-                place = max(place, window_end(past[number - max(before, 0)], limit))
-            places.append(place)
-            past.append(place)
+        slots = {slot for _, slot in line}
+        for slot, uses in groupby(line, itemgetter(1)):
+            *others, (earliest, _) = uses
+            cost = len(others) + 1
+            number += cost
+            place = max(place + 1, earliest)
+            if (before := number - max(cost - limit.count, 0) - 1) >= 0:
+                place = max(place, window_end(past[before - start], limit))
+            # It will be told as a slot.
+            while place in slots and place != slot:
+                place += 1
+            places += [place] * cost
+            past += [place] * cost
         return places
+
+    def _find(self, slot: int, cost: int) -> tuple[int, int]:
+        """The rank of who waits with a slot that is gone, and that after it; the same twice if nobody does."""
+        if slot not in self._gone:
+            return 0, 0
+        rank = end = self._gone.index(slot)
+        while end < rank + cost and self._gone[end : end + 1] == [slot]:
+            end += 1
+        return rank, end
 
     def _leave(self, slot: int, cost: int) -> tuple[int, list[int]]:
         """Take out of the line who waits with a slot that is gone: its rank and its places, now free; none if it is not
         in line.
         """
-        if slot not in self._gone:
+        rank, end = self._find(slot, cost)
+        if rank == end:
             return 0, []
-        rank = end = self._gone.index(slot)
-        while end < rank + cost and self._gone[end : end + 1] == [slot]:
-            end += 1
         places = self._kept[rank:end]
         del self._gone[rank:end], self._kept[rank:end]
         self._free[:] = sorted([*self._free, *places])
@@ -288,13 +329,16 @@ class RollingWindow:
 
         A place goes no further than to those who are awake by then: who comes later would find that it has passed.
         """
-        for place in reversed(places):
+        if not places:
+            return
+        gone, cost = self._gone, len(places)
+        for place in places:
             self._free.remove(place)
-            free, at = place, rank
-            while at < len(self._kept) and self._gone[at] <= free:
-                self._kept[at], free = free, self._kept[at]
-                at += 1
-            insort(self._free, free)
+        # A place for one is none for two: it stays before one who costs more, or less.
+        while rank < len(gone) and gone[rank] <= places[0] and gone[rank : rank + cost + 1].count(gone[rank]) == cost:
+            self._kept[rank : rank + cost], places = places, self._kept[rank : rank + cost]
+            rank += cost
+        self._free[:] = sorted([*self._free, *places])
 
     def _grant(
         self, limit: Limit, now: int, start: int, cost: int, longest_wait: int, own: list[int] | None = None
@@ -302,11 +346,11 @@ class RollingWindow:
         """The earliest slot from ``start`` on, made of one's own places, or of free ones if there are enough."""
         freed = own or self._freed(limit, start, cost)
         if freed and len(freed) == cost:
-            start = max(start, freed[-1])
-        elif self._moments:
-            # After all others: who came earlier is served earlier.
-            start = max(start, self._moments[-1])
-        slot = self._room(limit, start, cost)
+            slot = self._to_wait_for(self._room(limit, max(start, freed[-1]), cost), now)
+        else:
+            # After all others: who came earlier is served earlier. And no two who wait have the same slot.
+            last = self._moments[-1] if self._moments else now
+            slot = self._room(limit, max(start, last + (last > now)), cost)
         if slot - now > longest_wait:
             return slot, False
         for moment in freed:
@@ -314,6 +358,14 @@ class RollingWindow:
         if cost > len(freed):
             self._moments.extend([slot] * (cost - len(freed)))
         return slot, True
+
+    def _to_wait_for(self, moment: int, now: int) -> int:
+        """A moment to come, or the first after it that nobody else waits for: a slot says whose it is."""
+        gone: Collection[int] = self._gone
+        while moment > now and (moment in gone or self._count(moment, self._free)):
+            gone = gone if isinstance(gone, frozenset) else frozenset(gone)
+            moment += 1
+        return moment
 
     def _mark_free(self, slot: int, cost: int) -> None:
         at = bisect_left(self._free, slot)
@@ -357,10 +409,10 @@ class RollingWindow:
         self._moments.drop_last(len(last))
         return last
 
-    def _count(self, moment: int) -> int:
-        """How many uses of a moment are neither forgotten, nor free, nor kept."""
+    def _count(self, moment: int, *but: list[int]) -> int:
+        """How many uses of a moment are not forgotten, and not among these: neither free nor kept if none are named."""
         held = self._moments.until(moment) - self._moments.before(moment)
-        for others in (self._free, self._kept):
+        for others in but or (self._free, self._kept):
             if others:
                 held -= bisect_right(others, moment) - bisect_left(others, moment)
         return held

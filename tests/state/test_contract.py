@@ -251,7 +251,7 @@ def test_a_shorter_closing_does_not_open_a_pool(teller: Teller) -> None:
 def test_a_closed_pool_opens_with_the_whole_limit(teller: Teller) -> None:
     teller.report(POOL, closed_for=300.0)
     slots = [teller.slot(POOL, HOURLY) for _ in range(4)]
-    assert slots == [slots[0]] * 3 + [slots[0] + WINDOW]
+    assert slots == [slots[0], slots[0] + 1, slots[0] + 2, slots[0] + WINDOW], "no two who wait have the same"
 
 
 def test_a_slot_moves_if_the_pool_was_closed_meanwhile(teller: Teller) -> None:

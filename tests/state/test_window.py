@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from heapq import heappop, heappush
 
 import pytest
 from hypothesis import given
@@ -65,11 +66,11 @@ def test_a_slot_given_back_is_not_had_later_where_that_would_break_a_promise() -
 
 def test_a_slot_given_back_is_had_again_when_the_promise_is_given_back_too() -> None:
     window, limit = new_window(), rolling(2, 10)
-    assert taken(window, limit, 0, 0, 0, 0) == [0, 0, 10, 10]
+    assert taken(window, limit, 0, 0, 0, 0) == [0, 0, 10, 11]
     window.correct(Correction(0, 1, 0), 1)
     assert window.reserve(limit, 1) == (20, False)
     window.give_back(10)
-    window.give_back(10)
+    window.give_back(11)
     assert window.reserve(limit, 1) == (1, True)
 
 
@@ -86,7 +87,7 @@ def test_a_slot_given_back_is_taken_into_a_larger_use_and_is_gone() -> None:
     window, limit = new_window(), rolling(4, 10)
     assert taken(window, limit, 0, 1, 1, 1, 2, 2) == [0, 1, 1, 1, 10, 11]
     window.give_back(10)
-    assert taken(window, limit, 2, cost=3) == [11]
+    assert taken(window, limit, 2, cost=3) == [12]
     assert taken(window, limit, 2) == [21]
 
 
@@ -164,8 +165,10 @@ def test_a_waiter_who_was_overtaken_by_as_many_as_the_limit_allows_is_the_next()
     window, limit = new_window(), rolling(1, 10)
     assert taken(window, limit, 0, 0, 0, 0) == [0, 10, 20, 30]
     assert window.confirm(limit, 20, 20) == (20, True)
-    assert window.confirm(limit, 10, 22, longest_wait=FOREVER) == (30, True)
-    assert [window.confirm(limit, 30, 30, longest_wait=FOREVER) for _ in range(2)] == [(30, True), (40, True)]
+    assert window.confirm(limit, 10, 22, longest_wait=FOREVER) == (31, True), "30 is what the other was told"
+    assert window.confirm(limit, 30, 30, longest_wait=FOREVER) == (41, True)
+    assert window.confirm(limit, 31, 31) == (31, True)
+    assert window.confirm(limit, 41, 41) == (41, True)
 
 
 def test_a_waiter_who_wakes_early_has_its_slot_still() -> None:
@@ -185,18 +188,43 @@ def test_a_slot_that_has_moved_too_far_away_is_given_back() -> None:
 
 def test_those_who_wait_when_the_pool_closes_have_the_full_limit_when_it_opens() -> None:
     window, limit = new_window(), rolling(2, 10)
-    assert taken(window, limit, 0, 0, 1, 1, 1, 1) == [0, 0, 10, 10, 20, 20]
-    moved = [window.confirm(limit, slot, slot, not_before=25, longest_wait=FOREVER)[0] for slot in (10, 10, 20, 20)]
-    assert moved == [25, 25, 35, 35]
+    assert taken(window, limit, 0, 0, 1, 1, 1, 1) == [0, 0, 10, 11, 20, 21]
+    moved = [window.confirm(limit, slot, slot, not_before=25, longest_wait=FOREVER)[0] for slot in (10, 11, 20, 21)]
+    assert moved == [25, 26, 35, 36]
 
 
 def test_who_comes_while_the_pool_is_closed_stands_behind_those_who_waited() -> None:
     window, limit = new_window(), rolling(2, 10)
-    assert taken(window, limit, 0, 0, 1, 1, 1) == [0, 0, 10, 10, 20]
-    assert window.reserve(limit, 2, not_before=25, longest_wait=FOREVER) == (35, True)
-    back = [window.confirm(limit, slot, slot, not_before=25, longest_wait=FOREVER)[0] for slot in (10, 10, 20)]
-    assert back == [25, 25, 35]
+    assert taken(window, limit, 0, 0, 1, 1, 1) == [0, 0, 10, 11, 20]
+    assert window.reserve(limit, 2, not_before=25, longest_wait=FOREVER) == (36, True)
+    back = [window.confirm(limit, slot, slot, not_before=25, longest_wait=FOREVER)[0] for slot in (10, 11, 20)]
+    assert back == [25, 26, 35]
     assert window.reserve(limit, 26, longest_wait=FOREVER) == (45, True)
+
+
+def test_one_who_costs_more_keeps_its_place_from_those_who_come_while_the_pool_is_closed() -> None:
+    window, limit = new_window(), rolling(4, 10)
+    assert [window.reserve(limit, 0, cost=cost, longest_wait=FOREVER)[0] for cost in (4, 3)] == [0, 10]
+    come = [window.reserve(limit, 1, not_before=25, longest_wait=FOREVER)[0] for _ in range(2)]
+    assert come == [26, 35]
+    assert window.confirm(limit, 10, 10, cost=3, not_before=25, longest_wait=FOREVER) == (25, True)
+    assert window.confirm(limit, 25, 25, cost=3, not_before=25) == (25, True)
+    assert [window.confirm(limit, slot, slot) for slot in come] == [(26, True), (35, True)]
+
+
+def test_when_the_limit_is_lowered_nobody_is_passed_by_more_than_are_served_in_a_window() -> None:
+    window, high, low = new_window(), rolling(10, 1_000), rolling(2, 1_000)
+    slots = taken(window, high, *range(0, 400, 10))[10:]
+    served: list[int] = []
+    waiting = [(slot, rank) for rank, slot in enumerate(slots)]
+    while waiting:
+        slot, rank = heappop(waiting)
+        moment, _ = window.confirm(low, slot, slot, longest_wait=FOREVER)
+        if moment == slot:
+            served.append(rank)
+        else:
+            heappush(waiting, (moment, rank))
+    assert max(place - rank for place, rank in enumerate(served)) <= low.count
 
 
 def test_a_waiter_whose_slot_a_closing_took_comes_back_to_its_place_even_if_it_wakes_after_it() -> None:

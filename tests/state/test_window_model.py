@@ -75,7 +75,8 @@ def test_a_closed_pool_has_no_slot_before_it_opens_and_the_full_limit_then(limit
     window = new_window()
     opens = now + closed
     slots = [window.reserve(limit, now, not_before=opens, longest_wait=FOREVER)[0] for _ in range(limit.count + 1)]
-    assert slots == [opens] * limit.count + [window_end(opens, limit)]
+    assert slots[:-1] == [opens + place for place in range(limit.count)]
+    assert slots[-1] == max(window_end(opens, limit), opens + limit.count)
 
 
 @given(LIMITS, LIMITS, asks(GAPS))
@@ -87,12 +88,12 @@ def test_a_changed_limit_holds_for_all_that_is_remembered(before: Limit, after: 
         model.uses += [slot] * min(ask.cost, before.count)
     # What the old limit had no use for any more is forgotten.
     model.uses = [use for use in model.uses if window_end(use, before) > now]
-    last = max(model.uses, default=now)
+    earliest = model.behind(now)
     slot, _ = window.reserve(after, now, longest_wait=FOREVER)
     behind = [use for use in model.uses if use <= slot < window_end(use, after)]
-    assert slot >= last
+    assert slot >= earliest
     assert len(behind) < after.count
-    assert slot == last or any(window_end(use, after) == slot for use in model.uses)
+    assert slot == earliest or any(window_end(use, after) == slot for use in model.uses)
 
 
 # ------------------------------------------------------------------------------------------- where slots are given back
@@ -133,7 +134,7 @@ class Queue(RuleBasedStateMachine):
     def ask(self, cost: int, patience: int) -> None:
         cost = min(cost, self.limit.count)
         first = self.model.earliest(self.limit, self.now, cost)
-        in_line = self.model.earliest(self.limit, max(self.now, *self.model.uses, self.now), cost)
+        in_line = self.model.earliest(self.limit, self.model.behind(self.now), cost)
         slot, taken = self.window.reserve(self.limit, self.now, cost=cost, longest_wait=patience * self.unit)
         # What was given back stands in nobody's way, ...
         assert first <= slot <= in_line
@@ -268,7 +269,7 @@ class Crowd(RuleBasedStateMachine):
             for sender in self.sending:
                 self.window.correct(Correction(sender.slot, sender.cost, 0), self.now)
             for _ in range(self.limit.count + 1):
-                slot = self.sent.reserve(self.limit, max(self.now, self.opens), 1)
+                slot = self.sent.reserve(self.limit, self.now, 1, self.opens)
                 assert self.window.reserve(self.limit, self.now, not_before=self.opens, longest_wait=FOREVER) == (
                     slot,
                     True,
@@ -280,32 +281,34 @@ class Line:
 
     Args:
         limit: The limit.
-        arrivals: When each of them comes, in ascending order.
+        arrivals: When each of them comes, in ascending order, and its cost.
         closings: From when to when the pool is closed.
         leaves: When some of them lose patience, if they still wait.
     """
 
     def __init__(
-        self, limit: Limit, arrivals: list[int], closings: list[tuple[int, int]], leaves: dict[int, int]
+        self, limit: Limit, arrivals: list[tuple[int, int]], closings: list[tuple[int, int]], leaves: dict[int, int]
     ) -> None:
         self._closings = closings
         self.served: dict[int, int] = {}
         window, slots = new_window(), dict[int, int]()
-        events = [(came, rank, -1) for rank, came in enumerate(arrivals)]
+        costs = [min(cost, limit.count) for _, cost in arrivals]
+        events = [(came, rank, -1) for rank, (came, _) in enumerate(arrivals)]
         events += [(moment, rank, -2) for rank, moment in leaves.items()]
         events.sort()
         while events:
             now, rank, slot = heappop(events)
             if slot == -2:
                 if rank in slots:
-                    window.give_back(slots.pop(rank))
+                    window.give_back(slots.pop(rank), costs[rank])
                 continue
             if slot >= 0 and slots.pop(rank, None) != slot:
                 continue  # it has left
+            opens, cost = self.opens(now), costs[rank]
             if slot < 0:
-                slot, taken = window.reserve(limit, now, not_before=self.opens(now), longest_wait=FOREVER)
+                slot, taken = window.reserve(limit, now, cost=cost, not_before=opens, longest_wait=FOREVER)
             else:
-                slot, taken = window.confirm(limit, slot, now, not_before=self.opens(now), longest_wait=FOREVER)
+                slot, taken = window.confirm(limit, slot, now, cost=cost, not_before=opens, longest_wait=FOREVER)
             assert taken
             if slot == now:
                 self.served[rank] = now
@@ -323,35 +326,39 @@ def closings(drawn: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return sorted((at * 1_000 + 500, (at + length) * 1_000 + 7 + n) for n, (at, length) in enumerate(drawn))
 
 
-ARRIVALS = st.lists(st.integers(0, 60).map(lambda at: at * 1_000), min_size=1, max_size=25).map(sorted)
+ARRIVAL = st.tuples(st.integers(0, 60).map(lambda at: at * 1_000), COSTS)
+ARRIVALS = st.lists(ARRIVAL, min_size=1, max_size=25).map(sorted)
 CLOSINGS = st.lists(st.tuples(st.integers(0, 100), st.integers(1, 60)), max_size=4).map(closings)
 
 
 @given(count=st.integers(1, 4), arrivals=ARRIVALS, shut=CLOSINGS)
 def test_first_come_first_served_however_often_the_pool_is_closed(
-    count: int, arrivals: list[int], shut: list[tuple[int, int]]
+    count: int, arrivals: list[tuple[int, int]], shut: list[tuple[int, int]]
 ) -> None:
-    """Everybody is served at the first moment that the pool is open and the limit and those before them allow."""
+    """Everybody is served at the first moment that the pool is open and the limit and those before them allow; later by
+    a microsecond for each who is told the same.
+    """
     line = Line(rolling(count, 20_000), arrivals, shut, {})
-    expected: list[int] = []
-    for rank, came in enumerate(arrivals):
-        moment = max(came, expected[rank - count] + 20_000 if rank >= count else 0, *expected[-1:])
+    uses: list[int] = []
+    for rank, (came, cost) in enumerate(arrivals):
+        before = len(uses) + min(cost, count) - 1 - count
+        moment = max(came, uses[before] + 20_000 if before >= 0 else 0, *uses[-1:])
         while line.opens(moment) > moment:
             moment = line.opens(moment)
-        expected.append(moment)
-    assert [line.served[rank] for rank in range(len(arrivals))] == expected
+        assert 0 <= line.served[rank] - moment < len(arrivals)
+        uses += [moment] * min(cost, count)
 
 
 @settings(max_examples=300)
 @given(count=st.integers(1, 4), arrivals=ARRIVALS, shut=CLOSINGS, data=st.data())
 def test_the_limit_holds_where_some_lose_patience_while_the_pool_is_closed(
-    count: int, arrivals: list[int], shut: list[tuple[int, int]], data: st.DataObject
+    count: int, arrivals: list[tuple[int, int]], shut: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     limit = rolling(count, 20_000)
     leaves = data.draw(st.dictionaries(st.integers(0, len(arrivals) - 1), st.integers(0, 150), max_size=10))
     line = Line(limit, arrivals, shut, {rank: at * 1_000 + 250 for rank, at in leaves.items()})
     model = Model()
-    model.uses = list(line.served.values())
+    model.uses = [moment for rank, moment in line.served.items() for _ in range(min(arrivals[rank][1], count))]
     assert model.fullest(limit) <= count
     assert not [moment for moment in model.uses if line.opens(moment) > moment]
     assert set(range(len(arrivals))) - set(line.served) <= set(leaves)

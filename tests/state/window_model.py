@@ -38,9 +38,14 @@ class Model:
         moments = {start, *(window_end(use, limit) for use in self.uses)}
         return min(m for m in moments if m >= start and self.fullest(limit, [m] * cost) <= limit.count)
 
-    def reserve(self, limit: Limit, start: int, cost: int) -> int:
+    def behind(self, now: int) -> int:
+        """The earliest moment of one who stands in line behind all others: no two wait for the same."""
+        last = max(self.uses, default=now)
+        return last + 1 if last > now else now
+
+    def reserve(self, limit: Limit, now: int, cost: int, opens: int = 0) -> int:
         """The slot of one who stands in line behind all others."""
-        slot = self.earliest(limit, max(start, *self.uses, start), cost)
+        slot = self.earliest(limit, max(self.behind(now), opens), cost)
         self.uses += [slot] * cost
         return slot
 

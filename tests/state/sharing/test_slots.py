@@ -113,8 +113,8 @@ class TestCancelledWhileTheStoreIsAsked:
         next(asking)  # and is cancelled before it was asked
         with pytest.raises(asyncio.CancelledError):
             asking.throw(asyncio.CancelledError())
-        assert process.ask(wait=99).admission.wait == 10.0
-        assert process.ask(wait=99).admission.wait == 10.0
+        waits = [process.ask(wait=99).admission.wait for _ in range(2)]
+        assert waits == pytest.approx([10.0] * 2)
 
     def test_what_the_store_was_to_be_told_is_kept(self, process: Process, store: FakeStore, clock: FakeClock) -> None:
         store.fails = True
