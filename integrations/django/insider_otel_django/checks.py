@@ -12,6 +12,7 @@ from django.utils.module_loading import import_string
 
 from insider_otel.policy.settings import SettingsError
 from insider_otel_django.middleware import InsiderMiddleware
+from insider_otel_django.outbox import APP as OUTBOX_APP
 from insider_otel_django.site import UNUSABLE, read_options, site
 
 _APP = "insider_otel_django"
@@ -51,14 +52,22 @@ def check_installed(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[ch
 def check_options(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Whether ``settings.INSIDER_OTEL`` and the ``INSIDER_OTEL_*`` variables can be used."""
     try:
-        read_options()
+        options = read_options()
     except SettingsError as error:
         hint = "Correct settings.INSIDER_OTEL, or the variable of that name, which wins over it."
         return [checks.Error(f"{error}.", hint=hint, id="insider_otel.E002")]
+    if options.settings.outbox == "django" and not apps.is_installed(OUTBOX_APP):
+        return [
+            checks.Error(
+                'INSIDER_OTEL["OUTBOX"] is "django", but the app with its tables is not installed.',
+                hint=f'Add "{OUTBOX_APP}" to INSTALLED_APPS, and run manage.py migrate.',
+                id="insider_otel.E005",
+            )
+        ]
     try:
         site.app()
     except UNUSABLE as error:
-        hint = 'Correct settings.INSIDER_OTEL["STATE"], or the variable INSIDER_OTEL_STATE, which wins over it.'
+        hint = "Correct settings.INSIDER_OTEL, or the variable of that name, which wins over it."
         return [checks.Error(f"{error}.", hint=hint, id="insider_otel.E003")]
     return []
 

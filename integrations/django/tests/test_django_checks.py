@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
@@ -20,16 +21,16 @@ SECURITY = "django.middleware.security.SecurityMiddleware"
 COMMON = "django.middleware.common.CommonMiddleware"
 
 
-def found(**settings: Any) -> list[tuple[str | None, str]]:
+def found(**changed: Any) -> list[tuple[str | None, str]]:
     """Ids and messages under some settings."""
-    options = {"INSTRUMENT": False, **settings.pop("INSIDER_OTEL", {})}
-    with override_settings(INSIDER_OTEL=options, **settings):
+    options = {"INSTRUMENT": False, **changed.pop("INSIDER_OTEL", {})}
+    with override_settings(INSIDER_OTEL=options, **changed):
         return [(message.id, message.msg) for message in run_checks(tags=["insider_otel"])]
 
 
-def ids(**settings: Any) -> list[str | None]:
+def ids(**changed: Any) -> list[str | None]:
     """Ids under some settings."""
-    return [identity for identity, _ in found(**settings)]
+    return [identity for identity, _ in found(**changed)]
 
 
 def test_a_right_set_up_has_nothing_to_say() -> None:
@@ -48,7 +49,7 @@ def test_an_app_that_is_used_but_not_installed() -> None:
             {"REQEST_DEADLINE": 3.0},
             "settings.INSIDER_OTEL has REQEST_DEADLINE, which is no option of insider-otel; ",
         ),
-        ({"request_deadline": 3.0}, "no option of insider-otel; there are: DEADLINE, DEDUPE, "),
+        ({"request_deadline": 3.0}, "no option of insider-otel; there are: CREDENTIALS, DEADLINE, "),
         ({3: 3.0}, "settings.INSIDER_OTEL has 3, which is no option"),
         ({"REQUEST_DEADLINE": "soon"}, "request_deadline (INSIDER_OTEL_REQUEST_DEADLINE) is 'soon'; it accepts"),
         ({"ERROR_RESPONSES": "yes"}, "error_responses (INSIDER_OTEL_ERROR_RESPONSES) is 'yes'; it accepts"),
@@ -85,6 +86,15 @@ def test_a_store_that_can_never_be_opened(tmp_path: Path) -> None:
 def test_a_password_in_the_stores_address_is_not_shown() -> None:
     [(_, message)] = found(INSIDER_OTEL={"STATE": "redis://user:s3cret@cache:port/0"})
     assert "s3cret" not in message
+
+
+def test_an_outbox_in_the_database_without_its_app() -> None:
+    installed = [app for app in settings.INSTALLED_APPS if app != "insider_otel_django.outbox"]
+    options = {"OUTBOX": "django", "CREDENTIALS": lambda operation, account: None}
+    [(identity, message)] = found(INSIDER_OTEL=options, INSTALLED_APPS=installed)
+    assert identity == "insider_otel.E005"
+    assert "not installed" in message
+    assert ids(INSIDER_OTEL=options) == []
 
 
 def test_missing_middleware() -> None:

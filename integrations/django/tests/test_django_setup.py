@@ -127,5 +127,5 @@ def test_the_readme_names_every_check() -> None:
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
     checks = (Path(insider_otel_django.__file__).parent / "checks.py").read_text("utf-8")
     identities = re.findall(r"insider_otel\.[EW]\d{3}", checks)
-    assert len(identities) == 5
+    assert len(identities) == 6
     assert {identity for identity in identities if f"`{identity}`" not in readme} == set()

@@ -1,11 +1,13 @@
 """Its pages."""
 
+from django.contrib import admin
 from django.urls import path
 from insider_otel_django import health
 
 from django_project import views
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("signup", views.signup),
     path("signup/async", views.signup_async),
     path("bare", views.bare),

@@ -38,15 +38,20 @@ def answer(response: httpx.Response) -> JsonResponse:
     )
 
 
+def wish(request: HttpRequest) -> dict[str, Any]:
+    """Whether the visitor's call is to be sent later, as a client wants to be told."""
+    return {"extensions": {"insider": {"defer": True}}} if "defer" in request.GET else {}
+
+
 def signup(request: Any) -> HttpResponse:
     """A sync view with the request's client."""
-    return answer(request.insider.request(**sample()))
+    return answer(request.insider.request(**sample(), **wish(request)))
 
 
 async def signup_async(request: Any) -> HttpResponse:
     """An async view with the request's client."""
     insider = await request.ainsider()
-    return answer(await insider.request(**sample()))
+    return answer(await insider.request(**sample(), **wish(request)))
 
 
 def bare(request: HttpRequest) -> HttpResponse:

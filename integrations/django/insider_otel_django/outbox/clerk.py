@@ -1,0 +1,84 @@
+"""One thread with one connection to the database, for all threads of a worker."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from django.db import Error, connections
+from opentelemetry.context import Context, attach
+
+from insider_otel.telemetry.suppression import silencing
+
+_T = TypeVar("_T")
+_Errand = tuple[Callable[[], Any], Future[Any]]
+
+
+class Clerk:
+    """Does errands at the database, one after another.
+
+    Django opens a connection for each thread, and closes it only at the end of a request. A worker has a dozen threads
+    and no requests: here they have one connection, which is closed with them. Its statements make no spans: a worker
+    looks into the outbox once a second.
+    """
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._errands: SimpleQueue[_Errand | None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def do(self, errand: Callable[[], _T]) -> _T:
+        """Do an errand; in a transaction of its own for each statement.
+
+        Args:
+            errand: The errand.
+
+        Returns:
+            What it returns; what it raises is raised.
+        """
+        done: Future[_T] = Future()
+        if self._pid != os.getpid():
+            # After a fork: the thread is the parent's, and the lock may be held by another of its threads.
+            self._begin()
+        with self._lock:
+            if self._errands is None:
+                self._errands = SimpleQueue()
+                self._thread = threading.Thread(
+                    target=_work, args=(self._errands,), name="insider-otel outbox database", daemon=True
+                )
+                self._thread.start()
+            self._errands.put((errand, done))
+        return done.result()
+
+    def close(self) -> None:
+        """End the thread, and close its connection."""
+        with self._lock:
+            errands, self._errands = self._errands, None
+            if errands is not None and self._thread is not None:
+                errands.put(None)
+                self._thread.join()
+
+
+def _work(errands: SimpleQueue[_Errand | None]) -> None:
+    attach(silencing(Context()))
+    try:
+        while (waiting := errands.get()) is not None:
+            errand, done = waiting
+            try:
+                done.set_result(errand())
+            except BaseException as error:  # noqa: BLE001  (it is raised where it was asked for)
+                done.set_exception(error)
+                # The server may have closed the connection: the next errand opens another.
+                with suppress(Error):
+                    connections.close_all()
+    finally:
+        connections.close_all()

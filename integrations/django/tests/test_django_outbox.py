@@ -1,0 +1,459 @@
+"""Deferred calls in the app's own database: kept with the transaction, sent once, in the same trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, connections, transaction
+from django.test import AsyncClient, Client, TestCase, override_settings
+from django_project.insider import credentials, sample
+from insider_otel_django import client, on_commit
+from insider_otel_django.outbox.models import OutboxJob
+from insider_otel_django.outbox.store import DjangoOutbox
+
+from insider_otel import OutboxError, Settings, call_of, defer
+from insider_otel.delivery.worker import Worker
+from insider_otel.http.engine import Engine
+from insider_otel.http.transport import EngineTransport
+from insider_otel.outbox.job import Job
+from insider_otel.testing import CapturedSpans, FakeInsider, set_testing
+
+HERE = Path(__file__).parent
+BOUND = 60.0
+OPTIONS = {"INSTRUMENT": False, "OUTBOX": "django", "CREDENTIALS": credentials}
+DEFER = {"insider": {"defer": True}}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that is bound to happen."""
+    ends = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+class Shop:
+    """An app with an outbox in its database and a worker that sends from it."""
+
+    def __init__(self, fake: FakeInsider) -> None:
+        self.spans = CapturedSpans()
+        settings = Settings(outbox="django", credentials=credentials)
+        self.engine = Engine(settings, tracer_provider=self.spans.tracer_provider)
+        self.client = httpx.Client(transport=EngineTransport(self.engine, fake.transport()))
+        self.outbox = DjangoOutbox()
+
+    def defer(self, operation: str = "mail.send", **options: Any) -> str:
+        """Defer a call; returns the job."""
+        response = self.client.request(**sample(operation), extensions={"insider": {"defer": True, **options}})
+        assert response.status_code == 202
+        return response.headers["x-insider-otel"].removeprefix("deferred; job=")
+
+    def working(self) -> AbstractContextManager[Worker]:
+        """With a worker."""
+
+        @contextmanager
+        def block() -> Generator[Worker]:
+            worker = Worker(self.engine, client=lambda: self.client)
+            worker.start()
+            try:
+                yield worker
+            finally:
+                worker.stop()
+
+        return block()
+
+
+@pytest.fixture
+def insider() -> FakeInsider:
+    """A fake Insider."""
+    return FakeInsider()
+
+
+@pytest.fixture
+def shop(database: Path, insider: FakeInsider) -> Generator[Shop]:
+    """The app."""
+    shop = Shop(insider)
+    yield shop
+    shop.client.close()
+
+
+# ------------------------------------------------------------------------------------------------------- transactions
+
+
+def test_a_rolled_back_order_sends_no_mail_and_a_committed_one_sends_one(shop: Shop, insider: FakeInsider) -> None:
+    with shop.working():
+        with transaction.atomic():
+            lost = shop.defer()
+            transaction.set_rollback(True)
+        with transaction.atomic():
+            kept = shop.defer("user.upsert")
+            assert insider.requests == [], "it is not committed yet"
+        until(lambda: bool(insider.requests))
+        until(lambda: shop.outbox.stats().waiting == 0)
+    assert [request.operation for request in insider.requests] == ["user.upsert"]
+    assert shop.outbox.job(lost) is None
+    assert shop.outbox.job(kept) is None
+
+
+def test_a_savepoint_that_is_rolled_back_takes_its_calls_with_it(shop: Shop) -> None:
+    with transaction.atomic():
+        kept = shop.defer()
+        with transaction.atomic():
+            shop.defer()
+            transaction.set_rollback(True)
+    assert [job.id for job in shop.outbox.jobs()] == [kept]
+
+
+def test_a_worker_of_the_same_process_wakes_at_the_commit_and_not_before(database: Path) -> None:
+    outbox = DjangoOutbox(lambda: 0.0)
+    before = outbox.change()
+    with transaction.atomic():
+        outbox.put(_job())
+        assert outbox.change() == before
+    assert outbox.change() != before
+
+
+def test_a_job_that_cannot_be_kept_leaves_the_apps_transaction_as_it_was(shop: Shop) -> None:
+    with transaction.atomic():
+        [job] = [shop.outbox.job(shop.defer())]
+        assert job is not None
+        with pytest.raises(OutboxError, match="IntegrityError"):
+            shop.outbox.put(job)
+        other = shop.defer()
+    assert [each.id for each in shop.outbox.jobs()] == [job.id, other]
+
+
+def test_a_transaction_that_is_broken_already_is_named_as_the_reason(shop: Shop) -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(OutboxError, match="can only be rolled back"):
+            shop.defer()
+
+
+def test_the_hand_over_to_another_outbox_waits_for_the_commit(database: Path, tmp_path: Path) -> None:
+    """``on_commit`` and ``defer`` do it together, whatever the outbox."""
+    from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
+
+    path = tmp_path / "outbox.db"
+    outbox = SQLiteOutbox(path)
+    with override_settings(INSIDER_OTEL={**OPTIONS, "OUTBOX": f"sqlite:///{path}"}):
+        for rolls_back in (True, False):
+            with transaction.atomic():
+                request = client().build_request(**sample("mail.send"))
+                on_commit(lambda request=request: defer(client(), request))
+                transaction.set_rollback(rolls_back)
+                assert outbox.stats().waiting == 0
+            assert outbox.stats().waiting == int(not rolls_back)
+    outbox.close()
+
+
+# ----------------------------------------------------------------------------------------------------------- delivery
+
+
+def test_the_delivery_is_in_the_trace_of_the_view(shop: Shop) -> None:
+    tracer = shop.spans.tracer_provider.get_tracer("shop")
+    with shop.working():
+        with tracer.start_as_current_span("checkout") as span:
+            shop.defer()
+        until(lambda: shop.outbox.stats().waiting == 0)
+    [delivery] = shop.spans.deliveries()
+    [call, *_] = shop.spans.calls()
+    assert delivery.context.trace_id == span.get_span_context().trace_id
+    assert delivery.parent is not None
+    assert delivery.parent.span_id == call.context.span_id
+
+
+def test_a_worker_makes_no_spans_of_its_own_statements(shop: Shop) -> None:
+    seen: list[object] = []
+    from insider_otel.telemetry.suppression import is_suppressed
+
+    def pace(pool: str) -> float:
+        seen.append((is_suppressed(), threading.current_thread().name))
+        return 0.0
+
+    shop.defer()
+    shop.outbox.take(1, time.time(), lease=1.0, pace=pace)
+    shop.outbox.close()
+    assert seen == [(True, "insider-otel outbox database")]
+
+
+def test_a_worker_has_one_connection_which_ends_with_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db.backends.sqlite3.base import DatabaseWrapper
+
+    opened: list[str] = []
+    connect = DatabaseWrapper.get_new_connection
+
+    def counted(wrapper: DatabaseWrapper, parameters: Any) -> Any:
+        opened.append(threading.current_thread().name)
+        return connect(wrapper, parameters)
+
+    for _ in range(20):
+        shop.defer("user.upsert")
+    monkeypatch.setattr(DatabaseWrapper, "get_new_connection", counted)
+    with shop.working():
+        until(lambda: shop.outbox.stats().waiting == 0)
+    assert opened == ["insider-otel outbox database"]
+    shop.engine.desk.outbox.close()
+    assert "insider-otel outbox database" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_after_an_error_a_worker_opens_another_connection(shop: Shop) -> None:
+    shop.defer()
+    shop.outbox.take(0, time.time(), lease=1.0, pace=lambda pool: 0.0)
+
+    def lose_connection() -> None:
+        connection.connection.close()
+
+    shop.outbox._clerk.do(lose_connection)
+    with pytest.raises(OutboxError):
+        shop.outbox.take(1, time.time(), lease=1.0, pace=lambda pool: 0.0)
+    assert len(shop.outbox.take(1, time.time(), lease=1.0, pace=lambda pool: 0.0).leases) == 1
+    shop.outbox.close()
+
+
+def test_who_looks_from_another_thread_leaves_no_connection_open(shop: Shop) -> None:
+    """As the thread does that exports metrics."""
+    left: list[object] = []
+
+    def look() -> None:
+        shop.outbox.stats()
+        left.append(connection.connection)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert left == [None]
+    connection.ensure_connection()
+    shop.outbox.stats()
+    assert connection.connection is not None, "that of a request stays open"
+
+
+def test_a_transaction_is_seen_from_within() -> None:
+    """In tests that Django rolls back: there is no commit for which a worker could wait."""
+
+    class Order(TestCase):
+        def test_order(self) -> None:
+            fake = FakeInsider()
+            from insider_otel_django import override
+
+            from insider_otel.testing.outbox import deliver_outbox
+
+            with override_settings(INSIDER_OTEL=OPTIONS), set_testing(hold=True), override(fake):
+                client().request(**sample("mail.send"), extensions=DEFER)
+                assert deliver_outbox(client()) == 1
+            assert len(fake.accepted("mail.send")) == 1
+
+    # In memory, as Django makes its test database for sqlite.
+    call_command("migrate", verbosity=0)
+    result = unittest.TestResult()
+    unittest.TestSuite([Order("test_order")]).run(result)
+    assert (result.testsRun, result.errors, result.failures) == (1, [], [])
+    connections.close_all()
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_missing_tables_are_said_to_be_missing(shop: Shop) -> None:
+    with connection.schema_editor() as editor:
+        editor.delete_model(OutboxJob)
+    for act in (shop.defer, shop.outbox.stats, lambda: shop.outbox.take(1, 0, lease=1, pace=lambda pool: 0.0)):
+        with pytest.raises(OutboxError, match=r"run manage.py migrate"):
+            act()
+    shop.outbox.close()
+
+
+def test_an_error_says_nothing_of_what_was_to_be_kept(shop: Shop) -> None:
+    job = shop.outbox.job(shop.defer())
+    assert job is not None
+    with pytest.raises(OutboxError) as caught:
+        shop.outbox.put(replace(job, content=b"jane@example.com"))
+    assert "jane" not in str(caught.value)
+    assert job.id not in str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_a_sync_client_in_an_event_loop_is_told_so(database: Path) -> None:
+    with pytest.raises(OutboxError, match="use an async client"):
+        DjangoOutbox().put(_job())
+
+
+def _job() -> Job:
+    now = time.time()
+    return Job(
+        id="a-job",
+        operation="mail.send",
+        product="mail",
+        pool="mail.send",
+        content=b"",
+        created=now,
+        due=now,
+        expires=now + 60,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- views
+
+
+def test_a_view_may_defer_a_call(database: Path, fake: FakeInsider) -> None:
+    with override_settings(INSIDER_OTEL=OPTIONS):
+        assert Client().get("/signup", {"defer": "yes"}).json()["outcome"] == "deferred"
+    assert DjangoOutbox().stats().waiting == 1
+
+
+@pytest.mark.anyio
+async def test_an_async_view_may_defer_a_call(database: Path, fake: FakeInsider) -> None:
+    from asgiref.sync import sync_to_async
+
+    with override_settings(INSIDER_OTEL=OPTIONS):
+        response: Any = await AsyncClient().get("/signup/async", {"defer": "yes"})
+    assert response.json()["outcome"] == "deferred"
+    assert (await sync_to_async(DjangoOutbox().stats)()).waiting == 1
+    await sync_to_async(connections.close_all)()
+
+
+# ------------------------------------------------------------------------------------------------------------ command
+
+
+def manage(*arguments: str, database: Path, **environ: str) -> subprocess.Popen[str]:
+    """Start ``manage.py``."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "django", *arguments],
+        cwd=HERE,
+        env={
+            **os.environ,
+            "DJANGO_DATABASE": str(database),
+            "DJANGO_INSIDER_OTEL": '{"OUTBOX": "django", "LIMITS": {"user.upsert": "off"}}',
+            "DJANGO_SETTINGS_MODULE": "django_project.settings",
+            "PYTHONPATH": str(HERE),
+            "INSIDER_OTEL_CREDENTIALS_UNIFICATION": json.dumps(_credentials()),
+            **environ,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _credentials() -> dict[str, str]:
+    from insider_otel.api.operations import operations
+
+    upsert = next(each for each in operations() if each.name == "user.upsert")
+    return credentials(upsert, None)
+
+
+def test_migrations_are_in_step_with_the_models() -> None:
+    call_command("makemigrations", "insider_outbox", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.mark.once
+def test_two_workers_never_send_a_job_twice_and_stop_when_they_are_told(database: Path) -> None:
+    fake = FakeInsider(limits={"user.upsert": None})
+    with fake.serve() as served:
+        hosts = json.dumps({f"127.0.0.1:{served.port}": "*"})
+        settings = Settings(outbox="django", hosts=json.loads(hosts), credentials=credentials)
+        engine = Engine(settings)
+        request = sample()
+        sent: list[str] = []
+        with httpx.Client(transport=EngineTransport(engine, fake.transport())) as app:
+            for number in range(60):
+                content = json.loads(request["content"])
+                content["users"][0]["identifiers"]["uuid"] = f"user-{number}"
+                sent.append(f"user-{number}")
+                response = app.post(
+                    f"{served.url}/api/user/v1/upsert", headers=request["headers"], json=content, extensions=DEFER
+                )
+                assert call_of(response).outcome == "deferred"
+        workers = [manage("insider_outbox", "run", database=database, INSIDER_OTEL_HOSTS=hosts) for _ in range(2)]
+        try:
+            until(lambda: DjangoOutbox().stats().waiting == 0)
+            for worker in workers:
+                worker.send_signal(signal.SIGTERM)
+            printed = [worker.communicate(timeout=BOUND)[0] for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+        assert [worker.returncode for worker in workers] == [0, 0], printed
+    received = Counter(each.json["users"][0]["identifiers"]["uuid"] for each in fake.requests)
+    assert received == Counter(sent)
+
+
+def run_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """What a command prints as JSON."""
+    with override_settings(INSIDER_OTEL=OPTIONS):
+        call_command("insider_outbox", *arguments, "--json")
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_command_lists_shows_retries_and_discards(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    dead, waiting = shop.defer(), shop.defer("user.upsert")
+    _give_up(shop, dead)
+    assert run_command(capsys, "stats") | {"oldest_age_s": 0} == {
+        "waiting": 1,
+        "sending": 0,
+        "dead": 1,
+        "oldest_age_s": 0,
+    }
+    assert [job["id"] for job in run_command(capsys, "list", "--dead")["jobs"]] == [dead]
+    assert run_command(capsys, "show", dead)["stopped"] == "unsafe"
+    assert run_command(capsys, "retry", dead) == {"retried": [dead], "refused": []}
+    assert run_command(capsys, "discard", waiting, "--yes") == {"discarded": [waiting], "refused": []}
+    assert [job.id for job in shop.outbox.jobs("waiting")] == [dead]
+
+
+def test_the_command_drains_the_outbox(shop: Shop, insider: FakeInsider, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.defer("user.upsert")
+    with insider.serve() as served:
+        job = OutboxJob.objects.get()
+        codec = shop.engine.desk.codec
+        parcel = codec.decode(bytes(job.content))
+        job.content = codec.encode(replace(parcel, url=f"{served.url}/api/user/v1/upsert"))
+        job.save()
+        hosts = {f"127.0.0.1:{served.port}": "*"}
+        with override_settings(INSIDER_OTEL={**OPTIONS, "HOSTS": hosts}):
+            call_command("insider_outbox", "run", "--drain", "--json")
+    assert json.loads(capsys.readouterr().out) == {"waiting": 0, "dead": 0}
+    assert len(insider.accepted("user.upsert")) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "says"),
+    [
+        ({"INSTRUMENT": False}, ["stats"], '"OUTBOX": "django"'),
+        (OPTIONS, ["show", "nobody"], "no job is called 'nobody'"),
+        (OPTIONS, ["run", "--concurrency", "0"], "a number from 1"),
+    ],
+)
+def test_the_command_says_what_it_cannot_do(
+    database: Path, options: dict[str, Any], arguments: list[str], says: str
+) -> None:
+    with override_settings(INSIDER_OTEL=options), pytest.raises(CommandError, match=says) as caught:
+        call_command("insider_outbox", *arguments)
+    assert caught.value.returncode == 2
+
+
+def _give_up(shop: Shop, job_id: str) -> None:
+    """Make a dead letter of a job."""
+    leases = shop.outbox.take(10, time.time(), lease=BOUND, pace=lambda pool: 0.0).leases
+    mine = next(lease for lease in leases if lease.job.id == job_id)
+    verdict = {"category": "network", "rule": "network.read_timeout"}
+    shop.outbox.put_back(mine, replace(mine.job, stopped="unsafe", attempts=1, verdict=verdict))
+    shop.outbox.release([lease for lease in leases if lease is not mine])
+    shop.outbox.close()
