@@ -58,11 +58,14 @@ class _Sender:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._options: dict[str, Any] = {}
-        self._deliverer: Deliverer | None = None
+        self._made: tuple[Deliverer, httpx.Client] | None = None
 
     def configure(self, options: dict[str, Any]) -> None:
         with self._lock:
-            self._options, self._deliverer = options, None
+            self._options = options
+            if self._made is not None:
+                self._made[1].close()
+            self._made = None
 
     def check(self) -> None:
         settings = self._options.get("settings") or Settings.from_env()
@@ -74,12 +77,12 @@ class _Sender:
 
     def deliverer(self) -> Deliverer:
         with self._lock:
-            if self._deliverer is None:
+            if self._made is None:
                 engine = Engine(**self._options)
                 client = httpx.Client(limits=httpx.Limits(max_connections=None))
                 cover_client(client, engine)
-                self._deliverer = Deliverer(engine, lambda: client)
-            return self._deliverer
+                self._made = Deliverer(engine, lambda: client), client
+            return self._made[0]
 
 
 _sender = _Sender()

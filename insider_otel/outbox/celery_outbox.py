@@ -116,6 +116,13 @@ class CeleryOutbox:
             self._send(app, connection, queue, value, job_id, 0.0)
         self.forget(job_id)
 
+    def close(self) -> None:
+        """Close its connections; whoever uses the outbox again opens them again."""
+        with self._lock:
+            if self._connections is not None and self._connections[0] == os.getpid():
+                self._connections[2].force_close_all()
+            self._connections = None
+
     def _send(self, app: Any, connection: Any, queue: Any, value: object, job_id: str, due: float) -> None:
         app.send_task(
             TASK,

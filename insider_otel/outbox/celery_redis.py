@@ -14,6 +14,10 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+_COMES_BACK = 6
+"""Visibility timeouts until a copy is delivered: six hours unless Celery is set otherwise. So rarely is a message lost
+that nothing is gained by haste, and one that only waits for a worker must not be taken for lost."""
+
 
 def is_redis(transport: Any) -> bool:
     """Whether a transport of kombu's is that of Redis, of whatever kind.
@@ -64,10 +68,10 @@ def _keep(channel: Any, queue: str, message: dict[str, Any], job_id: str) -> Non
     # Each delivery has a tag of its own: to confirm that of the copy is not to forget a later one.
     properties = {**message["properties"], "delivery_tag": str(uuid.uuid4())}
     copy: str = import_module("kombu.utils.json").dumps([{**message, "properties": properties}, "", queue])
-    # Celery delivers again what has stood there for the visibility timeout; it may have to wait as long for a worker.
-    since = time.time() + channel.visibility_timeout
+    # Celery delivers again what it notes as taken for longer than one visibility timeout.
+    taken_at = time.time() + (_COMES_BACK - 1) * channel.visibility_timeout
     with channel.conn_or_acquire() as client, client.pipeline() as pipe:
-        pipe.zadd(channel.unacked_index_key, {_tag(job_id): since})
+        pipe.zadd(channel.unacked_index_key, {_tag(job_id): taken_at})
         pipe.hset(channel.unacked_key, _tag(job_id), copy)
         pipe.execute()
 

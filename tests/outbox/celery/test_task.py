@@ -1,0 +1,228 @@
+"""The task that delivers a job: what it sends, what it puts back, and what it gives up."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from celery.exceptions import Reject, Retry  # type: ignore[import-untyped]
+
+from insider_otel import Settings
+from insider_otel.delivery.deliverer import Deliverer
+from insider_otel.outbox import celery as task
+from insider_otel.outbox.celery_outbox import TASK
+from insider_otel.outbox.job import Job
+from insider_otel.testing import CapturedSpans, FakeInsider
+from tests.outbox.celery import shop
+from tests.outbox.celery.broker import Broker, arguments_of
+from tests.state.redis_server import RedisServer
+
+A_MINUTE = 60.0
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def spans() -> CapturedSpans:
+    return CapturedSpans()
+
+
+@pytest.fixture(autouse=True)
+def configured(environment: dict[str, str], spans: CapturedSpans) -> Iterator[None]:
+    task.configure(Settings.from_env(), tracer_provider=spans.tracer_provider)
+    yield
+    task._sender.configure({})
+
+
+@pytest.fixture
+def client(environment: dict[str, str], broker: Broker, spans: CapturedSpans) -> Iterator[httpx.Client]:
+    """A client as a web process has it, whose spans are looked at."""
+    shop.make_app(broker.url)
+    with shop.open_client(tracer_provider=spans.tracer_provider) as client:
+        yield client
+
+
+@pytest.fixture
+def deferred(client: httpx.Client, url: str, broker: Broker) -> Callable[[str], Job]:
+    """Defers a call, and takes its message out of the queue."""
+
+    def defer(operation: str) -> Job:
+        recipient = "+905550000001" if operation == "sms.send" else "jane@example.com"
+        shop.defer_call(client, url, operation, recipient)
+        (job,) = broker.jobs()
+        broker.lose()
+        return job
+
+    return defer
+
+
+def run(job: Job | object, *, redelivered: bool = False) -> None:
+    """What a worker does with a message."""
+    request = SimpleNamespace(id="job", delivery_info={"redelivered": redelivered})
+    value = job.to_json() if isinstance(job, Job) else job
+    task._deliver(SimpleNamespace(request=request), value, shop.QUEUE)
+
+
+def test_a_job_is_sent_with_the_credentials_back_in_their_places_and_then_forgotten(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker
+) -> None:
+    job = deferred("user.upsert")
+    assert broker.held() == 1
+    run(job)
+    assert [request.status for request in fake.requests] == [200]
+    assert (broker.jobs(), broker.dead(), broker.held()) == ([], [], 0)
+
+
+def test_a_delivery_belongs_to_the_trace_of_the_call_and_is_linked_to_the_task(
+    deferred: Callable[[str], Job], spans: CapturedSpans, fake: FakeInsider
+) -> None:
+    job = deferred("user.upsert")
+    with spans.tracer_provider.get_tracer("celery").start_as_current_span("run/deliver") as own:
+        run(job)
+    (delivery,) = spans.deliveries()
+    assert delivery.parent is not None
+    assert f"{delivery.parent.trace_id:032x}-{delivery.parent.span_id:016x}" in job.context["traceparent"]
+    assert [link.context for link in delivery.links] == [own.get_span_context()]
+
+
+def test_a_delivery_that_fails_is_a_retry_of_the_task_with_the_same_name(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker
+) -> None:
+    fake.script("user.upsert", "503", repeat=True)
+    job = deferred("user.upsert")
+    with pytest.raises(Retry, match=r"user\.upsert: unavailable"):
+        run(job)
+    (later,) = broker.jobs()
+    assert (later.id, later.deliveries, later.attempts) == (job.id, 1, len(fake.requests))
+    assert broker.messages()[0]["headers"]["id"] == job.id
+    assert later.due > job.due
+
+
+def test_a_message_that_comes_before_its_time_waits_on_and_nothing_is_sent(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker
+) -> None:
+    job = replace(deferred("sms.send"), due=time.time() + A_MINUTE)
+    with pytest.raises(Retry, match="not due yet"):
+        # Delivered before or not: it cannot have been sent.
+        run(job, redelivered=True)
+    assert broker.jobs() == [job]
+    assert not fake.requests
+
+
+def test_a_job_that_is_refused_is_a_visible_dead_letter(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker
+) -> None:
+    fake.script("user.upsert", "400")
+    job = deferred("user.upsert")
+    with pytest.raises(task.DeadLetter, match=r"user\.upsert was given up: failed.*kept in insider\.dead"):
+        run(job)
+    (dead,) = broker.dead()
+    assert (dead.id, dead.stopped) == (job.id, "failed")
+    assert (broker.jobs(), broker.held()) == ([], 0)
+
+
+def test_a_job_that_a_killed_worker_had_is_sent_again_if_twice_is_as_good_as_once(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker
+) -> None:
+    job = replace(deferred("user.upsert"), due=time.time() - A_MINUTE)
+    fake.script("user.upsert", "503", repeat=True)
+    with pytest.raises(Retry):
+        run(job, redelivered=True)
+    (later,) = broker.jobs()
+    assert later.ambiguous_since == pytest.approx(job.due, abs=1.0)
+    assert later.attempts == len(fake.requests) + 1
+
+
+def test_a_mail_that_a_killed_worker_had_is_sent_again_while_insider_ignores_a_repeat(
+    deferred: Callable[[str], Job], fake: FakeInsider
+) -> None:
+    run(replace(deferred("mail.send"), due=time.time() - 10 * A_MINUTE), redelivered=True)
+    assert len(fake.accepted("mail.send")) == 1
+
+
+@pytest.mark.parametrize(("operation", "stopped"), [("mail.send", "duplicate_window"), ("sms.send", "unsafe")])
+def test_what_must_not_arrive_twice_is_not_sent_again_when_a_killed_worker_had_it(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker, operation: str, stopped: str
+) -> None:
+    job = replace(deferred(operation), due=time.time() - 16 * A_MINUTE)
+    with pytest.raises(task.DeadLetter, match=stopped):
+        run(job, redelivered=True)
+    assert [dead.stopped for dead in broker.dead()] == [stopped]
+    assert not fake.requests
+
+
+def test_a_message_that_is_not_understood_is_kept_as_it_is(
+    client: httpx.Client, broker: Broker, fake: FakeInsider
+) -> None:
+    with pytest.raises(task.DeadLetter, match=r"format 99.*upgrade it.*kept in insider\.dead"):
+        run({"format": 99})
+    (message,) = broker.messages(shop.DEAD_QUEUE)
+    assert arguments_of(message) == [{"format": 99}, shop.QUEUE]
+
+
+def test_a_delivery_that_breaks_off_may_have_sent_the_job(
+    deferred: Callable[[str], Job], broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(*_: object) -> Any:
+        raise RuntimeError("jane@example.com")
+
+    monkeypatch.setattr(Deliverer, "deliver", break_off)
+    job = deferred("user.upsert")
+    before = time.time()
+    with pytest.raises(Retry, match="broke off") as raised:
+        run(job)
+    (later,) = broker.jobs()
+    assert later.ambiguous_since is not None
+    assert before <= later.ambiguous_since <= time.time() < later.due
+    assert later.attempts == 1
+    assert "jane" not in str(raised.value)
+
+
+def test_a_worker_without_the_settings_to_send_says_so_when_it_starts_and_loses_no_job(
+    deferred: Callable[[str], Job],
+    broker: Broker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job = deferred("user.upsert")
+    task._sender.configure({})
+    monkeypatch.delenv("INSIDER_OTEL_OUTBOX")
+    with pytest.raises(ValueError, match="INSIDER_OTEL_OUTBOX"):
+        task._check_at_start()
+    with caplog.at_level(logging.ERROR, "insider_otel.outbox"), pytest.raises(Retry, match="cannot be sent"):
+        run(job)
+    assert "there is no outbox" in caplog.text
+    (later,) = broker.jobs()
+    assert (later.id, later.attempts, later.ambiguous_since) == (job.id, 0, None)
+
+
+def test_a_worker_with_settings_to_send_starts_without_a_word() -> None:
+    task._check_at_start()
+
+
+def test_a_job_whose_fate_the_broker_does_not_take_is_left_to_be_delivered_again(
+    deferred: Callable[[str], Job], redis_process: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "_TROUBLE_PAUSE", 0.0)
+    job = deferred("user.upsert")
+    redis_process.stop()
+    try:
+        with pytest.raises(Reject) as raised:
+            run(job)
+    finally:
+        redis_process.start()
+    assert raised.value.requeue
+
+
+def test_celery_confirms_a_message_only_when_the_job_is_over() -> None:
+    registered = shop.make_app(None).tasks[TASK]
+    assert registered.acks_late
+    assert registered.reject_on_worker_lost
+    assert not registered.acks_on_failure_or_timeout
+    assert registered.ignore_result

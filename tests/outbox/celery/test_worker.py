@@ -1,0 +1,94 @@
+"""A real worker of the app: what was deferred arrives, in the same trace, also what a killed worker took with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from insider_otel.outbox.celery_outbox import CeleryOutbox
+from insider_otel.testing import CapturedSpans, FakeInsider
+from tests.outbox.celery import shop
+from tests.outbox.celery.broker import Broker
+from tests.outbox.celery.conftest import PASSWORD
+from tests.outbox.jobs import job
+
+Wait = Callable[[Callable[[], bool]], None]
+
+
+def _spans(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_calls_are_delivered_retried_or_given_up_by_celery(
+    environment: dict[str, str],
+    start_worker: Callable[[], Path],
+    url: str,
+    fake: FakeInsider,
+    broker: Broker,
+    eventually: Wait,
+    tmp_path: Path,
+) -> None:
+    spans = CapturedSpans()
+    shop.make_app(broker.url)
+    log = start_worker()
+    with shop.open_client(tracer_provider=spans.tracer_provider) as client:
+        shop.defer_call(client, url, "user.upsert", "jane@example.com")
+        eventually(lambda: len(fake.accepted("user.upsert")) == 1)
+        fake.script("mail.send", *["503"] * 4)
+        shop.defer_call(client, url, "mail.send", "jane@example.com")
+        eventually(lambda: len(fake.accepted("mail.send")) == 1)
+        fake.script("sms.send", "400")
+        given_up = shop.defer_call(client, url, "sms.send", "+905550000001")
+        eventually(lambda: len(broker.dead()) == 1)
+    eventually(lambda: broker.held() == 0)
+
+    by_operation = {
+        operation: [request.status for request in fake.requests if request.operation == operation]
+        for operation in ("user.upsert", "mail.send", "sms.send")
+    }
+    assert by_operation == {"user.upsert": [200], "mail.send": [503] * 4 + [202], "sms.send": [400]}
+
+    # Each delivery goes on with the trace of its call.
+    written = _spans(tmp_path / "spans")
+    for call in spans.calls():
+        context = call.get_span_context()
+        assert context is not None
+        operation = str((call.attributes or {})["insider.operation"])
+        deliveries = [span for span in written if span["name"] == f"insider deliver {operation}"]
+        assert deliveries
+        assert {span["parent_id"] for span in deliveries} == {f"0x{context.span_id:016x}"}
+        assert {span["context"]["trace_id"] for span in deliveries} == {f"0x{context.trace_id:032x}"}
+
+    # What was given up is seen by whoever looks at Celery, and no secret with it.
+    eventually(lambda: "DeadLetter" in log.read_text())
+    assert f"Task insider_otel.outbox.deliver[{given_up.job}] raised" in log.read_text()
+    everything = log.read_bytes() + (tmp_path / "spans").read_bytes() + broker.everything()
+    assert shop.TOKEN.encode() not in everything
+    assert PASSWORD.encode() not in everything
+    assert b"jane@example.com" not in log.read_bytes()
+
+
+def test_a_message_that_was_lost_with_a_killed_worker_comes_back(
+    client: httpx.Client,
+    start_worker: Callable[[], Path],
+    url: str,
+    fake: FakeInsider,
+    broker: Broker,
+    eventually: Wait,
+) -> None:
+    shop.make_app(broker.url, visibility_timeout=0.1)
+    shop.defer_call(client, url, "user.upsert", "jane@example.com")
+    broker.lose()
+    start_worker()
+    eventually(lambda: len(fake.accepted("user.upsert")) == 1 and broker.held() == 0)
+    assert not broker.messages()
+
+
+def test_celery_s_own_revoke_discards_a_job_however_often_it_was_tried(outbox: CeleryOutbox, broker: Broker) -> None:
+    outbox.put(job(id="one"))
+    outbox.put(job(id="one", deliveries=1))
+    assert [message["headers"]["id"] for message in broker.messages()] == ["one", "one"]
