@@ -265,7 +265,8 @@ local function keep(limit, now, due, opens, woken)
   local waiting, freed_first, overdue = bisect_right(uses, now), bisect_right(free, now), bisect_right(kept, now)
   local early = opens - math.floor(math.min(opens - now, limit.window) / GRAIN)
   local is_early = bisect_left(uses, early) - waiting > bisect_left(free, early) - freed_first
-  if not is_early and #woken == 0 and (is_empty(kept) or at(kept, 0) > due) then return end
+  local is_due = not is_empty(kept) and at(kept, 0) <= due and at(kept, 0) < opens
+  if not is_early and not is_due and #woken == 0 then return end
 
   local not_held, held = {}, {}
   for _, moment in ipairs(moments_of(free.read(freed_first, free.stop) .. kept.read(overdue, kept.stop))) do

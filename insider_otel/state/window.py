@@ -260,7 +260,8 @@ class RollingWindow:
         freed, overdue = bisect_right(free, now), bisect_right(kept, now)
         early = opens - min(opens - now, _length(limit)) // _GRAIN
         is_early = moments.before(early) - moments.until(now) > bisect_left(free, early) - freed
-        if not is_early and not first and not (kept and kept[0] <= due):
+        is_due = kept and kept[0] <= due and kept[0] < opens
+        if not is_early and not is_due and not first:
             return
 
         waiting = Counter(self._cut(moments.until(now))) - Counter(free[freed:]) - Counter(kept[overdue:])
