@@ -15,6 +15,7 @@ from insider_otel.http.instrumentor import InsiderInstrumentor
 from insider_otel.http.scope import RequestScope, open_scope
 from insider_otel.telemetry.server_span import watch_server_spans
 from insider_otel.web.clients import Clients
+from insider_otel.web.delivering import OutboxWorker
 from insider_otel.web.failures import Failure, failure_of
 from insider_otel.web.options import WebOptions
 
@@ -35,7 +36,7 @@ class Providers(TypedDict, total=False):
 class WebApp:
     """One web app's use of the library.
 
-    Its clients are closed when it is forgotten, and with the process.
+    Its worker, if it has one, is stopped and its clients are closed when it is forgotten, and with the process.
 
     Args:
         options: Its options.
@@ -62,7 +63,9 @@ class WebApp:
         self._prepare_async = prepare_async
         self._transport: Any = None
         self._clients: dict[str, Clients] = {}
-        weakref.finalize(self, _close, self._clients)
+        this: Callable[[], WebApp | None] = weakref.ref(self)
+        self._worker = OutboxWorker(self._engine, lambda: _client_of(this), wanted=options.outbox_worker)
+        weakref.finalize(self, _shut, self._worker, self._clients)
         watch_server_spans()
         instrumentor = InsiderInstrumentor()
         # The first app of a process decides for the clients that are not an adapter's.
@@ -72,7 +75,15 @@ class WebApp:
 
     def open_scope(self) -> RequestScope:
         """A scope for a request that begins now."""
+        self.start_worker()
         return open_scope(self.options.request_deadline)
+
+    def start_worker(self) -> None:
+        """Have a thread of this process send what is in the outbox, if there is one and nobody else does it.
+
+        Each request asks for it, so that it is there in whatever process serves, and after a fork.
+        """
+        self._worker.start()
 
     def failure_of(self, error: BaseException) -> Failure | None:
         """The HTTP answer for an exception that left a view; None if it is not to be answered here."""
@@ -104,6 +115,8 @@ class WebApp:
         try:
             yield
         finally:
+            # What it has not sent to the fake is not to go to the network instead.
+            self._worker.stop()
             _close(self._clients)
             self._transport, self._clients = before
 
@@ -120,18 +133,37 @@ class WebApp:
         self._clients = {}
 
     async def close_clients(self) -> None:
-        """Close the clients of the running loop and of the process. They open again if they are used again."""
+        """Stop the worker, and close the clients of the running loop and of the process.
+
+        They begin again if they are used again.
+        """
+        if self._worker.is_alive:
+            from anyio import to_thread  # noqa: PLC0415  (sync apps need no anyio)
+
+            await to_thread.run_sync(self._worker.stop)
         for clients in list(self._clients.values()):
             await clients.aclose()
         _close(self._clients)
 
     def close(self) -> None:
-        """Close the process's clients and put back what the app changed in the process: it is to be made anew."""
-        _close(self._clients)
+        """Stop the worker, close the clients, put back what the app changed in the process: it is to be made anew."""
+        _shut(self._worker, self._clients)
         instrumentor = InsiderInstrumentor()
         if self._instruments and instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.uninstrument()
         self._instruments = False
+
+
+def _client_of(this: Callable[[], WebApp | None]) -> Any:
+    app = this()
+    if app is None:
+        raise RuntimeError("the app is no more")
+    return app.clients().client()
+
+
+def _shut(worker: OutboxWorker, families: dict[str, Clients]) -> None:
+    worker.stop()
+    _close(families)
 
 
 def _close(families: dict[str, Clients]) -> None:

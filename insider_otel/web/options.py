@@ -29,6 +29,8 @@ class WebOptions:
         error_responses: Whether a failed call that a view did not handle is answered with 502, 503 or 504 instead of
             500.
         instrument: Whether every httpx and httpx2 client of the process is covered, not just the adapter's own.
+        outbox_worker: Whether each process that serves sends, in a thread, what is in the outbox. Without it, that is
+            for ``insider-otel outbox run``.
 
     Raises:
         OptionsError: A value cannot be used.
@@ -38,13 +40,14 @@ class WebOptions:
     request_deadline: float | None = 5.0
     error_responses: bool = False
     instrument: bool = True
+    outbox_worker: bool = True
 
     def __post_init__(self) -> None:
         deadline: Any = self.request_deadline
         is_number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
         if deadline is not None and not (is_number and 0 <= deadline < math.inf):
             raise _error("request_deadline", deadline, "seconds from 0 up, or None for no bound")
-        for name in ("error_responses", "instrument"):
+        for name in ("error_responses", "instrument", "outbox_worker"):
             if not isinstance(getattr(self, name), bool):
                 raise _error(name, getattr(self, name), "True or False")
 

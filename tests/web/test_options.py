@@ -88,7 +88,7 @@ def test_a_configuration_may_be_in_upper_case_and_have_a_prefix() -> None:
 @pytest.mark.parametrize("config", [{"request_deadline": 3}, {"REQUEST_DEDLINE": 3}, {3: 3}])
 def test_what_is_no_option_in_upper_case_is_named_with_the_place_where_it_stands(config: dict[Any, Any]) -> None:
     with pytest.raises(
-        OptionsError, match=rf"^config\.py has {next(iter(config))}, .*: DEADLINE, .* REQUEST_DEADLINE, "
+        OptionsError, match=rf"^config\.py has {next(iter(config))}, .*: .*\bDEADLINE, .* REQUEST_DEADLINE, "
     ):
         WebOptions.from_upper_case(config, where="config.py")
 

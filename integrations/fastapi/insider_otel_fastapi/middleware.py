@@ -97,6 +97,8 @@ class InsiderMiddleware:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": f"insider-otel: {error}"})
             raise
+        # What was deferred before a restart does not wait for a visitor.
+        web_app.start_worker()
 
         async def send_and_close(message: Message) -> None:
             # The app's own lifespan, whatever it is, has ended by now.

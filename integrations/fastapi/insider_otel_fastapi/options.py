@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from insider_otel import Events, Mode
-from insider_otel.api.operations import Limit
+from insider_otel.api.operations import Limit, Operation
 from insider_otel.policy.settings import Dedupe
 from insider_otel.web import Providers
 
@@ -17,6 +17,7 @@ class Options(Providers, total=False):
     request_deadline: float | None
     error_responses: bool
     instrument: bool
+    outbox_worker: bool
 
     mode: Mode | Literal["observe", "enforce"]
     hosts: Mapping[str, str]
@@ -29,4 +30,8 @@ class Options(Providers, total=False):
     dedupe: Dedupe | Literal["documented", "all", "off"]
     dedupe_window: float
     state: str
+    outbox: str | None
+    outbox_horizon: float
+    outbox_key: str | None
+    credentials: Callable[[Operation, str | None], Mapping[str, str] | None] | None
     events: Events | Literal["span", "log", "both"]

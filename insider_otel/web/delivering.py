@@ -1,0 +1,72 @@
+"""The worker of a web app: in each process that serves, a thread that sends what was deferred."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from insider_otel.http.engine import Engine
+from insider_otel.policy import testing_mode
+from insider_otel.policy.settings import Mode
+
+if TYPE_CHECKING:
+    from insider_otel.delivery.worker import Worker
+
+GRACE = 5.0
+"""Seconds that a process which ends waits for what is being sent."""
+
+
+class OutboxWorker:
+    """Sends what is in the app's outbox, if it has one from which workers take jobs. Safe between threads.
+
+    Args:
+        engine: What its calls share with those of the app.
+        client: Returns the client to send with.
+        wanted: Whether the app wants it.
+    """
+
+    def __init__(self, engine: Engine, client: Callable[[], Any], *, wanted: bool) -> None:
+        self._engine = engine
+        self._client = client
+        can_take = engine.desk is not None and hasattr(engine.desk.outbox, "take")
+        self._is_wanted = wanted and can_take and engine.settings.mode is Mode.ENFORCE
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._worker: Worker | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it works in this process."""
+        return self._worker is not None and self._pid == os.getpid() and self._worker.is_alive
+
+    def start(self) -> None:
+        """Have it work in this process, unless it does; not in tests, which send what is due when they want it."""
+        if not self._is_wanted or self.is_alive or testing_mode.current() is not None:
+            return
+        if self._pid != os.getpid():
+            # Its thread is still the parent's, as is whoever held the lock.
+            self._pid = os.getpid()
+            self._lock = threading.Lock()
+            self._worker = None
+        with self._lock:
+            if not self.is_alive:
+                self._worker = self._started()
+
+    def stop(self) -> None:
+        """Take no more jobs, and wait a little for what is being sent. The next ``start`` begins anew."""
+        if self.is_alive and self._worker is not None:
+            self._worker.stop(GRACE)
+            self._worker = None
+
+    def _started(self) -> Worker:
+        # Who has no outbox loads none of it.
+        from insider_otel.delivery.worker import Worker  # noqa: PLC0415
+        from insider_otel.outbox.watch import watch  # noqa: PLC0415
+
+        assert self._engine.desk is not None, "it is not wanted without"
+        worker = Worker(self._engine, client=self._client)
+        watch(self._engine.desk.outbox).workers.add(worker)
+        worker.start()
+        return worker
