@@ -11,10 +11,11 @@ from typing import Any
 from insider_otel.api.operations import Limit
 from insider_otel.state import rules
 from insider_otel.state.claims import MOST_CLAIMS, MemoryClaims
+from insider_otel.state.expiry import window_end
 from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import MICROSECONDS, Admit, Correction, ListPools, PoolKey, Report, Request
 from insider_otel.state.recent import Recent
-from insider_otel.state.window import RollingWindow, window_end
+from insider_otel.state.window import RollingWindow
 
 MOST_POOLS = 10_000
 """Pools, times credentials, that are kept; beyond them the one asked for longest ago goes."""

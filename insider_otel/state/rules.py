@@ -10,6 +10,7 @@ from bisect import bisect_right
 from typing import Protocol
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import window_end
 from insider_otel.state.moments import Moments
 from insider_otel.state.protocol import (
     MICROSECONDS,
@@ -24,7 +25,7 @@ from insider_otel.state.protocol import (
     PoolUse,
     Report,
 )
-from insider_otel.state.window import RollingWindow, window_end
+from insider_otel.state.window import RollingWindow
 
 
 class Pool(Protocol):

@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import DAY
 from insider_otel.state.protocol import MICROSECONDS, PoolKey
-from insider_otel.state.window import DAY, RollingWindow
+from insider_otel.state.window import RollingWindow
 
 VERSION = 1
 

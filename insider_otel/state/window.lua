@@ -1,4 +1,4 @@
--- The rolling window of window.py on a pool's record in Redis: the same steps, under the same names.
+-- The rolling window of window.py and expiry.py on a pool's record in Redis: the same steps, under the same names.
 --
 -- A list of moments is a string, ascending, of whole microseconds in eight bytes each; its members are those from number
 -- `first` to before number `stop`. That of the uses stays in Redis, and what is needed of it is read; the others are

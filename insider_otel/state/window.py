@@ -18,44 +18,16 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection
-from itertools import groupby
 from operator import itemgetter
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import last_expired, line_up, window_end, window_length
 from insider_otel.state.moments import Moments
-from insider_otel.state.protocol import MICROSECONDS, Correction
-
-DAY = 86_400 * MICROSECONDS
-
-MIDNIGHT_GUARD = 2 * MICROSECONDS
-"""Added to the end of a calendar day: Insider's clock may be a little behind ours."""
+from insider_otel.state.protocol import Correction
 
 _GRAIN = 16
 """A closing that grows by less than this part of what is left of it, or of a window, moves nobody before it must: many
 replies tell of it, each a little later."""
-
-
-def window_end(moment: int, limit: Limit) -> int:
-    """When a use no longer counts.
-
-    Args:
-        moment: The moment of use; since 1970 if the limit is one of calendar days.
-        limit: The limit.
-    """
-    if limit.calendar:
-        return (moment // DAY + 1) * DAY + MIDNIGHT_GUARD
-    return moment + _length(limit)
-
-
-def _last_expired(now: int, limit: Limit) -> int:
-    """The latest moment whose use no longer counts."""
-    if limit.calendar:
-        return (now - MIDNIGHT_GUARD) // DAY * DAY - 1
-    return now - _length(limit)
-
-
-def _length(limit: Limit) -> int:
-    return round(limit.window * MICROSECONDS)
 
 
 class RollingWindow:
@@ -117,7 +89,7 @@ class RollingWindow:
             # Its own place does not stand in its way.
             self._mark_free(slot, cost)
             later = self._room(limit, due, cost)
-            if not_before <= due and later - due <= _length(limit) // 2:
+            if not_before <= due and later - due <= window_length(limit) // 2:
                 later = self._to_wait_for(later, now)
                 if later <= max(due, now + longest_wait):
                     self._take(slot, later, cost)
@@ -258,7 +230,7 @@ class RollingWindow:
         """
         moments, free, kept = self._moments, self._free, self._kept
         freed, overdue = bisect_right(free, now), bisect_right(kept, now)
-        early = opens - min(opens - now, _length(limit)) // _GRAIN
+        early = opens - min(opens - now, window_length(limit)) // _GRAIN
         is_early = moments.before(early) - moments.until(now) > bisect_left(free, early) - freed
         is_due = kept and kept[0] <= due and kept[0] < opens
         if not is_early and not is_due and not first:
@@ -271,38 +243,8 @@ class RollingWindow:
         # What is promised from here on is not promised beside them.
         self._drop_free(now)
         self._gone[:] = [slot for _, slot in line]
-        kept[:] = self._line_up(limit, opens, line)
+        kept[:] = line_up(moments, limit, opens, line)
         moments.extend(kept)
-
-    def _line_up(self, limit: Limit, opens: int, line: list[tuple[int, int]]) -> list[int]:
-        """The moments of so many uses, one after the other, behind all others; none of those is free.
-
-        Args:
-            limit: The limit.
-            opens: The moment from which the pool is open.
-            line: For each use the earliest moment, and who makes it: all that one makes are made at once.
-        """
-        moments = self._moments
-        # The use a window before the first of them, by its number; no use has a number below 0.
-        number = len(moments) - limit.count
-        start = max(number, 0)
-        past = moments.part(start, max(min(number + len(line), len(moments)), start))
-        place = max(opens, moments[-1] if moments else 0) - 1
-        places: list[int] = []
-        slots = {slot for _, slot in line}
-        for slot, uses in groupby(line, itemgetter(1)):
-            *others, (earliest, _) = uses
-            cost = len(others) + 1
-            number += cost
-            place = max(place + 1, earliest)
-            if (before := number - max(cost - limit.count, 0) - 1) >= 0:
-                place = max(place, window_end(past[before - start], limit))
-            # It will be told as a slot.
-            while place in slots and place != slot:
-                place += 1
-            places += [place] * cost
-            past += [place] * cost
-        return places
 
     def _find(self, slot: int, cost: int) -> tuple[int, int]:
         """The rank of who waits with a slot that is gone, and that after it; the same twice if nobody does."""
@@ -396,7 +338,7 @@ class RollingWindow:
 
     def _forget(self, limit: Limit, now: int) -> None:
         """Drop what no longer counts."""
-        expired = self._moments.until(_last_expired(now, limit))
+        expired = self._moments.until(last_expired(now, limit))
         if expired:
             last = self._moments[expired - 1]
             del self._free[: bisect_right(self._free, last)]

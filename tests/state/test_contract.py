@@ -7,8 +7,8 @@ import time
 import pytest
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD
 from insider_otel.state.protocol import MICROSECONDS, Admit, Correction, PastUse, Store
-from insider_otel.state.window import DAY, MIDNIGHT_GUARD
 
 from .teller import DAILY, HOURLY, MINUTE, ONCE, OTHER_OWNER, OTHER_POOL, PATIENT, POOL, WINDOW, Teller
 

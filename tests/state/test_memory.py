@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import MIDNIGHT_GUARD
 from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import (
     MICROSECONDS,
@@ -21,7 +22,6 @@ from insider_otel.state.protocol import (
     PoolUse,
     Report,
 )
-from insider_otel.state.window import MIDNIGHT_GUARD
 
 POOL = PoolKey("user.upsert", b"o" * 16)
 LONG, SHORT = Limit(1, 100.0), Limit(2, 1.0)

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD
 from insider_otel.state.moments import Moments, MomentsInMemory
 from insider_otel.state.protocol import MICROSECONDS, Correction
-from insider_otel.state.window import DAY, MIDNIGHT_GUARD, RollingWindow
+from insider_otel.state.window import RollingWindow
 
 from .window_model import FOREVER, HOUR, new_window, rolling
 

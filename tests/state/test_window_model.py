@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import DAY, window_end
 from insider_otel.state.protocol import Correction
-from insider_otel.state.window import DAY, window_end
 
 from .window_model import FOREVER, HOUR, Model, new_window, rolling
 

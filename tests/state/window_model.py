@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import window_end
 from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import MICROSECONDS
-from insider_otel.state.window import RollingWindow, window_end
+from insider_otel.state.window import RollingWindow
 
 FOREVER = 10**18
 HOUR = 3600 * MICROSECONDS

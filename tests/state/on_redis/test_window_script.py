@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
+from insider_otel.state.expiry import DAY
 from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Correction,
 )
-from insider_otel.state.window import DAY, RollingWindow
+from insider_otel.state.window import RollingWindow
 
 
 class TestTheScriptsWindow:
