@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from insider_otel.http.deferral import Deferral, Desk
     from insider_otel.http.redelivery import Redelivery
+    from insider_otel.outbox.watch import Watch
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -44,7 +45,7 @@ class Engine:
         random: Returns a float from 0 up to, but not including, 1.
     """
 
-    __slots__ = ("_addresses", "clock", "desk", "random", "settings", "state", "telemetry", "wall_clock")
+    __slots__ = ("_addresses", "clock", "desk", "random", "settings", "state", "telemetry", "wall_clock", "watch")
 
     def __init__(
         self,
@@ -70,14 +71,15 @@ class Engine:
         observe_utilization(meter_provider, self.state)
         self.wall_clock = clock or time.time
         self.desk: Desk | None = None
+        self.watch: Watch | None = None
         if self.settings.outbox is not None:
             from insider_otel.http.deferral import Desk  # noqa: PLC0415  (who has no outbox loads none)
             from insider_otel.outbox.watch import watch  # noqa: PLC0415
 
             self.desk = Desk(self.settings, self.wall_clock)
-            looking = watch(self.desk.outbox)
-            if looking.can_tell:
-                observe_outbox(meter_provider, looking)
+            self.watch = watch(self.desk.outbox)
+            if self.watch.can_tell:
+                observe_outbox(meter_provider, self.watch)
         # Read the tables now, and not while the first request waits.
         classify(200)
         self._addresses: dict[str, dict[int | None, str]] = {host: {None: host} for host in hosts()}

@@ -55,6 +55,10 @@ class Watch:
             self._last = now, self._ask()
         return self._last[1]
 
+    def forget(self) -> None:
+        """Ask again at the next look."""
+        self._last = None
+
     def _ask(self) -> Stats | None:
         try:
             return cast("JobStore", self.outbox).stats()
@@ -63,13 +67,19 @@ class Watch:
             return None
 
 
-_watches: dict[int, Watch] = {}
+# By what cannot be another's while the watch lives, for it holds the outbox.
+_watches: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
 
 
 def watch(outbox: Outbox) -> Watch:
-    """What looks at an outbox: the same one each time, for an outbox lives as long as its process.
+    """What looks at an outbox: the same one each time, as long as somebody holds it.
 
     Args:
         outbox: The outbox.
     """
     return _watches.setdefault(id(outbox), Watch(outbox))
+
+
+def all_watches() -> tuple[Watch, ...]:
+    """What looks at the outboxes that this process uses."""
+    return tuple(_watches.values())

@@ -63,10 +63,9 @@ class OutboxWorker:
     def _started(self) -> Worker:
         # Who has no outbox loads none of it.
         from insider_otel.delivery.worker import Worker  # noqa: PLC0415
-        from insider_otel.outbox.watch import watch  # noqa: PLC0415
 
-        assert self._engine.desk is not None, "it is not wanted without"
         worker = Worker(self._engine, client=self._client)
-        watch(self._engine.desk.outbox).workers.add(worker)
+        assert self._engine.watch is not None, "who has an outbox looks at it"
+        self._engine.watch.workers.add(worker)
         worker.start()
         return worker

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +15,10 @@ import pytest
 
 from insider_otel import InsiderTransport, Settings, health
 from insider_otel.http.health import forget
+from insider_otel.outbox import watch as watch_module
+from insider_otel.outbox.job import Job
+from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
+from insider_otel.outbox.watch import watch
 from insider_otel.testing import FakeClock, FakeInsider, sample_request
 
 ONCE = Settings(quick_retries=0, spread_retries=0)
@@ -35,6 +44,7 @@ def test_before_the_first_call_all_is_well() -> None:
     found = health()
     # Other tests of this process may have opened stores.
     assert {"kind": "memory", "available": True} in found.pop("stores")
+    assert found.pop("outboxes") is not None
     assert found == {"status": "ok", "products": {}, "pools": {}}
 
 
@@ -70,6 +80,94 @@ def test_it_says_how_full_each_limit_is() -> None:
     assert health()["pools"] == {"user.upsert": 0.25}
     call("user.upsert", settings=limited)
     assert health()["pools"] == {"user.upsert": 0.5}
+
+
+@pytest.fixture
+def outbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SQLiteOutbox]:
+    """The only outbox of the process, empty."""
+    monkeypatch.setattr(watch_module, "_watches", {})
+    opened = SQLiteOutbox(tmp_path / "outbox.db")
+    watch(opened)
+    yield opened
+    opened.close()
+
+
+def test_an_outbox_that_nobody_uses_any_more_is_not_told_of(tmp_path: Path) -> None:
+    before = len(watch_module.all_watches())
+    held = watch(SQLiteOutbox(tmp_path / "outbox.db"))
+    assert len(watch_module.all_watches()) == before + 1
+    del held
+    gc.collect()
+    assert len(watch_module.all_watches()) <= before
+
+
+def look() -> dict[str, Any]:
+    """How the outbox is, asked anew."""
+    (looking,) = watch_module.all_watches()
+    looking.forget()
+    (found,) = health()["outboxes"]
+    assert isinstance(found, dict)
+    return found
+
+
+def job(number: int, created: float) -> Job:
+    return Job(
+        id=f"{number:032}",
+        operation="user.upsert",
+        product="unification",
+        pool="user.upsert",
+        content=b"p{}",
+        created=created,
+        due=created,
+        expires=created + 3600,
+    )
+
+
+def test_it_says_how_full_an_outbox_is_and_who_works_on_it(outbox: SQLiteOutbox) -> None:
+    assert look() == {
+        "kind": "sqlite",
+        "available": True,
+        "waiting": 0,
+        "dead": 0,
+        "oldest_age_s": None,
+        "worker": False,
+    }
+    now = time.time()
+    outbox.put(job(1, now - 100))
+    outbox.put(job(2, now))
+    found = look()
+    assert found["waiting"] == 2
+    assert 100 <= found["oldest_age_s"] < 160
+
+
+def test_what_was_given_up_is_told_and_is_no_trouble_of_the_process(outbox: SQLiteOutbox) -> None:
+    now = time.time()
+    outbox.put(job(1, now))
+    (lease,) = outbox.take(1, now, lease=30, pace=lambda pool: 0.0).leases
+    outbox.put_back(lease, replace(lease.job, stopped="expired"))
+    assert (look()["waiting"], look()["dead"]) == (0, 1)
+    assert health()["status"] == "ok"
+
+
+def test_an_outbox_that_cannot_be_used_degrades(outbox: SQLiteOutbox, tmp_path: Path) -> None:
+    (tmp_path / "outbox.db").write_bytes(b"no database" * 1000)
+    found = look()
+    assert (found["available"], found["waiting"], found["dead"]) == (False, None, None)
+    assert health()["status"] == "degraded"
+
+
+def test_an_outbox_elsewhere_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Database:
+        name = "django"
+
+        def stats(self) -> Any:
+            raise AssertionError("a health page waits for nobody")
+
+    monkeypatch.setattr(watch_module, "_watches", {})
+    elsewhere: Any = Database()
+    watch(elsewhere)
+    assert look()["available"] is None
+    assert health()["status"] == "ok"
 
 
 def test_it_tells_no_secret_and_json_can_hold_it() -> None:
