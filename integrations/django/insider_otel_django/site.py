@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.asyncio import async_unsafe
 
+from insider_otel.outbox.opening import all_outboxes
 from insider_otel.policy.settings import SettingsError
 from insider_otel.state.protocol import StoreError
 from insider_otel.web import OptionsError, WebApp, WebOptions
 
 if TYPE_CHECKING:
     import httpx
+
+    from insider_otel.outbox.protocol import JobStore
 
 _SETTING = "INSIDER_OTEL"
 
@@ -67,6 +70,7 @@ class _Site:
             app, self._app = self._app, None
             if app is not None:
                 app.close()
+                _leave_database()
 
     def put_in_place(self, fake: Any) -> Any:
         """Let the clients send to a fake; None for the network. Returns the one before."""
@@ -80,6 +84,13 @@ class _Site:
         if self._fake is not None:
             app.replace_network(self._fake)
         return app
+
+
+def _leave_database() -> None:
+    """Close what a worker used: a test's database can be dropped when nobody is connected to it."""
+    for outbox in all_outboxes():
+        if outbox.name == "django":
+            cast("JobStore", outbox).close()
 
 
 site = _Site()

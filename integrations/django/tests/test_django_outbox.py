@@ -36,7 +36,7 @@ from insider_otel.testing import CapturedSpans, FakeInsider, set_testing
 
 HERE = Path(__file__).parent
 BOUND = 60.0
-OPTIONS = {"INSTRUMENT": False, "OUTBOX": "django", "CREDENTIALS": credentials}
+OPTIONS = {"INSTRUMENT": False, "OUTBOX": "django", "OUTBOX_WORKER": False, "CREDENTIALS": credentials}
 DEFER = {"insider": {"defer": True}}
 
 

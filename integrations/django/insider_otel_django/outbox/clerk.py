@@ -7,13 +7,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from django.db import Error, connections
 from opentelemetry.context import Context, attach
 
 from insider_otel.telemetry.suppression import silencing
+
+_IDLE = 5.0
+"""Seconds. A worker asks once a second: after that time there is none, and the connection is closed."""
 
 _T = TypeVar("_T")
 _Errand = tuple[Callable[[], Any], Future[Any]]
@@ -23,8 +26,8 @@ class Clerk:
     """Does errands at the database, one after another.
 
     Django opens a connection for each thread, and closes it only at the end of a request. A worker has a dozen threads
-    and no requests: here they have one connection, which is closed with them. Its statements make no spans: a worker
-    looks into the outbox once a second.
+    and no requests: here they have one connection, which is closed when they no longer use it. Its statements make no
+    spans: a worker looks into the outbox once a second.
     """
 
     def __init__(self) -> None:
@@ -68,10 +71,18 @@ class Clerk:
                 self._thread.join()
 
 
+def _next(errands: SimpleQueue[_Errand | None]) -> _Errand | None:
+    try:
+        return errands.get(timeout=_IDLE)
+    except Empty:
+        connections.close_all()
+        return errands.get()
+
+
 def _work(errands: SimpleQueue[_Errand | None]) -> None:
     attach(silencing(Context()))
     try:
-        while (waiting := errands.get()) is not None:
+        while (waiting := _next(errands)) is not None:
             errand, done = waiting
             try:
                 done.set_result(errand())
