@@ -125,11 +125,11 @@ def outbox(broker: Broker) -> Iterator[CeleryOutbox]:
 
 
 @pytest.fixture
-def eventually() -> Callable[[Callable[[], bool]], None]:
+def eventually() -> Callable[..., None]:
     """Waits until something is so."""
 
-    def wait(holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60.0
+    def wait(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < deadline, "it never came to be"
             time.sleep(0.02)

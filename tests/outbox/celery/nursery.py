@@ -36,7 +36,7 @@ def write(seed: int) -> None:
         with suppress(OutboxError):
             accepted = defer_call(client, url, operation, recipient)
             os.write(ledger, f"{accepted.operation} {accepted.recipient} {accepted.job}\n".encode())
-        time.sleep(chance.uniform(0.0, 0.3))
+        time.sleep(chance.uniform(0.0, 0.5))
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from tests.outbox.celery.broker import Broker
 from tests.outbox.celery.conftest import PASSWORD
 from tests.outbox.jobs import job
 
-Wait = Callable[[Callable[[], bool]], None]
+Wait = Callable[..., None]
 
 
 def _spans(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,124 @@
+"""Celery on RabbitMQ, which confirms what it stored, and delivers at once what a killed worker had."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import kombu.entity
+import pytest
+
+from insider_otel.outbox.celery_outbox import CeleryOutbox
+from insider_otel.outbox.protocol import OutboxError
+from insider_otel.testing import FakeInsider
+from insider_otel.testing.server import ServedFake
+from tests.outbox.celery import shop
+from tests.outbox.celery.conftest import ROOT
+from tests.outbox.celery.rabbitmq import find_program, rabbitmq_server
+from tests.outbox.jobs import job
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture(scope="module")
+def rabbitmq() -> Iterator[str]:
+    if find_program() is None:
+        pytest.skip("no RabbitMQ on this machine")
+    with rabbitmq_server() as url:
+        yield url
+
+
+@pytest.fixture
+def app(rabbitmq: str) -> Iterator[Any]:
+    """The app's Celery, with empty queues."""
+    app = shop.make_app(rabbitmq)
+    for queue in (shop.QUEUE, shop.DEAD_QUEUE):
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_delete(queue)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def variables(
+    rabbitmq: str, served_fake: tuple[FakeInsider, ServedFake], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    variables = shop.variables(rabbitmq, served_fake[1].hosts)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.fixture
+def outbox(app: Any) -> Iterator[CeleryOutbox]:
+    outbox = CeleryOutbox(shop.QUEUE)
+    yield outbox
+    outbox.close()
+
+
+def _count(app: Any, queue: str) -> int:
+    with app.connection_for_write() as connection, suppress(connection.channel_errors):
+        count: int = connection.default_channel.queue_declare(queue, passive=True).message_count
+        return count
+    # There is no such queue yet.
+    return 0
+
+
+def test_a_job_is_stored_when_put_returns(app: Any, outbox: CeleryOutbox) -> None:
+    outbox.put(job())
+    assert _count(app, shop.QUEUE) == 1
+
+
+def test_a_message_that_rabbitmq_refuses_is_not_taken_for_stored(app: Any, outbox: CeleryOutbox) -> None:
+    queue: Any = kombu.entity.Queue
+    app.conf.task_queues = [queue(shop.QUEUE, queue_arguments={"x-max-length": 0, "x-overflow": "reject-publish"})]
+    with pytest.raises(OutboxError, match="MessageNacked"):
+        outbox.put(job())
+
+
+def test_a_job_that_a_killed_worker_had_is_delivered_by_another(
+    app: Any,
+    variables: dict[str, str],
+    fake: FakeInsider,
+    url: str,
+    eventually: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    # The first worker is killed while Insider has the call and has not answered.
+    fake.script("user.upsert", "delay:30:ok")
+    command = ("worker", "--queues", shop.QUEUE, "--concurrency", "1", "--without-gossip", "--without-mingle")
+
+    def start() -> subprocess.Popen[bytes]:
+        with (tmp_path / "log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "tests.outbox.celery.shop", *command],
+                cwd=ROOT,
+                env={**os.environ, **variables},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    with shop.open_client() as client:
+        shop.defer_call(client, url, "user.upsert", "jane@example.com")
+        first = start()
+        eventually(lambda: len(fake.requests) == 1)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait(30)
+        second = start()
+        try:
+            eventually(lambda: len(fake.requests) == 2)
+            fake.script("sms.send", "400")
+            shop.defer_call(client, url, "sms.send", "+905550000001")
+            eventually(lambda: _count(app, shop.DEAD_QUEUE) == 1)
+        finally:
+            second.terminate()
+            second.wait(60)
+    assert [request.operation for request in fake.requests] == ["user.upsert", "user.upsert", "sms.send"]
+    assert _count(app, shop.QUEUE) == 0
