@@ -6,6 +6,8 @@ No time is looked at: what it was is for the benchmarks to say, on a machine tha
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any
 
@@ -129,17 +131,20 @@ def senders() -> list[str]:
     return [*judged.SENDERS, *(judged.REDIS_SENDERS if find_program() is not None else ())]
 
 
-@pytest.mark.parametrize("name", senders())
-def test_every_limiter_sends(name: str, tmp_path: Any) -> None:
-    """Through its own code, to somebody who takes it."""
+def sent_with(names: list[str], places: dict[str, str]) -> dict[str, int]:
+    """What each of them gets from somebody who takes everything; in a process of its own, where some leave threads."""
     way = httpx.MockTransport(lambda request: httpx.Response(200, json={}))
-    places = {"sqlite": f"sqlite:///{tmp_path / 'state.db'}"}
-    if name in judged.REDIS_SENDERS:
-        with redis_server(tcp=True) as server:
-            sent = judged.REDIS_SENDERS[name](way, {**places, "redis": server.url})()
-    else:
-        sent = judged.SENDERS[name](way, places)()
-    assert sent.status_code == 200
+    known = judged.SENDERS | judged.REDIS_SENDERS
+    return {name: known[name](way, places)().status_code for name in names}
+
+
+def test_every_limiter_sends(tmp_path: Path) -> None:
+    """Through its own code."""
+    with ExitStack() as stack:
+        places = {"sqlite": f"sqlite:///{tmp_path / 'state.db'}"}
+        if find_program() is not None:
+            places["redis"] = stack.enter_context(redis_server(tcp=True)).url
+        assert in_new_process(sent_with, senders(), places) == dict.fromkeys(senders(), 200)
 
 
 def test_who_holds_no_limit_is_told_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,18 +155,25 @@ def test_who_holds_no_limit_is_told_too_many(monkeypatch: pytest.MonkeyPatch) ->
     verdict = judged.judge("nothing", None)
     assert verdict["refused"] > 0
     assert verdict["failed"] >= verdict["refused"]
-    assert 0 < verdict["share"] <= 1
+    assert verdict["share"] > 0
+
+
+def stores_in_small() -> Samples:
+    """``stores.measure`` with one reservation, and few in a busy window."""
+    with pytest.MonkeyPatch.context() as sizes:
+        for size in ("_ROUNDS", "_COUNT", "_SHARED_COUNT"):
+            sizes.setattr(stores, size, 1)
+        sizes.setattr(stores, "BUSY", FEW)
+        return stores.measure()
 
 
 def test_the_limiters_bars_are_those_of_this_library_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A 429 more, or a tenth of the limit left unused, and it fails."""
-    for size in ("_ROUNDS", "_COUNT", "_SHARED_COUNT"):
-        monkeypatch.setattr(stores, size, 1)
-    monkeypatch.setattr(stores, "BUSY", FEW)
+    reservations = in_new_process(stores_in_small)
     verdicts = dict.fromkeys(senders(), VERDICT)
 
     def measured(function: Callable[..., Any], *args: Any) -> Any:
-        return verdicts[args[0]] if function is judged.judge else stores.measure()
+        return verdicts[args[0]] if function is judged.judge else reservations
 
     monkeypatch.setattr(limiter, "in_new_process", measured)
     result = limiter.run()
