@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from insider_otel.outbox import celery_redis
+from insider_otel.outbox.content import CannotDefer
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import OutboxError
 
@@ -70,7 +71,17 @@ class CeleryOutbox:
         return f"{self._queue}.dead"
 
     def put(self, job: Job) -> None:
-        """Send a job to the queue; when this returns, the broker has it."""
+        """Send a job to the queue; when this returns, the broker has it.
+
+        Raises:
+            CannotDefer: It is to be kept in order.
+            OutboxError: It is not kept, as far as anybody knows.
+        """
+        if job.line is not None:
+            raise CannotDefer(
+                f"{job.operation} cannot be deferred with an ordering_key: Celery's workers keep no order; leave it "
+                'out, or keep calls in outbox="sqlite:///…" or "django"'
+            )
         app = self._find_app()
         due = min(job.due, time.time() + longest_eta(app))
         with self._connection(app) as connection:
@@ -108,13 +119,28 @@ class CeleryOutbox:
             OutboxError: It is not kept, or may come back.
         """
         app = self._find_app()
-        queue: Any = self.dead_queue
-        if queue not in app.amqp.queues:
-            # By its name alone it would become one of those that a worker reads unless told which.
-            queue = import_module("kombu").Queue(queue)
         with self._refusing(), _connect(app) as connection:
-            self._send(app, connection, queue, value, job_id, 0.0)
+            self._send(app, connection, self._dead_queue(app), value, job_id, 0.0)
         self.forget(job_id)
+
+    @contextmanager
+    def dead_queue_opened(self) -> Generator[Any]:
+        """The queue of what was given up, as kombu has it, on a connection of its own.
+
+        Raises:
+            OutboxError: The broker cannot be asked.
+        """
+        app = self._find_app()
+        with self._refusing(), _connect(app) as connection:
+            bound = self._dead_queue(app)(connection.default_channel)
+            bound.declare()
+            yield bound
+
+    def _dead_queue(self, app: Any) -> Any:
+        if self.dead_queue in app.amqp.queues:
+            return app.amqp.queues[self.dead_queue]
+        # By its name alone it would become one of those that a worker reads unless told which.
+        return import_module("kombu").Queue(self.dead_queue)
 
     def close(self) -> None:
         """Close its connections; whoever uses the outbox again opens them again."""

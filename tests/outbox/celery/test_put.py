@@ -13,7 +13,7 @@ import httpx
 import pytest
 from celery import Celery  # type: ignore[import-untyped]
 
-from insider_otel import Settings, request_scope
+from insider_otel import CannotDefer, Settings, defer, request_scope
 from insider_otel.outbox.celery_outbox import CeleryOutbox
 from insider_otel.outbox.protocol import OutboxError
 from insider_otel.testing import FakeInsider
@@ -164,6 +164,17 @@ def _upsert(client: httpx.Client, url: str) -> Any:
     headers = shop.CREDENTIALS["UNIFICATION"]
     user = {"users": [{"identifiers": {"email": "jane@example.com"}, "attributes": {"name": "Jane"}}]}
     return client.post(f"{url}/api/user/v1/upsert", headers=headers, json=user)
+
+
+def test_what_is_to_be_kept_in_order_is_refused_for_celery_keeps_none(
+    client: httpx.Client, url: str, broker: Broker
+) -> None:
+    request = client.build_request(
+        "POST", f"{url}/api/user/v1/upsert", headers=shop.CREDENTIALS["UNIFICATION"], json={}
+    )
+    with pytest.raises(CannotDefer, match="Celery's workers keep no order"):
+        defer(client, request, ordering_key="user-42")
+    assert not broker.jobs()
 
 
 def test_the_setting_names_the_queue(environment: dict[str, str], url: str, broker: Broker) -> None:

@@ -1,0 +1,102 @@
+"""The deferred calls that Celery's workers gave up: to look at, to send once more, or to forget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from insider_otel.outbox.celery_outbox import CeleryOutbox
+from insider_otel.outbox.job import Job, JobError
+from insider_otel.policy.outbox_url import DEFAULT_QUEUE
+
+_ANOTHER_DAY = 86_400.0
+
+
+class DeadLetters:
+    """The queue of dead letters, ``<queue>.dead``, in the broker of the current Celery app.
+
+        letters = DeadLetters()
+        for job in letters.jobs():
+            print(job.id, job.operation, job.stopped)
+        letters.retry("6ab8e667abaf4b29877c8d23c56bc17e")
+
+    Args:
+        queue: The queue of the jobs, without ``.dead``.
+    """
+
+    def __init__(self, queue: str = DEFAULT_QUEUE) -> None:
+        self._outbox = CeleryOutbox(queue)
+
+    def jobs(self) -> list[Job]:
+        """What was given up, the oldest first; what this version of insider-otel cannot read is left out.
+
+        Raises:
+            OutboxError: The broker cannot be asked.
+        """
+        found: list[Job] = []
+
+        def look(job: Job) -> bool:
+            found.append(job)
+            return False
+
+        self._go_through(look)
+        return found
+
+    def retry(self, *job_ids: str) -> int:
+        """Have jobs sent now; whoever asks for it has seen what may have become of them, so that is forgotten.
+
+        Args:
+            *job_ids: The names of the jobs; none for all of them.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            OutboxError: The broker is in trouble; those that were not yet sent stay where they are.
+        """
+
+        def send(job: Job) -> bool:
+            if job_ids and job.id not in job_ids:
+                return False
+            now = time.time()
+            expires = max(job.expires, now + _ANOTHER_DAY)
+            self._outbox.put(replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None))
+            return True
+
+        return self._go_through(send)
+
+    def discard(self, *job_ids: str) -> int:
+        """Forget jobs.
+
+        Args:
+            *job_ids: The names of the jobs; ``celery purge`` forgets all of them.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            OutboxError: The broker is in trouble.
+        """
+        return self._go_through(lambda job: job.id in job_ids)
+
+    def _go_through(self, settle: Callable[[Job], bool]) -> int:
+        """Take out those that are settled; a message leaves the queue only then."""
+        settled = 0
+        with self._outbox.dead_queue_opened() as queue:
+            kept: list[Any] = []
+            message: Any
+            while (message := queue.get()) is not None:
+                try:
+                    done = settle(Job.from_json(message.payload[0][0]))
+                except JobError:
+                    done = False
+                if done:
+                    message.ack()
+                    settled += 1
+                else:
+                    kept.append(message)
+            for message in kept:
+                message.requeue()
+        return settled
