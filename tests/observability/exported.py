@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, InMemoryMetricReader, Metric, Sum
 from opentelemetry.sdk.trace import ReadableSpan
 
-from insider_otel import InsiderTransport, Settings
-from insider_otel.testing import CapturedSpans, FakeClock, FakeInsider
+from insider_otel import InsiderTransport, Settings, defer
+from insider_otel.testing import CapturedSpans, FakeClock, FakeInsider, deliver_outbox
 
 UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
 MAIL = "https://mail.useinsider.com/mail/v1/send"
@@ -34,18 +36,28 @@ def shop_day() -> tuple[dict[str, frozenset[str]], tuple[ReadableSpan, ...]]:
     Returns:
         The labels of each series by its name; the spans.
     """
+    with TemporaryDirectory() as folder:
+        return _day(f"sqlite:///{folder}/outbox.db")
+
+
+def _day(outbox: str) -> tuple[dict[str, frozenset[str]], tuple[ReadableSpan, ...]]:
     fake, spans, clock, reader = FakeInsider(), CapturedSpans(), FakeClock(), InMemoryMetricReader()
     provider = MeterProvider([reader])
-    transport = InsiderTransport(
-        fake.transport(),
-        settings=Settings(deadline=60.0),
-        tracer_provider=spans.tracer_provider,
-        meter_provider=provider,
-        clock=clock,
-        sleep=clock.sleep,
-        random=lambda: 0.5,
-    )
-    with httpx.Client(transport=transport, headers=KEYS) as client:
+
+    def shop(**settings: Any) -> httpx.Client:
+        transport = InsiderTransport(
+            fake.transport(),
+            settings=Settings(deadline=60.0, **settings),
+            tracer_provider=spans.tracer_provider,
+            meter_provider=provider,
+            clock=clock,
+            sleep=clock.sleep,
+            random=lambda: 0.5,
+        )
+        return httpx.Client(transport=transport, headers=KEYS)
+
+    later = {"outbox": outbox, "credentials": lambda operation, account: KEYS}
+    with shop() as client, shop(quick_retries=0, **later) as patient:
         client.post(UPSERT, json={"users": [*USER["users"], NOBODY]})
         # Tried twice; refused; limited for longer than the deadline; held back until the limit ends.
         fake.script("user.upsert", "503", "ok", "401", "429")
@@ -53,6 +65,10 @@ def shop_day() -> tuple[dict[str, frozenset[str]], tuple[ReadableSpan, ...]]:
             client.post(UPSERT, json=USER)
         client.post(MAIL, json=LETTER)
         client.post(MAIL, json=LETTER)
+        # Sent later, in vain at first.
+        assert defer(patient, patient.build_request("POST", UPSERT, json=USER)).status_code == 202
+        fake.script("user.upsert", "503")
+        assert [deliver_outbox(patient), deliver_outbox(patient, ahead=3600.0)] == [1, 1]
         data = reader.get_metrics_data()
     assert data is not None
     series: dict[str, frozenset[str]] = {}

@@ -109,4 +109,56 @@ class Pool:
         return {}
 
 
-Fact = Calls | Retries | Waits | Pool
+@dataclass(frozen=True)
+class Outbox:
+    """An outbox.
+
+    Attributes:
+        waiting: How many calls wait in it, minute by minute.
+        oldest: For how many seconds the oldest has waited.
+    """
+
+    waiting: str
+    oldest: str
+
+    def metrics(self) -> Series:
+        """As our own metrics: two processes share the outbox, and each tells of all of it."""
+        series: Series = {}
+        for instance in ("a", "b"):
+            labels = f'job="shop", instance="{instance}"'
+            series[f'insider_outbox_jobs{{{labels}, insider_outbox_job_state="waiting"}}'] = self.waiting
+            series[f"insider_outbox_oldest_age_seconds{{{labels}}}"] = self.oldest
+        return series
+
+    def spans(self) -> Series:
+        """No span knows it."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Deliveries:
+    """Deliveries of deferred calls that ended in one way.
+
+    Attributes:
+        values: How many had, minute by minute.
+    """
+
+    values: str
+    outcome: str
+    operation: str = UPSERT
+
+    def metrics(self) -> Series:
+        """As our own metrics."""
+        labels = f'insider_operation="{self.operation}", insider_outcome="{self.outcome}"'
+        return {f'insider_outbox_deliveries_total{{job="shop", instance="a", {labels}}}': self.values}
+
+    def spans(self) -> Series:
+        """As span-metrics."""
+        span = f'service="shop", span_name="insider deliver {self.operation}", span_kind="SPAN_KIND_INTERNAL"'
+        labels = (
+            f'insider_operation="{self.operation}", insider_outcome="{self.outcome}", insider_status_fault="insider"'
+        )
+        return {f"traces_spanmetrics_calls_total{{{span}, {labels}}}": self.values}
+
+
+Fact = Calls | Retries | Waits | Pool | Outbox | Deliveries

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from .promtool import OBSERVABILITY, RULES, needs_promtool, promtool, run_rules
-from .shop_series import MAIL, UPSERT, Calls, Fact, Pool, Retries, Series, Waits
+from .shop_series import MAIL, UPSERT, Calls, Deliveries, Fact, Outbox, Pool, Retries, Series, Waits
 
 FILES = {"metrics": RULES / "insider_metrics.yaml", "spans": RULES / "insider_spans.yaml"}
 HEALTHY = Calls("0+100x120")
@@ -25,7 +25,7 @@ class Scenario:
     Attributes:
         name: What happened.
         facts: It, in series of one sample a minute.
-        alerts: The alerts that fire, with what tells one from another.
+        alerts: The alerts that fire, with what tells one from another; nothing for those about all of an app.
         minute: When they do.
         source: The only set of rules that can know; empty for both.
     """
@@ -120,6 +120,27 @@ SCENARIOS = (
     Scenario("pages wait for seconds", (HEALTHY, Waits("0+2x120", "0+12x120")), fires("InsiderPagesWaiting")),
     Scenario("pages wait for a blink", (HEALTHY, Waits("0+12x120", "0+12x120"))),
     Scenario("one page in a hundred waits", (HEALTHY, Waits("0+2x120", "0+3x120"))),
+    # InsiderOutboxOld
+    Scenario("nobody delivers", (Outbox("20x120", "0+60x120"),), fires("InsiderOutboxOld", about=""), source="metrics"),
+    Scenario("deferred calls wait for ten minutes", (Outbox("20x120", "600x120"),), source="metrics"),
+    # InsiderOutboxGrowing
+    Scenario(
+        "ever more is deferred",
+        (Outbox("10x90 50+50x30", "300x120"),),
+        fires("InsiderOutboxGrowing", about=""),
+        minute=110,
+        source="metrics",
+    ),
+    Scenario("much is deferred, and all of it delivered", (Outbox("500x120", "300x120"),), source="metrics"),
+    Scenario("a few calls are deferred, where none were", (Outbox("0x100 50x20", "60x120"),), source="metrics"),
+    # InsiderCallsGivenUp
+    Scenario(
+        "a deferred call is given up for the first time",
+        (HEALTHY, Deliveries("0+10x120", "succeeded"), Deliveries("_x115 1x5", "failed")),
+        fires("InsiderCallsGivenUp"),
+    ),
+    Scenario("deliveries are tried again", (HEALTHY, Deliveries("0+10x120", "deferred"))),
+    Scenario("a deferred call was given up this morning", (HEALTHY, Deliveries("3x120", "failed"))),
 )
 CASES = [
     pytest.param(source, scenario, id=f"{source}: {scenario.name}")
@@ -139,7 +160,7 @@ def labels_of(alert: str, about: str, source: str) -> str:
     labels = {"alertname": alert, "severity": alerts_of(source)[alert]["labels"]["severity"]}
     if alert == "InsiderPoolNearlyFull":
         labels["insider_pool"] = about
-    else:
+    elif about:
         labels["insider_operation"] = about
     return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
 
@@ -209,9 +230,9 @@ def test_each_alert_fires_in_some_scenario(source: str) -> None:
     assert fired >= set(alerts_of(source))
 
 
-def test_the_two_sets_are_twins_but_for_the_gauge() -> None:
+def test_the_two_sets_are_twins_but_for_the_gauges() -> None:
     metrics, spans = alerts_of("metrics"), alerts_of("spans")
-    assert set(metrics) - set(spans) == {"InsiderPoolNearlyFull"}
+    assert set(metrics) - set(spans) == {"InsiderPoolNearlyFull", "InsiderOutboxOld", "InsiderOutboxGrowing"}
     assert set(spans) <= set(metrics)
     for name, twin in spans.items():
         assert twin["labels"]["severity"] == metrics[name]["labels"]["severity"], name

@@ -102,6 +102,9 @@ def test_the_overview_shows_what_somebody_on_call_asks_for() -> None:
         "insider_client_rate_limit_utilization_ratio",
         "insider_client_records_total",
         "insider_client_duplicates_total",
+        "insider_outbox_jobs",
+        "insider_outbox_oldest_age_seconds",
+        "insider_outbox_deliveries_total",
         "by (insider_status_fault)",
         "by (insider_status_category)",
     ):

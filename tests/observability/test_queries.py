@@ -36,6 +36,7 @@ VALUES: dict[str, set[str]] = {
     attributes.STATUS_RETRY: {str(each) for each in Retry},
     attributes.OPERATION: {"unlisted", *operations_by_name()},
     attributes.RETRY_STOPPED: {str(each) for each in Stop},
+    attributes.JOB: {"0af7651916cd43dd8448eb211c80319c"},
     attributes.WAIT_REASON: {str(each) for each in WaitReason},
     attributes.HTTP_REQUEST_RESEND_COUNT: {"1"},
     "event:name": EVENTS,

@@ -32,6 +32,9 @@ WAITS = "insider_client_wait_duration_seconds"
 RECORDS = "insider_client_records_total"
 DUPLICATES = "insider_client_duplicates_total"
 UTILIZATION = "insider_client_rate_limit_utilization_ratio"
+JOBS = "insider_outbox_jobs"
+OLDEST = "insider_outbox_oldest_age_seconds"
+DELIVERIES = "insider_outbox_deliveries_total"
 SPANS = "traces_spanmetrics_latency"
 
 JOB = 'job=~"$job"'
@@ -283,6 +286,33 @@ def overview() -> Dashboard:
                 "Insider had it already (server), or the library held it back (local).",
                 "ops",
                 (per_second(DUPLICATES, JOB, "insider_duplicate_source"), "{{insider_duplicate_source}}"),
+            )
+        )
+        .with_row(dashboard.Row("Deferred calls"))
+        .with_panel(
+            graph(
+                "Calls in the outbox",
+                "Those that wait, and those that were given up and that nobody has dealt with.",
+                "short",
+                (f"max by (job, insider_outbox_job_state) ({JOBS}{{{JOB}}})", "{{job}}: {{insider_outbox_job_state}}"),
+            )
+        )
+        .with_panel(
+            graph(
+                "Age of the oldest that waits",
+                "A few that failed again and again may be old; that all are means that nobody delivers.",
+                "s",
+                (f"max by (job) ({OLDEST}{{{JOB}}})", "{{job}}"),
+            )
+        )
+        .with_panel(
+            stacked(
+                graph(
+                    "Deliveries by outcome",
+                    "deferred: to be tried again. failed: given up.",
+                    "ops",
+                    (per_second(DELIVERIES, JOB, "insider_outcome"), "{{insider_outcome}}"),
+                )
             )
         )
         .with_row(dashboard.Row("Traces"))
