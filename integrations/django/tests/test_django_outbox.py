@@ -12,27 +12,34 @@ import time
 import unittest
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
+from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import AsyncClient, Client, TestCase, override_settings
 from django_project.insider import credentials, sample
-from insider_otel_django import client, on_commit
+from insider_otel_django import client, on_commit, override
+from insider_otel_django.outbox import clerk, open_outbox
 from insider_otel_django.outbox.models import OutboxJob
 from insider_otel_django.outbox.store import DjangoOutbox
 
 from insider_otel import OutboxError, Settings, call_of, defer
+from insider_otel.api.operations import operations
 from insider_otel.delivery.worker import Worker
 from insider_otel.http.engine import Engine
 from insider_otel.http.transport import EngineTransport
 from insider_otel.outbox.job import Job
-from insider_otel.testing import CapturedSpans, FakeInsider, set_testing
+from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
+from insider_otel.telemetry.suppression import is_suppressed
+from insider_otel.testing import CapturedSpans, FakeInsider, deliver_outbox, set_testing
 
 HERE = Path(__file__).parent
 BOUND = 60.0
@@ -64,19 +71,15 @@ class Shop:
         assert response.status_code == 202
         return response.headers["x-insider-otel"].removeprefix("deferred; job=")
 
-    def working(self) -> AbstractContextManager[Worker]:
+    @contextmanager
+    def working(self) -> Generator[Worker]:
         """With a worker."""
-
-        @contextmanager
-        def block() -> Generator[Worker]:
-            worker = Worker(self.engine, client=lambda: self.client)
-            worker.start()
-            try:
-                yield worker
-            finally:
-                worker.stop()
-
-        return block()
+        worker = Worker(self.engine, client=lambda: self.client)
+        worker.start()
+        try:
+            yield worker
+        finally:
+            worker.stop()
 
 
 @pytest.fixture
@@ -148,8 +151,6 @@ def test_a_transaction_that_is_broken_already_is_named_as_the_reason(shop: Shop)
 
 def test_the_hand_over_to_another_outbox_waits_for_the_commit(database: Path, tmp_path: Path) -> None:
     """``on_commit`` and ``defer`` do it together, whatever the outbox."""
-    from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
-
     path = tmp_path / "outbox.db"
     outbox = SQLiteOutbox(path)
     with override_settings(INSIDER_OTEL={**OPTIONS, "OUTBOX": f"sqlite:///{path}"}):
@@ -181,7 +182,6 @@ def test_the_delivery_is_in_the_trace_of_the_view(shop: Shop) -> None:
 
 def test_a_worker_makes_no_spans_of_its_own_statements(shop: Shop) -> None:
     seen: list[object] = []
-    from insider_otel.telemetry.suppression import is_suppressed
 
     def pace(pool: str) -> float:
         seen.append((is_suppressed(), threading.current_thread().name))
@@ -194,8 +194,6 @@ def test_a_worker_makes_no_spans_of_its_own_statements(shop: Shop) -> None:
 
 
 def test_a_worker_has_one_connection_which_ends_with_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db.backends.sqlite3.base import DatabaseWrapper
-
     opened: list[str] = []
     connect = DatabaseWrapper.get_new_connection
 
@@ -227,6 +225,22 @@ def test_after_an_error_a_worker_opens_another_connection(shop: Shop) -> None:
     shop.outbox.close()
 
 
+def test_the_connection_is_closed_when_no_worker_uses_it_any_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clerk, "_IDLE", 0.05)
+    used: list[Any] = []
+
+    def pace(pool: str) -> float:
+        used.append(connections["default"])
+        return 0.0
+
+    shop.defer()
+    shop.outbox.take(1, time.time(), lease=1.0, pace=pace)
+    [mine] = used
+    until(lambda: mine.connection is None)
+    shop.outbox.take(1, time.time(), lease=1.0, pace=pace)
+    shop.outbox.close()
+
+
 def test_who_looks_from_another_thread_leaves_no_connection_open(shop: Shop) -> None:
     """As the thread does that exports metrics."""
     left: list[object] = []
@@ -250,10 +264,6 @@ def test_a_transaction_is_seen_from_within() -> None:
     class Order(TestCase):
         def test_order(self) -> None:
             fake = FakeInsider()
-            from insider_otel_django import override
-
-            from insider_otel.testing.outbox import deliver_outbox
-
             with override_settings(INSIDER_OTEL=OPTIONS), set_testing(hold=True), override(fake):
                 client().request(**sample("mail.send"), extensions=DEFER)
                 assert deliver_outbox(client()) == 1
@@ -288,6 +298,28 @@ def test_an_error_says_nothing_of_what_was_to_be_kept(shop: Shop) -> None:
     assert job.id not in str(caught.value)
 
 
+def test_an_app_that_is_not_installed_is_named() -> None:
+    installed = [app for app in settings.INSTALLED_APPS if app != "insider_otel_django.outbox"]
+    with (
+        override_settings(INSTALLED_APPS=installed),
+        pytest.raises(OutboxError, match=r'add "insider_otel_django\.outbox" to INSTALLED_APPS'),
+    ):
+        open_outbox()
+
+
+def test_without_django_it_says_where_it_belongs() -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from insider_otel_django.outbox import open_outbox; open_outbox()"],
+        env=environ,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=BOUND,
+    )
+    assert "OutboxError: it is in a Django app's database" in done.stderr
+
+
 @pytest.mark.anyio
 async def test_a_sync_client_in_an_event_loop_is_told_so(database: Path) -> None:
     with pytest.raises(OutboxError, match="use an async client"):
@@ -319,13 +351,19 @@ def test_a_view_may_defer_a_call(database: Path, fake: FakeInsider) -> None:
 
 @pytest.mark.anyio
 async def test_an_async_view_may_defer_a_call(database: Path, fake: FakeInsider) -> None:
-    from asgiref.sync import sync_to_async
-
     with override_settings(INSIDER_OTEL=OPTIONS):
         response: Any = await AsyncClient().get("/signup/async", {"defer": "yes"})
     assert response.json()["outcome"] == "deferred"
     assert (await sync_to_async(DjangoOutbox().stats)()).waiting == 1
     await sync_to_async(connections.close_all)()
+
+
+def test_the_process_that_serves_sends_what_a_view_deferred(database: Path, fake: FakeInsider) -> None:
+    with override_settings(INSIDER_OTEL={**OPTIONS, "OUTBOX_WORKER": True}):
+        assert Client().get("/signup", {"defer": "yes"}).json()["outcome"] == "deferred"
+        until(lambda: DjangoOutbox().stats().waiting == 0)
+    assert len(fake.accepted("user.upsert")) == 1
+    assert "insider-otel outbox database" not in [thread.name for thread in threading.enumerate()]
 
 
 # ------------------------------------------------------------------------------------------------------------ command
@@ -352,8 +390,6 @@ def manage(*arguments: str, database: Path, **environ: str) -> subprocess.Popen[
 
 
 def _credentials() -> dict[str, str]:
-    from insider_otel.api.operations import operations
-
     upsert = next(each for each in operations() if each.name == "user.upsert")
     return credentials(upsert, None)
 
@@ -367,8 +403,7 @@ def test_two_workers_never_send_a_job_twice_and_stop_when_they_are_told(database
     fake = FakeInsider(limits={"user.upsert": None})
     with fake.serve() as served:
         hosts = json.dumps({f"127.0.0.1:{served.port}": "*"})
-        settings = Settings(outbox="django", hosts=json.loads(hosts), credentials=credentials)
-        engine = Engine(settings)
+        engine = Engine(Settings(outbox="django", hosts=json.loads(hosts), credentials=credentials))
         request = sample()
         sent: list[str] = []
         with httpx.Client(transport=EngineTransport(engine, fake.transport())) as app:

@@ -91,7 +91,9 @@ class AnyDjangoOutbox(test_store_model.AnyOutbox):
 
 
 AnyDjangoOutbox.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
-test_any_work_leaves_what_the_list_says = pytest.mark.usefixtures("database")(AnyDjangoOutbox.TestCase)
+test_any_work_leaves_what_the_list_says = pytest.mark.once(
+    pytest.mark.usefixtures("database")(AnyDjangoOutbox.TestCase)
+)
 
 
 def test_jobs_are_kept_by_an_event_loop(store: JobStore) -> None:

@@ -22,7 +22,7 @@ def open_outbox() -> JobStore:
     """
     if not registry.models_ready:
         raise OutboxError(
-            'it is in the database of a Django app, and Django is not set up here: use manage.py, or "django.setup()"'
+            "it is in a Django app's database, and Django is not set up here: use manage.py, or django.setup() first"
         )
     if not registry.is_installed(APP):
         raise OutboxError(f'its tables are missing: add "{APP}" to INSTALLED_APPS, and run manage.py migrate')
