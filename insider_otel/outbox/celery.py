@@ -118,6 +118,12 @@ def _check_at_start(**_: object) -> None:
     _sender.check()
 
 
+def _forget_revoked(sender: Any, request: Any, **_: object) -> None:
+    """Forget what is left of a job that somebody discards by Celery's own means: of its message Celery does so."""
+    if sender.name == TASK:
+        cast("CeleryOutbox", open_outbox(OutboxURL("celery"))).forget(request.id)
+
+
 def _deliver(task: Any, value: object, queue: str) -> None:
     """Send a job, and send a message for what is left to do of it.
 
@@ -194,7 +200,8 @@ def _tell(act: Callable[[], None]) -> None:
     return None
 
 
-_signals.worker_init.connect(_check_at_start, weak=False)
+_signals.worker_ready.connect(_check_at_start, weak=False)
+_signals.task_revoked.connect(_forget_revoked, weak=False)
 
 deliver: Any = _celery.shared_task(
     name=TASK,

@@ -84,19 +84,23 @@ class DeadLetters:
     def _go_through(self, settle: Callable[[Job], bool]) -> int:
         """Take out those that are settled; a message leaves the queue only then."""
         settled = 0
+        kept: list[Any] = []
         with self._outbox.dead_queue_opened() as queue:
-            kept: list[Any] = []
-            message: Any
-            while (message := queue.get()) is not None:
-                try:
-                    done = settle(Job.from_json(message.payload[0][0]))
-                except JobError:
-                    done = False
-                if done:
-                    message.ack()
-                    settled += 1
-                else:
+            try:
+                while (message := queue.get()) is not None:
                     kept.append(message)
-            for message in kept:
-                message.requeue()
+                    if _is_settled(message, settle):
+                        kept.pop().ack()
+                        settled += 1
+            finally:
+                for message in kept:
+                    message.requeue()
         return settled
+
+
+def _is_settled(message: Any, settle: Callable[[Job], bool]) -> bool:
+    try:
+        job = Job.from_json(message.payload[0][0])
+    except JobError:
+        return False
+    return settle(job)

@@ -195,6 +195,8 @@ class CeleryOutbox:
     def _refusing(self) -> Generator[None]:
         try:
             yield
+        except OutboxError:
+            raise
         except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
             raise OutboxError(
                 f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "

@@ -91,18 +91,18 @@ def client(environment: dict[str, str], broker: Broker) -> Iterator[httpx.Client
 
 
 @pytest.fixture
-def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], Path]]:
-    """Starts a worker of the app in a process of its own; returns the path of its log."""
+def start_worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Starts a worker in a process of its own, with other variables if need be; returns the path of its log."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> Path:
+    def start(**others: str) -> Path:
         log = tmp_path / "worker.log"
         command = ("-A", "tests.outbox.celery.shop", "worker", "--queues", shop.QUEUE, "--concurrency", "2")
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "celery", *command, "--loglevel", "INFO"],
                 cwd=ROOT,
-                env={**os.environ, **environment, "SHOP_SPANS": str(tmp_path / "spans")},
+                env={**os.environ, **environment, "SHOP_SPANS": str(tmp_path / "spans"), **others},
                 stdout=out,
                 stderr=out,
             )

@@ -8,6 +8,7 @@ import pytest
 
 from insider_otel.outbox.celery_dead_letters import DeadLetters
 from insider_otel.outbox.celery_outbox import CeleryOutbox
+from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import OutboxError
 from tests.outbox.celery import shop
 from tests.outbox.celery.broker import Broker
@@ -55,6 +56,19 @@ def test_those_that_are_named_are_forgotten(letters: DeadLetters, broker: Broker
     assert letters.discard("one", "nobody") == 1
     assert [job.id for job in letters.jobs()] == ["two"]
     assert not broker.jobs()
+
+
+def test_one_that_the_broker_does_not_take_stays_with_those_behind_it(
+    letters: DeadLetters, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(job: Job) -> None:
+        raise OutboxError("no room")
+
+    monkeypatch.setattr(letters._outbox, "put", refuse)
+    with pytest.raises(OutboxError, match="no room"):
+        letters.retry()
+    assert [job.id for job in letters.jobs()] == ["two", "one"]
+    assert len(broker.messages(shop.DEAD_QUEUE)) == 4
 
 
 def test_a_broker_that_is_down_is_told(letters: DeadLetters, redis_process: RedisServer) -> None:

@@ -88,7 +88,31 @@ def test_a_message_that_was_lost_with_a_killed_worker_comes_back(
     assert not broker.messages()
 
 
-def test_celery_s_own_revoke_discards_a_job_however_often_it_was_tried(outbox: CeleryOutbox, broker: Broker) -> None:
+def test_celery_s_own_revoke_discards_a_job_with_all_that_is_kept_of_it(
+    outbox: CeleryOutbox,
+    environment: dict[str, str],
+    start_worker: Callable[[], Path],
+    fake: FakeInsider,
+    broker: Broker,
+    eventually: Wait,
+) -> None:
+    log = start_worker()
+    eventually(lambda: "ready." in log.read_text())
+    outbox._find_app().control.revoke("one")
+    eventually(lambda: "flagged as revoked: one" in log.read_text())
+    outbox.put(job(id="one"))
+    eventually(lambda: "Discarding revoked task" in log.read_text() and broker.held() == 0)
+    assert (broker.messages(), broker.dead(), fake.requests) == ([], [], [])
+
+
+def test_a_job_has_the_same_task_id_however_often_it_was_tried(outbox: CeleryOutbox, broker: Broker) -> None:
     outbox.put(job(id="one"))
     outbox.put(job(id="one", deliveries=1))
     assert [message["headers"]["id"] for message in broker.messages()] == ["one", "one"]
+
+
+def test_a_worker_that_could_send_nothing_says_so_in_its_log_when_it_starts(
+    start_worker: Callable[..., Path], eventually: Wait
+) -> None:
+    log = start_worker(INSIDER_OTEL_OUTBOX="")
+    eventually(lambda: "deferred calls need an outbox to be sent" in log.read_text())
