@@ -15,10 +15,11 @@ from insider_otel.api.operations import Operation, operations
 from insider_otel.api.verdict import Category, Fault, Retry, Verdict
 from insider_otel.http.effects import REDELIVERY
 from insider_otel.http.engine import Engine
-from insider_otel.http.record import call_of
-from insider_otel.http.redelivery import Redelivery
-from insider_otel.outbox.credentials import provide
+from insider_otel.http.redelivery import LeaseLost, Redelivery
+from insider_otel.outbox.content import CannotDefer, ContentError
+from insider_otel.outbox.credentials import CredentialsError, provide
 from insider_otel.outbox.job import Job, verdict_to_keep
+from insider_otel.outbox.protocol import OutboxError
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, SHORTEST_WAIT, ambiguity, retry_window
 from insider_otel.policy.settings import SettingsError
 from insider_otel.policy.steps import Outcome, Stop
@@ -61,23 +62,27 @@ class Deliverer:
         self._desk: Desk = engine.desk
         self._client = client
 
-    def deliver(self, job: Job, links: Sequence[Link] = ()) -> Ending:
+    def deliver(self, job: Job, links: Sequence[Link] = (), begin: Callable[[], bool] | None = None) -> Ending:
         """Send a job, in the trace of the call that was deferred.
 
         Args:
             job: The job.
             links: The worker's own span.
+            begin: Called just before it is sent; returns whether it still may be.
 
         Returns:
             What becomes of it.
+
+        Raises:
+            LeaseLost: It must not be sent by this worker any more, says ``begin``; it was not.
         """
         token = attach(_TRACE_CONTEXT.extract(job.context, Context()))
         try:
-            return self._deliver(job, links)
+            return self._deliver(job, links, begin)
         finally:
             detach(token)
 
-    def _deliver(self, job: Job, links: Sequence[Link]) -> Ending:
+    def _deliver(self, job: Job, links: Sequence[Link], begin: Callable[[], bool] | None) -> Ending:
         now = self._desk.wall_clock()
         operation = _operation(job)
         if now >= job.expires:
@@ -87,21 +92,23 @@ class Deliverer:
         bounds = ambiguity(operation, job.ambiguous_since, now, duplicate_window=window)
         if bounds.stopped is not None:
             return self._give_up(job, operation, bounds.stopped, links)
-        redelivery = Redelivery(job, now, bounds.until, links)
+        redelivery = Redelivery(job, now, bounds.until, links, begin)
         try:
             request = self._request(job, operation, redelivery)
-        except Exception as error:  # noqa: BLE001  (credentials come from the app's own code)
+        except Exception as error:  # noqa: BLE001  (what is damaged, missing or refused: it waits to be mended)
             return self._cannot_send(job, error)
-        # Only the beginning of an answer is looked at, so that is all that is read.
-        result: Any
         try:
-            result = self._client().send(request, stream=True)
+            response = self._client().send(request, stream=True)
+        except (LeaseLost, OutboxError):
+            raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the call's record says what it means)
-            result = error
+            if redelivery.progress is None and redelivery.call is None:
+                return self._cannot_send(job, error)
         else:
+            # Only the beginning of an answer is looked at, so that is all that is read.
             with suppress(Exception):
-                result.close()
-        return self._end(job, redelivery, result)
+                response.close()
+        return self._end(job, redelivery)
 
     def _request(self, job: Job, operation: Operation, redelivery: Redelivery) -> Any:
         parcel = self._desk.codec.decode(job.content)
@@ -116,39 +123,47 @@ class Deliverer:
             timeout=DELIVERY_DEADLINE / 2,
             extensions={REDELIVERY: redelivery},
         )
+        # A client with parameters of its own has put those in the place of the call's.
+        request.url = type(request.url)(parcel.url)
         if self._engine.operation_of(request) is None:
             raise SettingsError(
                 f"{request.url.host} is no host of Insider's: name it in Settings.hosts, as the app does"
             )
         return request
 
-    def _end(self, job: Job, redelivery: Redelivery, result: Any) -> Ending:
+    def _end(self, job: Job, redelivery: Redelivery) -> Ending:
         now = self._desk.wall_clock()
         progress = redelivery.progress
         if progress is not None:
+            was_sent = progress.attempts > job.attempts
             due = now + max(progress.wait, SHORTEST_WAIT)
             later = replace(
                 job,
-                due=due,
+                due=min(due, job.expires),
                 attempts=progress.attempts,
-                deliveries=job.deliveries + 1,
+                deliveries=job.deliveries + was_sent,
                 ambiguous_since=None if progress.ambiguous_for is None else now - progress.ambiguous_for,
                 verdict=verdict_to_keep(progress.verdict) or job.verdict,
             )
             # Nothing was sent: it is the limit that has no room.
-            return Ending(later, due if progress.attempts == job.attempts and progress.wait > 0 else None)
-        call = call_of(result)
+            return Ending(later, None if was_sent or not progress.wait else due)
+        call = redelivery.call
+        assert call is not None, "a call that was sent has a record"
         if call.outcome in {Outcome.SUCCEEDED, Outcome.HELD_BACK}:
             return Ending(None)
-        return Ending(
-            replace(
-                job,
-                attempts=call.attempts,
-                deliveries=job.deliveries + 1,
-                verdict=verdict_to_keep(call.verdict),
-                stopped=(call.stopped or call.outcome).value,
-            )
+        tried = replace(
+            job, attempts=call.attempts, deliveries=job.deliveries + 1, verdict=verdict_to_keep(call.verdict)
         )
+        if call.verdict.category is Category.AUTHENTICATION:
+            # Keys change, and this process may have the old ones: it waits to be mended, as without any.
+            return Ending(replace(tried, due=self._next_due(tried)))
+        return Ending(replace(tried, stopped=(call.stopped or call.outcome).value))
+
+    def _next_due(self, job: Job) -> float:
+        """When a job is sent again that somebody has to mend something for."""
+        window = retry_window(self._engine.settings.retry_window, job.deliveries)
+        wait = max(self._engine.random() * window, SHORTEST_WAIT)
+        return min(self._desk.wall_clock() + wait, job.expires)
 
     def _give_up(self, job: Job, operation: Operation, stopped: Stop, links: Sequence[Link]) -> Ending:
         """A job that must not be sent any more."""
@@ -167,13 +182,14 @@ class Deliverer:
 
     def _cannot_send(self, job: Job, error: Exception) -> Ending:
         """It is for the app's people to mend what keeps the job from being sent; until then it waits."""
-        said = str(error.args[0]) if isinstance(error, LookupError | ValueError) and error.args else ""
-        self._desk.complain(job.operation, RuntimeError(said or type(error).__name__))
-        window = retry_window(self._engine.settings.retry_window, job.deliveries)
-        due = self._desk.wall_clock() + self._engine.random() * window
+        # What others raise may hold what it was about.
+        said = str(error) if isinstance(error, _OURS) else f"{type(error).__name__} was raised"
+        self._desk.complain(f"a deferred call of {job.operation} waits, for it cannot be sent: {said}")
         verdict = {**verdict_to_keep(_NOT_SENT), "message": said}
-        return Ending(replace(job, due=due, deliveries=job.deliveries + 1, verdict=verdict))
+        return Ending(replace(job, due=self._next_due(job), verdict=verdict))
 
+
+_OURS = (CannotDefer, ContentError, CredentialsError, SettingsError)
 
 _NOT_SENT = Verdict(Category.CONFIGURATION, "local.not_sent", Fault.CALLER, Retry.BACKOFF)
 """A job was not sent for want of credentials, of the key to its content, or of a setting."""

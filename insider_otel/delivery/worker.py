@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import heapq
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
@@ -16,19 +17,25 @@ import httpx
 from opentelemetry.trace import Link, SpanKind
 
 from insider_otel.api.operations import Limit, operations
+from insider_otel.delivery.crew import Crew
 from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
+from insider_otel.http.redelivery import LeaseLost
+from insider_otel.outbox.job import pool_of
 from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
 from insider_otel.policy.deferral import LEASE, LONGEST_WAIT, pace
 from insider_otel.policy.limits import limit_of
-from insider_otel.policy.settings import SettingsError
+from insider_otel.policy.settings import Mode, SettingsError
 
 DEFAULT_CONCURRENCY = 16
 """Deliveries at a time."""
 
 _RENEWALS = 3
 """How often a lease is renewed while it would last."""
+
+_PATIENCE_AT_EXIT = 10.0
+"""Seconds. An answer that takes longer is not waited for when the process ends."""
 
 _TROUBLE_PAUSE = 1.0
 _TELLING_TRIES = 5
@@ -50,7 +57,7 @@ class Worker:
         lease: Seconds after which others may take the jobs of a worker that was killed.
 
     Raises:
-        SettingsError: There is no outbox, or one whose jobs others send.
+        SettingsError: There is no outbox, or one whose jobs others send; or the mode is ``observe``.
     """
 
     def __init__(
@@ -66,12 +73,16 @@ class Worker:
         assert engine.desk is not None, "the deliverer has looked"
         if not hasattr(engine.desk.outbox, "take"):
             raise SettingsError(f"outbox: the jobs of {engine.desk.url.display} are sent by its own workers")
+        if engine.settings.mode is Mode.OBSERVE:
+            raise SettingsError("mode is 'observe', which changes nothing: deferred calls are sent in 'enforce'")
         self._engine = engine
         self._store = cast("JobStore", engine.desk.outbox)
         self._clock = engine.desk.wall_clock
         self._concurrency = concurrency
         self._lease = lease
         self._renew_at = 0.0
+        self._clocks_apart = 0.0
+        self._client_lock = threading.Lock()
         self._wake = threading.Condition()
         self._stopping = False
         self._held: dict[tuple[str, str], Lease] = {}
@@ -80,7 +91,15 @@ class Worker:
         self._limit_of = lru_cache(maxsize=None)(self._documented_limit)
 
     def start(self) -> None:
-        """Work in a thread of its own, which does not keep the process alive."""
+        """Work in a thread of its own, which does not keep the process alive. One that works already works on."""
+        if self.is_alive:
+            return
+        self._stopping = False
+        with suppress(OutboxError):
+            # Opened before that is registered, so that it is closed after.
+            self._store.change()
+        # What is being sent when the process ends is seen through, if that does not take long.
+        atexit.register(self.stop, _PATIENCE_AT_EXIT)
         self._thread = threading.Thread(target=self.run, name="insider-otel outbox", daemon=True)
         self._thread.start()
 
@@ -95,6 +114,7 @@ class Worker:
         Args:
             patience: Seconds to wait for that; None for as long as it takes.
         """
+        atexit.unregister(self.stop)
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
@@ -107,13 +127,13 @@ class Worker:
         Args:
             drain: End also when nothing is left that may be sent now, or in a moment.
         """
-        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="insider-otel delivery")
+        crew = Crew(self._concurrency, "insider-otel delivery")
         planned: list[_Planned] = []
         try:
-            self._work(pool, planned, drain)
+            self._work(crew, planned, drain)
         finally:
             self._see_through([lease for _, _, lease, _ in planned])
-            pool.shutdown(wait=True)
+            crew.dismiss()
             if self._own_client is not None:
                 self._own_client.close()
 
@@ -139,7 +159,7 @@ class Worker:
                 seen.add(lease.job.id)
                 self._deliver_now(lease, link)
 
-    def _work(self, pool: ThreadPoolExecutor, planned: list[_Planned], drain: bool) -> None:
+    def _work(self, crew: Crew, planned: list[_Planned], drain: bool) -> None:
         wake_at, seen = 0.0, object()
         while not self._stopping:
             now = self._clock()
@@ -154,16 +174,15 @@ class Worker:
                 _log.error("the outbox cannot be asked for jobs, which wait: %s", error)
                 self._pause(_TROUBLE_PAUSE)
                 continue
+            except Exception as error:  # noqa: BLE001  (a fault of ours, after which the worker is still wanted)
+                _log.error("the worker stumbled, and goes on: %s", type(error).__name__)
+                self._pause(_TROUBLE_PAUSE)
+                continue
             now = self._clock()
             while planned and planned[0][0] <= now:
-                _, _, lease, link = planned[0]
-                try:
-                    pool.submit(self._deliver, lease, link)
-                except RuntimeError:
-                    # The process ends, and starts no more threads; what is planned is given back.
-                    return
-                heapq.heappop(planned)
-            if drain and not self._held and wake_at > now + LONGEST_WAIT and self._store.change() == seen:
+                _, _, lease, link = heapq.heappop(planned)
+                crew.hand(self._deliver, lease, link)
+            if drain and not self._held and wake_at > now + LONGEST_WAIT:
                 return
             self._pause(self._until_next(now, wake_at, planned))
 
@@ -183,9 +202,13 @@ class Worker:
                     self._wake.wait(self._lease / _RENEWALS)
 
     def _renew(self, now: float) -> None:
-        if self._held and time.monotonic() >= self._renew_at:
+        monotonic = time.monotonic()
+        apart, self._clocks_apart = self._clocks_apart, now - monotonic
+        # If the wall clock was set, or the machine slept, leases may have ended that nobody else should take.
+        was_set = abs(self._clocks_apart - apart) > self._lease / _RENEWALS
+        if self._held and (was_set or monotonic >= self._renew_at):
             self._store.renew(list(self._held.values()), now + self._lease)
-            self._renew_at = time.monotonic() + self._lease / _RENEWALS
+            self._renew_at = monotonic + self._lease / _RENEWALS
 
     def _take(self, planned: list[_Planned], now: float) -> float:
         """Take jobs, and say when to ask again."""
@@ -232,10 +255,11 @@ class Worker:
                 self._wake.notify_all()
 
     def _deliver_now(self, lease: Lease, link: Link) -> None:
-        if not self._store.begin(lease, self._clock()):
-            # It took too long to get here: it is another worker's.
+        try:
+            ending = self._deliverer.deliver(lease.job, [link], lambda: self._store.begin(lease, self._clock()))
+        except LeaseLost:
+            # It took too long to get there: it is another worker's.
             return
-        ending = self._deliverer.deliver(lease.job, [link])
         job = ending.job
         self._tell(lambda: self._store.delivered(lease) if job is None else self._store.put_back(lease, job))
         if ending.pool_opens_at is not None:
@@ -261,18 +285,19 @@ class Worker:
                 _log.warning("%d jobs wait until their lease ends: %s", len(leases), error)
 
     def _pace(self, pool: str) -> float:
-        return pace(self._limit_of(pool))
+        return pace(self._limit_of(pool_of(pool)))
 
     def _documented_limit(self, pool: str) -> Limit | None:
         listed = next((operation for operation in operations() if operation.name == pool), None)
         return None if listed is None else limit_of(listed, self._engine.settings.pool_limits, None)
 
     def _client(self) -> httpx.Client:
-        if self._own_client is None:
-            client = httpx.Client(limits=httpx.Limits(max_connections=None))
-            cover_client(client, self._engine)
-            self._own_client = client
-        return self._own_client
+        with self._client_lock:
+            if self._own_client is None:
+                client = httpx.Client(limits=httpx.Limits(max_connections=None))
+                cover_client(client, self._engine)
+                self._own_client = client
+            return self._own_client
 
 
 def _key(lease: Lease) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -15,21 +16,46 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from insider_otel.api.operations import Operation, operations
 from insider_otel.http.effects import OPTIONS, Effects, Keep
-from insider_otel.outbox.content import CannotDefer, Codec, credentials_in, pack
-from insider_otel.outbox.credentials import from_environment, provide, variable_of
-from insider_otel.outbox.job import Job, verdict_to_keep
+from insider_otel.outbox.content import KEPT_HEADERS, CannotDefer, Codec, credentials_in, pack
+from insider_otel.outbox.credentials import (
+    CredentialsError,
+    from_environment,
+    is_credential_header,
+    provide,
+    variable_of,
+)
+from insider_otel.outbox.job import Job, pool_name, verdict_to_keep
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import Outbox, OutboxError
 from insider_otel.policy.outbox_url import OutboxURL
 from insider_otel.policy.setting_checks import CREDENTIALS_PREFIX, SettingsError
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Progress
-from insider_otel.state.credential import Credentials
 
 if TYPE_CHECKING:
     import httpx
 
 _TRACE_CONTEXT = TraceContextTextMapPropagator()
+_SILENCE = 60.0
+"""Seconds for which the same is not said again."""
+
+# Those of httpx itself, and of each attempt.
+_MADE_ANEW = frozenset(
+    {
+        "accept-encoding",
+        "baggage",
+        "connection",
+        "content-length",
+        "cookie",
+        "host",
+        "proxy-authorization",
+        "traceparent",
+        "tracestate",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
+
 _log = logging.getLogger("insider_otel.outbox")
 
 
@@ -99,7 +125,7 @@ class Desk:
     def __init__(self, settings: Settings, wall_clock: Callable[[], float]) -> None:
         assert settings.outbox is not None, "who has no outbox needs no desk"
         self._settings = settings
-        self._complained: set[str] = set()
+        self._complained: dict[str, float] = {}
         self.wall_clock = wall_clock
         self.url = OutboxURL.parse(settings.outbox)
         _check_credentials(settings)
@@ -149,8 +175,9 @@ class Desk:
                 body=body,
                 credentials=sent,
             )
-        except (CannotDefer, LookupError, SettingsError) as error:
+        except (CannotDefer, CredentialsError) as error:
             raise CannotDefer(f"{operation.name} cannot be deferred: {error.args[0]}") from None
+        self._tell_of_lost_headers(operation, request)
         now = self.wall_clock()
         carrier: dict[str, str] = {}
         # Not the baggage, which may hold whatever the app put there.
@@ -159,25 +186,46 @@ class Desk:
             id=uuid.uuid4().hex,
             operation=operation.name,
             product=operation.product,
-            pool=operation.pool,
+            pool=pool_name(operation.pool, options.account),
             content=self.codec.encode(parcel),
             account=options.account,
-            line=_line(options.ordering_key, Credentials(operation, request.headers, body)),
+            line=self._line(options),
             context=carrier,
             created=now,
-            due=now + progress.wait,
+            due=now + min(progress.wait, self._settings.outbox_horizon),
             expires=now + self._settings.outbox_horizon,
             attempts=progress.attempts,
             ambiguous_since=None if progress.ambiguous_for is None else now - progress.ambiguous_for,
             verdict=verdict_to_keep(progress.verdict),
         )
 
-    def complain(self, subject: str, error: Exception) -> None:
-        """Say in the log, once for each operation, why calls are not deferred that could be."""
-        text = f"a call of {subject} was not deferred: {error}"
-        if text not in self._complained:
-            self._complained.add(text)
+    def complain(self, text: str) -> None:
+        """Say in the log what keeps calls from being deferred or sent; the same not more than once a minute.
+
+        Args:
+            text: What it is.
+        """
+        now = time.monotonic()
+        if now - self._complained.get(text, -_SILENCE) >= _SILENCE:
+            self._complained[text] = now
             _log.warning("%s", text)
+
+    def _line(self, options: CallOptions) -> str | None:
+        """A hash of an ordering key: with ``outbox_key`` nobody who reads the outbox can find the key by trying.
+
+        Without, what is kept of the call stands beside it in clear.
+        """
+        if options.ordering_key is None:
+            return None
+        text = f"{options.account or ''}\0{options.ordering_key}".encode("utf-8", "surrogatepass")
+        # The last of several keys is the oldest, so that a line goes on while keys change.
+        secret = (self._settings.outbox_key or "").rpartition(",")[2].encode()
+        return hashlib.blake2b(text, key=secret, person=b"insider-otel", digest_size=16).hexdigest()
+
+    def _tell_of_lost_headers(self, operation: Operation, request: httpx.Request) -> None:
+        lost = {name.lower() for name in request.headers if not is_credential_header(name)} - KEPT_HEADERS - _MADE_ANEW
+        if lost:
+            self.complain(f"a deferred {operation.name} is sent without its headers {', '.join(sorted(lost))}")
 
 
 class Deferral:
@@ -223,12 +271,14 @@ class Deferral:
         if not wanted and not self._operation.deferrable:
             return None
         try:
-            job = desk.job(self._operation, self._request, self._body, self._options, progress, context)
-            yield Keep(desk.outbox, job)
+            job: Job = yield Keep(
+                lambda: desk.job(self._operation, self._request, self._body, self._options, progress, context),
+                desk.outbox,
+            )
         except (CannotDefer, OutboxError) as error:
             if wanted:
                 raise
-            desk.complain(self._operation.name, error)
+            desk.complain(f"a call of {self._operation.name} was not deferred: {error}")
             return None
         return job.id
 
@@ -237,14 +287,6 @@ _OTHER_CREDENTIALS = (
     "the credentials that would be put back are not those it carries. Where the app has several accounts, name this "
     'one, for Settings.credentials to be asked for it: extensions={"insider": {"account": …}}'
 )
-
-
-def _line(key: str | None, credentials: Credentials) -> str | None:
-    """A hash of an ordering key that nobody who reads the outbox can find by trying."""
-    if key is None:
-        return None
-    secret = credentials.content_secret() or b""
-    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=secret, digest_size=16).hexdigest()
 
 
 def _check_credentials(settings: Settings) -> None:

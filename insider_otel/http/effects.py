@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,10 +61,15 @@ class Sleep:
 
 @dataclass(slots=True)
 class Keep:
-    """Keep a job in an outbox."""
+    """Make a job and keep it in an outbox; answered with the job.
 
+    Attributes:
+        make: Makes it. It asks the app for credentials, which may take a while.
+        outbox: The outbox.
+    """
+
+    make: Callable[[], Job]
     outbox: Outbox
-    job: Job
 
 
 Effect = Transmit | Iterate | NextChunk | Close | Sleep | Perform | Keep

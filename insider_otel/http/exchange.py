@@ -92,6 +92,7 @@ class Exchange:
         "_operation",
         "_rate_limited",
         "_record",
+        "_redelivery",
         "_request",
         "_scope",
         "_trace",
@@ -107,6 +108,7 @@ class Exchange:
         self._scope = current_scope()
         self._body = family.body_of(request)
         redelivery: Redelivery | None = request.extensions.get(REDELIVERY)
+        self._redelivery = redelivery
         self._later = engine.later(operation, request, self._body)
         self._deadline = engine.deadline(self._scope, now) if redelivery is None else now + redelivery.deadline
         self._gate = Gate(engine.state, engine.settings, operation, request, self._body, holds=engine.holds)
@@ -169,6 +171,8 @@ class Exchange:
                         turn.wait, self._engine.clock(), granted=turn.granted, closed=turn.closed
                     )
                 case Send():
+                    if self._redelivery is not None:
+                        self._redelivery.begin()
                     step = yield from self._attempt(step)
                 case Wait():
                     yield from self._wait(step)
@@ -307,7 +311,8 @@ class Exchange:
         self._trace.deferred(job, wait, verdict)
         response = local.response(self._family.module, self._request, 202, f"deferred; job={job}", local.DEFERRED)
         attach_record(response, self._close_record(local.DEFERRED, None, Outcome.DEFERRED))
-        self._finish()
+        # To the app it is accepted; who looks at the trace wants to know why it was not done.
+        self._finish(verdict)
         return response
 
     def _hold_back(self, age: float) -> Effects[httpx.Response]:
@@ -361,6 +366,8 @@ class Exchange:
             waited=self._waited,
             stopped=stopped,
         )
+        if self._redelivery is not None:
+            self._redelivery.call = self._record
         return self._record
 
     def _body_is_over(self, error: BaseException | None) -> None:
@@ -375,16 +382,26 @@ class Exchange:
 
     def _abandon(self, exc: BaseException) -> None:
         """The course was left by an exception: a cancellation, or a sleep that failed."""
+        if self._redelivery is not None and not self._redelivery.has_begun:
+            # Another worker has the job; to this one's delivery nothing happened.
+            self._finish()
+            return
         if isinstance(exc, Exception):
-            self._close_record(classify(None, exception=exc), None)
+            was_refused = self._later is not None and self._later.is_wanted
+            verdict = local.NOT_DEFERRED if was_refused else classify(None, exception=exc)
+            attach_record(exc, self._close_record(verdict, None))
         self._finish()
 
-    def _finish(self) -> None:
-        """End the trace, and count the call in its scope. Without a record the call was cancelled."""
+    def _finish(self, cause: Verdict | None = None) -> None:
+        """End the trace, and count the call in its scope. Without a record the call was cancelled.
+
+        Args:
+            cause: What the trace gives as the call's verdict, if not the record's.
+        """
         record = self._record
         self._trace.finish(
             outcome=Outcome.CANCELLED.value if record is None else record.outcome.value,
-            verdict=None if record is None else record.verdict,
+            verdict=None if record is None else cause or record.verdict,
             failed=record is not None and record.outcome in _FAILED,
             stopped=None if record is None or record.stopped is None else record.stopped.value,
             attempts=self._machine.attempts,

@@ -43,6 +43,16 @@ DEFERRED = Verdict(
 """The call goes on later; what Insider will say is not known yet."""
 
 
+NOT_DEFERRED = Verdict(
+    category=Category.CONFIGURATION,
+    rule="local.not_deferred",
+    fault=Fault.CALLER,
+    retry=Retry.NEVER,
+    advice="The call was to be deferred and was not kept; the exception says why. Nothing was sent.",
+)
+"""The app asked for the outbox, and the call cannot be kept; nothing was sent."""
+
+
 def rate_limit_refused(retry_after: float) -> Verdict:
     """The pool has no room before the call's deadline; nothing was sent.
 

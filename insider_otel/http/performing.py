@@ -1,11 +1,18 @@
-"""Asking a store from an event loop, and seeing it through."""
+"""Asking a store or an outbox from an event loop, and seeing it through."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from insider_otel.state.protocol import Perform
+
+if TYPE_CHECKING:
+    from insider_otel.http.effects import Keep
+    from insider_otel.outbox.job import Job
+
+T = TypeVar("T")
 
 
 async def perform_async(effect: Perform) -> Any:
@@ -23,31 +30,66 @@ async def perform_async(effect: Perform) -> Any:
     Raises:
         StoreError: It cannot be done.
     """
+
+    async def perform() -> Any:
+        effect.reply = await effect.store.perform_async(effect.request)
+        return effect.reply
+
+    return await _see_through(perform)
+
+
+async def keep_async(effect: Keep) -> Job:
+    """Make a job and keep it, to the end, even if the call is cancelled meanwhile.
+
+    Args:
+        effect: What makes it, and where it is kept.
+
+    Returns:
+        The job.
+
+    Raises:
+        CannotDefer: It cannot be made.
+        OutboxError: It is not kept.
+    """
+    from anyio import to_thread  # noqa: PLC0415  (sync clients need no anyio)
+
+    async def keep() -> Job:
+        job = await to_thread.run_sync(effect.make)
+        await effect.outbox.put_async(job)
+        return job
+
+    return await _see_through(keep)
+
+
+async def _see_through(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Await something to its end, and only then be cancelled."""
     from anyio import CancelScope  # noqa: PLC0415  (sync clients need no anyio)
 
     with CancelScope(shield=True):
-        if not _in_asyncio():
-            effect.reply = await effect.store.perform_async(effect.request)
-            return effect.reply
-        # An asyncio task can be cancelled from outside of any scope, and more than once; what runs in a task of its own
-        # is not.
-        task = asyncio.ensure_future(effect.store.perform_async(effect.request))
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is None:
-            effect.reply = task.result()
-            return effect.reply
-        if not task.cancelled() and task.exception() is None:
-            effect.reply = task.result()
+        result = await (_in_a_task(act) if _in_asyncio() else act())
+    return result  # noqa: RET504  (the type checker believes that a scope may swallow what is raised in it)
+
+
+async def _in_a_task(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    # An asyncio task can be cancelled from outside of any scope, and more than once; what runs in a task of its own is
+    # not.
+    task = asyncio.ensure_future(act())
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
         try:
-            raise cancelled
-        finally:
-            # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
-            del cancelled
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if not task.cancelled():
+        # What it raised is nobody's any more, and is not to be reported as never looked at.
+        task.exception()
+    try:
+        raise cancelled
+    finally:
+        # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
+        del cancelled
 
 
 def _in_asyncio() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
@@ -15,6 +15,12 @@ from insider_otel.policy.steps import Progress
 if TYPE_CHECKING:
     from opentelemetry.trace import Link
 
+    from insider_otel.http.record import Call
+
+
+class LeaseLost(Exception):  # noqa: N818  (no error: another worker has the job)
+    """A job that is no longer this worker's to send."""
+
 
 class Redelivery:
     """One delivery of a job. In place of handing the call over it remembers how far the call has come.
@@ -24,13 +30,21 @@ class Redelivery:
         now: The present moment, in seconds since 1970.
         until: The moment by which it has to be sent, in seconds since 1970; None for no bound.
         links: Where the delivery comes from.
+        begin: Called just before the job is sent for the first time; returns whether it still may be.
     """
 
-    __slots__ = ("deadline", "job", "links", "now", "progress")
+    __slots__ = ("_begin", "call", "deadline", "has_begun", "job", "links", "now", "progress")
 
     is_wanted = False
 
-    def __init__(self, job: Job, now: float, until: float | None, links: Sequence[Link] = ()) -> None:
+    def __init__(
+        self,
+        job: Job,
+        now: float,
+        until: float | None,
+        links: Sequence[Link] = (),
+        begin: Callable[[], bool] | None = None,
+    ) -> None:
         self.job = job
         self.now = now
         self.links = links
@@ -39,6 +53,22 @@ class Redelivery:
         """Seconds that it may take."""
         self.progress: Progress | None = None
         """How far it has come, if it is to go on later."""
+        self.call: Call | None = None
+        """How it ended; None if it did not, or was broken off."""
+        self.has_begun = False
+        """Whether Insider may have heard of it."""
+        self._begin = begin
+
+    def begin(self) -> None:
+        """The job is about to be sent.
+
+        Raises:
+            LeaseLost: It must not be.
+        """
+        if not self.has_begun:
+            if self._begin is not None and not self._begin():
+                raise LeaseLost
+            self.has_begun = True
 
     @property
     def ambiguous_for(self) -> float | None:

@@ -13,7 +13,7 @@ from insider_otel.http.effects import Close, Effect, Effects, Iterate, Keep, Nex
 from insider_otel.http.engine import Engine
 from insider_otel.http.exchange import ATTEMPT, Exchange
 from insider_otel.http.family import family_of
-from insider_otel.http.performing import perform_async
+from insider_otel.http.performing import keep_async, perform_async
 from insider_otel.policy.settings import Settings
 from insider_otel.state.protocol import Perform
 
@@ -134,7 +134,9 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
         if isinstance(effect, Close):
             return effect.stream.close()
         if isinstance(effect, Keep):
-            return effect.outbox.put(effect.job)
+            job = effect.make()
+            effect.outbox.put(job)
+            return job
         return self._sleep(effect.seconds)
 
     def __enter__(self) -> Self:
@@ -260,7 +262,7 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
         if isinstance(effect, Close):
             return await effect.stream.aclose()
         if isinstance(effect, Keep):
-            return await effect.outbox.put_async(effect.job)
+            return await keep_async(effect)
         return await self._sleep(effect.seconds)
 
     async def __aenter__(self) -> Self:

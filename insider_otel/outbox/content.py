@@ -14,11 +14,15 @@ from insider_otel.outbox.credentials import BODY, is_credential_header
 
 # No other header is kept: what is not known to be harmless may be a secret. Those that say where a request goes, how
 # long it is and to which trace it belongs are made anew with each attempt.
-_KEPT_HEADERS = frozenset(
+KEPT_HEADERS = frozenset(
     {"accept", "accept-language", "content-encoding", "content-language", "content-type", "idempotency-key"}
 )
 _SHORTEST_SECRET = 6
 """Characters. A credential shorter than that, such as a partner's short name, stands in any text by chance."""
+
+
+class ContentError(ValueError):
+    """What is stored of a call and cannot be read. Its text is ours, and repeats nothing of it."""
 
 
 class CannotDefer(Exception):  # noqa: N818  (it is no fault of the library's: the call cannot wait)
@@ -57,16 +61,16 @@ class Parcel:
         """A parcel from what ``to_bytes`` returned.
 
         Raises:
-            ValueError: It is no parcel.
+            ContentError: It is no parcel.
         """
-        value: Any = json.loads(content.decode("utf-8", "surrogatepass"))
         try:
+            value: Any = json.loads(content.decode("utf-8", "surrogatepass"))
             text = value.get("text")
             body = base64.b64decode(value["base64"], validate=True) if text is None else text.encode("utf-8")
             headers = tuple((str(name), str(text)) for name, text in value["headers"])
             return cls(str(value["method"]), str(value["url"]), headers, body, tuple(value["places"]))
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"this is no stored request: {type(error).__name__}") from None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ContentError("the stored call is damaged") from None
 
     def request(self, credentials: Mapping[str, str]) -> tuple[list[tuple[str, str]], bytes]:
         """The headers and the body to send, with the credentials back in their places.
@@ -120,7 +124,9 @@ def pack(
         CannotDefer: A credential would be stored with it.
     """
     fields = [place.removeprefix(BODY) for place in credentials if _is_field(place)]
-    kept = tuple((name, value) for name, value in headers if name.lower() in _KEPT_HEADERS)
+    kept = tuple((name, value) for name, value in headers if name.lower() in KEPT_HEADERS)
+    if not all(value.isascii() for _, value in kept):
+        raise CannotDefer("one of its headers is not ASCII")
     parcel = Parcel(method, url, kept, _with_fields(body, dict.fromkeys(fields)) if fields else body, (*credentials,))
     _refuse_secrets(parcel, credentials.values())
     return parcel
@@ -204,21 +210,21 @@ class Codec:
             content: What ``encode`` returned, in whatever process.
 
         Raises:
-            ValueError: It cannot be read, and why.
+            ContentError: It cannot be read, and why.
         """
         mark, content = content[:1], content[1:]
         if mark == _PLAIN:
             return Parcel.from_bytes(content)
         if mark != _FERNET:
-            raise ValueError("the stored call is of another version of insider-otel, or damaged")
+            raise ContentError("the stored call is of another version of insider-otel, or damaged")
         if self._fernet is None:
-            raise ValueError("the stored call is encrypted, and there is no outbox_key (INSIDER_OTEL_OUTBOX_KEY)")
+            raise ContentError("the stored call is encrypted, and there is no outbox_key (INSIDER_OTEL_OUTBOX_KEY)")
         from cryptography.fernet import InvalidToken  # noqa: PLC0415
 
         try:
             return Parcel.from_bytes(self._fernet.decrypt(content))
         except InvalidToken:
-            raise ValueError(
+            raise ContentError(
                 "the stored call is encrypted with another key: add it to outbox_key (INSIDER_OTEL_OUTBOX_KEY), behind "
                 "the present one"
             ) from None

@@ -20,7 +20,9 @@ Credentials = Mapping[str, str]
 Provider = Callable[[Operation, str | None], Credentials | None]
 """Returns the credentials for an operation and an account (the app's own name for it, None if it has one only)."""
 
-_ALWAYS_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+_ALWAYS_CREDENTIALS = frozenset({"authorization", "x-api-key"})
+# Not Insider's to ask for: a proxy's, and what a server has put there itself, as Cloudflare does.
+_NEVER_CREDENTIALS = frozenset({"proxy-authorization", "cookie"})
 
 
 @cache
@@ -39,7 +41,13 @@ def is_credential_header(name: str) -> bool:
         name: Its name, in any case.
     """
     name = name.lower()
+    if name in _NEVER_CREDENTIALS:
+        return False
     return name in _credential_headers() or any(part in name for part in _TELLING_PARTS)
+
+
+class CredentialsError(LookupError):
+    """Credentials that are missing or cannot be had. Its text is ours, and repeats nothing of them."""
 
 
 def variable_of(product: str, account: str | None) -> str:
@@ -91,20 +99,34 @@ def provide(
         The credentials, by place.
 
     Raises:
-        LookupError: Some are missing.
-        SettingsError: They cannot be read.
+        CredentialsError: Some are missing, or cannot be had.
     """
     wanted = tuple(places)
     if not wanted:
         # A proxy adds them, as it did before.
         return {}
-    given: Mapping[object, object] = (provider or from_environment)(operation, account) or {}  # type: ignore[assignment]
+    given = _ask(provider or from_environment, operation, account)
     by_place = {place.lower(): value for place, value in given.items() if isinstance(place, str)}
     for place in wanted:
         value = by_place.get(place.lower())
         if not isinstance(value, str) or not value:
-            raise LookupError(
+            raise CredentialsError(
                 f"nobody provides {place} to send {operation.name} with later, for credentials are not stored with a "
                 f"call: let Settings.credentials return it, or put it into {variable_of(operation.product, account)}"
             )
     return {place: cast("str", by_place[place.lower()]) for place in wanted}
+
+
+def _ask(provider: Provider, operation: Operation, account: str | None) -> Mapping[object, object]:
+    try:
+        given: object = provider(operation, account)
+    except SettingsError as error:
+        if provider is from_environment:
+            raise CredentialsError(str(error)) from None
+        raise CredentialsError("Settings.credentials raised SettingsError") from None
+    except Exception as error:  # noqa: BLE001  (the app's own code may raise anything)
+        # Its text is the app's, and may hold what it was about to return.
+        raise CredentialsError(f"Settings.credentials raised {type(error).__name__}") from None
+    if given is not None and not isinstance(given, Mapping):
+        raise CredentialsError(f"Settings.credentials returned {type(given).__name__}, which is no mapping")
+    return cast("Mapping[object, object]", given or {})

@@ -28,7 +28,7 @@ class Job:
         id: Names it; what the caller was told with the 202.
         operation: Name of the operation.
         product: Insider's product.
-        pool: Name of the operations' pool that shares a rate limit.
+        pool: Names what shares a rate limit: the operations' pool, and behind an ``@`` the account if it has a name.
         content: What is to be sent, as ``content.Codec`` wrote it.
         account: The app's own name for the account whose credentials are to be put back; None if it has one only.
         line: A hash of what the app wants to keep in order: of two jobs with the same line the first is sent first.
@@ -108,9 +108,33 @@ def verdict_to_keep(verdict: Verdict | None) -> dict[str, str]:
 
 
 def read_context(text: str) -> dict[str, str]:
-    """A trace context from its JSON.
+    """A trace context, or what is kept of a verdict, from its JSON; empty if that cannot be read.
 
     Args:
         text: The JSON.
     """
-    return cast("dict[str, str]", json.loads(text))
+    # It is not worth losing a job for; nor are those behind it.
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        value = None
+    return cast("dict[str, str]", value) if isinstance(value, dict) else {}
+
+
+def pool_name(pool: str, account: str | None) -> str:
+    """What a job's rate limit is shared by: each account has limits of its own.
+
+    Args:
+        pool: The operations' pool.
+        account: The app's own name for the account.
+    """
+    return pool if account is None else f"{pool}@{account}"
+
+
+def pool_of(name: str) -> str:
+    """The operations' pool of a job.
+
+    Args:
+        name: What ``pool_name`` returned.
+    """
+    return name.partition("@")[0]

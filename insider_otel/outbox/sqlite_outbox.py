@@ -153,7 +153,9 @@ class SQLiteOutbox:
                 due = _next_due(connection, pool, now)
                 if due is not None:
                     wake.append(max(due, start - LOOK_AHEAD))
-            ends = connection.execute("SELECT min(leased_until) FROM jobs WHERE leased_until > 0").fetchone()[0]
+            # Those whose lease has ended already count as due.
+            asked = "SELECT min(leased_until) FROM jobs WHERE leased_until > ?"
+            ends = connection.execute(asked, (max(now, 0.0),)).fetchone()[0]
             if ends is not None:
                 # A worker that is no more does not say so.
                 wake.append(ends)

@@ -28,6 +28,10 @@ UNDOCUMENTED_WINDOW = 60.0
 SHORTEST_ATTEMPT = 0.05
 """Seconds. A slot that leaves an attempt less than this before the deadline is not worth waiting for."""
 
+TRANSIT = 5.0
+"""Seconds that a request may take to arrive: a repeat that is sent just before Insider's duplicate window ends is not
+ignored if it comes after."""
+
 WINDOW_JITTER = 0.1
 """Most of a rate-limit wait that is added as jitter, so that those who waited together do not return together."""
 
@@ -292,8 +296,10 @@ class CallMachine:
             refused = Stop.BUDGET
         if not self._spread_left:
             return Done(refused or Stop.ATTEMPTS)
-        seconds = hint + self._random() * self._plan.retry_window
-        late = self._too_late(seconds, hint, now, spread=True)
+        # What Insider may have already is sent again while it would ignore it, or never.
+        window = min(self._plan.retry_window, self._window_ends() - TRANSIT - hint - now)
+        seconds = hint + self._random() * max(window, 0.0)
+        late = Stop.DUPLICATE_WINDOW if window < 0 else self._too_late(seconds, hint, now, spread=True)
         if late is not None:
             return _out_of_time(late, seconds, refused)
         self._spread_left -= 1

@@ -20,6 +20,9 @@ LONGEST_WAIT = 2.0
 SHORTEST_WAIT = 1.0
 """Seconds that a job waits at least when it goes back into the outbox."""
 
+SHORTEST_RETRY_WINDOW = 10.0
+"""Seconds. Whatever the settings say, an outbox does not hammer."""
+
 LONGEST_RETRY_WINDOW = 3600.0
 """Seconds. The window over which the next delivery is spread doubles each time, up to this."""
 
@@ -54,7 +57,8 @@ def ambiguity(operation: Operation, since: float | None, now: float, *, duplicat
     if operation.resend is not Resend.WINDOW:
         return Ambiguity(Stop.UNSAFE)
     until = since + duplicate_window
-    return Ambiguity(Stop.DUPLICATE_WINDOW) if now >= until else Ambiguity(until=until)
+    # If the clock was set back since, nobody knows how long ago it was.
+    return Ambiguity(until=until) if since <= now < until else Ambiguity(Stop.DUPLICATE_WINDOW)
 
 
 def retry_window(base: float, deliveries: int) -> float:
@@ -64,6 +68,7 @@ def retry_window(base: float, deliveries: int) -> float:
         base: The window of a first retry.
         deliveries: Deliveries tried so far.
     """
+    base = max(base, SHORTEST_RETRY_WINDOW)
     return max(base, min(base * 2.0 ** min(deliveries, 16), LONGEST_RETRY_WINDOW))
 
 

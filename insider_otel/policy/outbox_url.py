@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from insider_otel.policy.setting_checks import setting_error
+from insider_otel.policy.setting_checks import SettingsError, setting_error
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds that the file may be kept busy by others before storing a call is given up."""
@@ -57,7 +57,7 @@ class OutboxURL:
             SettingsError: It cannot be used.
         """
         if not isinstance(text, str) or not text.strip():
-            raise setting_error("outbox", text, _ACCEPTS)
+            raise _error(text, _ACCEPTS)
         address, _, query = text.strip().partition("?")
         options = _options(text, query)
         if address in {"celery", "django"}:
@@ -66,30 +66,36 @@ class OutboxURL:
         parts = urlsplit(address)
         path = unquote(parts.path.removeprefix("/"))
         if parts.scheme != "sqlite" or parts.netloc or not path or path.endswith("/") or "\0" in path:
-            raise setting_error("outbox", text, _ACCEPTS)
+            raise _error(text, _ACCEPTS)
         if path == ":memory:" or path.startswith("~"):
-            raise setting_error("outbox", text, f"{_ACCEPTS}; the path is that of a file, ~ is not read as a home")
+            raise _error(text, f"{_ACCEPTS}; the path is that of a file, ~ is not read as a home")
         _refuse_unknown(text, "sqlite", options)
         sync = options.get("sync", "normal")
         if sync not in {"normal", "full"}:
-            raise setting_error("outbox", text, f"{_ACCEPTS}; sync is normal or full")
+            raise _error(text, f"{_ACCEPTS}; sync is normal or full")
         return cls("sqlite", path, _timeout(text, options), "full" if sync == "full" else "normal")
+
+
+def _error(text: object, accepts: str) -> SettingsError:
+    # A URL that is none of ours may hold a password.
+    shown = f"{text.partition('://')[0]}://…" if isinstance(text, str) and "://" in text else text
+    return setting_error("outbox", shown, accepts)
 
 
 def _options(text: str, query: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True) if query else []
     except ValueError:
-        raise setting_error("outbox", text, _ACCEPTS) from None
+        raise _error(text, _ACCEPTS) from None
     if len(dict(pairs)) < len(pairs):
-        raise setting_error("outbox", text, f"{_ACCEPTS}; each option once")
+        raise _error(text, f"{_ACCEPTS}; each option once")
     return dict(pairs)
 
 
 def _refuse_unknown(text: str, scheme: str, options: dict[str, str]) -> None:
     unknown = options.keys() - _OPTIONS[scheme]
     if unknown or not all(options.values()):
-        raise setting_error("outbox", text, _ACCEPTS)
+        raise _error(text, _ACCEPTS)
 
 
 def _timeout(text: str, options: dict[str, str]) -> float:
@@ -98,5 +104,5 @@ def _timeout(text: str, options: dict[str, str]) -> float:
     except ValueError:
         timeout = math.nan
     if not 0 < timeout <= 60:
-        raise setting_error("outbox", text, f"{_ACCEPTS}; timeout is seconds above 0, 60 at most")
+        raise _error(text, f"{_ACCEPTS}; timeout is seconds above 0, 60 at most")
     return timeout

@@ -131,8 +131,9 @@ class Settings:
     def __repr__(self) -> str:
         shown = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         shown["state"] = StateURL.parse(self.state).display
-        if self.outbox_key is not None:
-            shown["outbox_key"] = "…"
+        for name in ("credentials", "outbox_key"):
+            if shown[name] is not None:
+                shown[name] = "…"
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property

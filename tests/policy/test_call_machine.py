@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from insider_otel.api.operations import Resend, operations
 from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
-from insider_otel.policy.call import CallMachine, CallPlan, plan_call
+from insider_otel.policy.call import TRANSIT, CallMachine, CallPlan, plan_call
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource
 
@@ -333,9 +333,16 @@ def test_the_duplicate_window_counts_from_the_sending_not_from_the_giving_up() -
 
 def test_a_later_refusal_does_not_make_an_earlier_silence_certain() -> None:
     mail = replace(PLAN, resend=Resend.WINDOW, duplicate_window=100.0)
-    driven = drive(mail, [(SILENT, True), (DOWN, False)])
+    driven = drive(mail, [(SILENT, True), (DOWN, False)], attempt_takes=60.0)
     assert driven.end == Done(Stop.DUPLICATE_WINDOW)
     assert len(driven.sends) == 2
+
+
+def test_what_insider_may_have_is_sent_again_at_a_moment_of_what_is_left_of_its_window() -> None:
+    mail = replace(PLAN, resend=Resend.WINDOW, duplicate_window=100.0)
+    driven = drive(mail, [(SILENT, True), (DOWN, False)])
+    assert driven.end == Done(Stop.ATTEMPTS)
+    assert 50.0 < driven.sends[-1] < 100.0 - TRANSIT
 
 
 def test_a_body_that_cannot_be_replayed_is_sent_once() -> None:
