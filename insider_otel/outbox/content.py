@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from insider_otel.api.operations import Operation
-from insider_otel.outbox.credentials import BODY, is_credential_header
+from insider_otel.outbox.credentials import BODY, is_credential_header, is_telling
 
 # No other header is kept: what is not known to be harmless may be a secret. Those that say where a request goes, how
 # long it is and to which trace it belongs are made anew with each attempt.
@@ -19,6 +20,10 @@ KEPT_HEADERS = frozenset(
 )
 _SHORTEST_SECRET = 6
 """Characters. A credential shorter than that, such as a partner's short name, stands in any text by chance."""
+
+
+_LONGEST_INFLATED = 64 * 1024 * 1024
+"""Bytes of a compressed body that are looked at; far more than Insider takes."""
 
 
 class ContentError(ValueError):
@@ -140,19 +145,63 @@ def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:
     parts = urlsplit(parcel.url)
     if parts.username is not None or parts.password is not None:
         raise CannotDefer("its URL holds a user name or a password, which is not stored: send it in a header")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    telling = next((name for name, _ in query if is_telling(name)), None)
+    if telling is not None:
+        raise CannotDefer(f"its URL holds {telling!r}, which looks like a credential: send it in a header")
+    body = _readable(parcel)
+    members = _strings(body)
+    named = next((name for name, value in members if name is not None and value and is_telling(name)), None)
+    if named is not None:
+        raise CannotDefer(
+            f"its body holds {named!r}, which looks like a credential and is none that Insider documents there"
+        )
     texts = {
-        "URL": unquote(parcel.url),
-        "headers": "\n".join(value for _, value in parcel.headers),
-        "body": parcel.body.decode("utf-8", "replace"),
+        "URL": [parcel.url, unquote_plus(parcel.url), unquote_plus(unquote_plus(parcel.url))],
+        "headers": [value for _, value in parcel.headers],
+        "body": [body, unquote_plus(body), *(value for _, value in members)],
     }
     for secret in {*secrets}:
         # "Bearer xyz" may stand elsewhere without its scheme.
         for form in {secret, secret.rpartition(" ")[2]}:
-            for place, text in texts.items():
-                if len(form) >= _SHORTEST_SECRET and (form in text or json.dumps(form)[1:-1] in text):
+            for place, spellings in texts.items():
+                if len(form) >= _SHORTEST_SECRET and any(form in text for text in spellings):
                     raise CannotDefer(
                         f"a credential stands in its {place} too, where it would be stored: send it in its place only"
                     )
+
+
+def _readable(parcel: Parcel) -> str:
+    """The body as text, to look for secrets in."""
+    coding = next((value.lower() for name, value in parcel.headers if name.lower() == "content-encoding"), "identity")
+    body = parcel.body
+    if coding in {"gzip", "x-gzip", "deflate"}:
+        try:
+            # 32: the header of either.
+            body = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, _LONGEST_INFLATED)
+        except zlib.error:
+            raise CannotDefer("its body is not compressed as its Content-Encoding says") from None
+    elif coding != "identity":
+        raise CannotDefer(f"its body is compressed with {coding}, so nobody can see whether a credential is in it")
+    return body.decode("utf-8", "replace")
+
+
+def _strings(body: str) -> list[tuple[str | None, str]]:
+    """Every text in a body of JSON, with the name of the field that holds it; of other bodies none."""
+    try:
+        waiting: list[tuple[str | None, object]] = [(None, json.loads(body))]
+    except (ValueError, RecursionError):
+        return []
+    found: list[tuple[str | None, str]] = []
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, str):
+            found.append((name, value))
+        elif isinstance(value, dict):
+            waiting.extend(cast("dict[str, object]", value).items())
+        elif isinstance(value, list):
+            waiting.extend((name, item) for item in cast("list[object]", value))
+    return found
 
 
 def _with_fields(body: bytes, values: Mapping[str, str | None]) -> bytes:

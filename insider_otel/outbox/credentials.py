@@ -34,6 +34,40 @@ def _credential_headers() -> frozenset[str]:
 _TELLING_PARTS = ("token", "secret", "auth", "password", "api-key", "apikey", "signature", "session")
 
 
+# Names of fields and parameters, without what stands between their words. Not "token" by itself: a device has one too.
+_TELLING_NAMES = frozenset(
+    {
+        "accesstoken",
+        "apikey",
+        "apisecret",
+        "apitoken",
+        "auth",
+        "authkey",
+        "authorization",
+        "authtoken",
+        "bearertoken",
+        "clientsecret",
+        "password",
+        "refreshtoken",
+        "requesttoken",
+        "secret",
+        "secretkey",
+        "xapikey",
+        "xinsauthkey",
+        "xrequesttoken",
+    }
+)
+
+
+def is_telling(name: str) -> bool:
+    """Whether a field of a body, or a parameter of a URL, looks as if it carried a credential.
+
+    Args:
+        name: Its name, in any case.
+    """
+    return "".join(char for char in name.lower() if char.isalnum()) in _TELLING_NAMES
+
+
 def is_credential_header(name: str) -> bool:
     """Whether a header carries a credential, or looks as if it did.
 
