@@ -28,6 +28,8 @@ from insider_otel.testing import CapturedSpans, FakeInsider, deliver_outbox, sam
 EMAIL = "jane@example.com"
 PATIENCE = 60.0
 
+Worker = Callable[..., subprocess.Popen[str]]
+
 
 @dataclass
 class Shop:
@@ -303,9 +305,21 @@ def served(shop: Shop) -> Iterator[dict[str, str]]:
         }
 
 
-def worker(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "insider_otel", "outbox", "run", *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def worker(served: dict[str, str]) -> Iterator[Worker]:
+    """Starts `insider-otel outbox run`, in a process that does not outlive the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "insider_otel", "outbox", "run", *arguments]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, env=served, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def ended(process: subprocess.Popen[str]) -> str:
@@ -327,7 +341,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_draining_sends_what_is_due_and_leaves_the_rest(shop: Shop, served: dict[str, str]) -> None:
+def test_draining_sends_what_is_due_and_leaves_the_rest(shop: Shop, worker: Worker) -> None:
     for _ in range(5):
         shop.defer()
     shop.fake.script("user.upsert", "503", "503", "503", repeat=True)
@@ -337,7 +351,7 @@ def test_draining_sends_what_is_due_and_leaves_the_rest(shop: Shop, served: dict
     shop.fake.reset()
     for _ in range(20):
         shop.defer()
-    printed = json.loads(ended(worker(served, "--drain", "--json")))
+    printed = json.loads(ended(worker("--drain", "--json")))
     sent = len(shop.fake.requests)
     assert sent >= 20
     assert printed == {"waiting": 25 - sent, "dead": 0}
@@ -346,12 +360,12 @@ def test_draining_sends_what_is_due_and_leaves_the_rest(shop: Shop, served: dict
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_when_what_is_being_sent_is_done_and_the_rest_is_given_back(
-    number: signal.Signals, shop: Shop, served: dict[str, str]
+    number: signal.Signals, shop: Shop, worker: Worker
 ) -> None:
     for _ in range(3):
         shop.defer()
     shop.fake.script("user.upsert", "delay:1.5", repeat=True)
-    process = worker(served, "--concurrency", "1")
+    process = worker("--concurrency", "1")
     until(lambda: len(shop.fake.requests) == 1)
     process.send_signal(number)
     assert "2 waiting, 0 dead" in ended(process)
@@ -360,8 +374,8 @@ def test_a_signal_ends_it_when_what_is_being_sent_is_done_and_the_rest_is_given_
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_it_waits_for_work_and_sends_it_when_it_comes(shop: Shop, served: dict[str, str]) -> None:
-    process = worker(served)
+def test_it_waits_for_work_and_sends_it_when_it_comes(shop: Shop, worker: Worker) -> None:
+    process = worker()
     assert process.stdout is not None
     assert "Sending the jobs of sqlite:///" in process.stdout.readline()
     until(shop.path.exists)
