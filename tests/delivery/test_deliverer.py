@@ -18,6 +18,7 @@ from opentelemetry.trace import Link, SpanContext, TraceFlags
 from insider_otel import Settings, SettingsError, request_scope
 from insider_otel.delivery.deliverer import Deliverer, Ending
 from insider_otel.http.engine import Engine
+from insider_otel.http.redelivery import LeaseLost
 from insider_otel.http.transport import EngineTransport
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
@@ -220,6 +221,71 @@ def test_a_final_refusal_is_a_dead_letter_with_the_verdict(shop: Shop) -> None:
     shop.insider.answers = [400]
     job = kept(shop.deliver(shop.defer()))
     assert (job.stopped, job.attempts, job.verdict["fault"]) == ("failed", 1, "caller")
+
+
+def test_a_key_that_is_refused_waits_for_the_right_one(shop: Shop) -> None:
+    shop.insider.answers = [(401, {"message": "Authentication failed"}, {}), 200]
+    job = kept(shop.deliver(shop.defer()))
+    assert (job.stopped, job.verdict["category"]) == (None, "authentication")
+    assert job.due > shop.clock()
+    assert shop.deliver(job) == Ending(None)
+
+
+def test_whoever_has_lost_the_job_sends_nothing(shop: Shop) -> None:
+    job, engine = shop.defer(), shop.engine()
+    with shop.client(engine) as client, pytest.raises(LeaseLost):
+        Deliverer(engine, lambda: client).deliver(job, [], lambda: False)
+    assert shop.insider.requests == []
+    assert (shop.spans.deliveries()[0].attributes or {})["insider.outcome"] == "cancelled"
+
+
+def test_it_counts_as_sent_only_when_it_is(shop: Shop) -> None:
+    begun: list[int] = []
+
+    def begin() -> bool:
+        begun.append(len(shop.insider.requests))
+        return True
+
+    job, engine = shop.defer(), shop.engine()
+    with shop.client(engine) as client:
+        deliverer = Deliverer(engine, lambda: client)
+        deliverer.deliver(job, [], begin)
+        deliverer.deliver(replace(job, content=b"damaged"), [], begin)
+    assert begun == [0]
+
+
+def test_what_a_hook_of_the_client_raises_changes_nothing(shop: Shop) -> None:
+    shop.insider.answers = [400]
+    job, engine = shop.defer(), shop.engine()
+    with shop.client(engine) as client:
+        client.event_hooks = {"response": [lambda response: response.raise_for_status()]}
+        assert kept(Deliverer(engine, lambda: client).deliver(job)).stopped == "failed"
+
+
+def test_parameters_of_the_client_are_not_put_in_the_place_of_the_calls(shop: Shop) -> None:
+    job, engine = shop.defer(f"{UPSERT}?v=1&q=2"), shop.engine()
+    with shop.client(engine) as client:
+        client.params = httpx.QueryParams({"q": "3"})
+        Deliverer(engine, lambda: client).deliver(job)
+    assert str(shop.insider.requests[0].url) == f"{UPSERT}?v=1&q=2"
+
+
+def test_a_job_is_not_due_after_it_has_expired(shop: Shop) -> None:
+    shop.insider.answers = [(429, {"message": "Too many requests"}, {"retry-after": "86400"})]
+    job = kept(shop.deliver(shop.defer(outbox_horizon=60.0)))
+    assert job.due == job.expires
+
+
+def test_after_the_clock_was_set_back_a_mail_that_may_have_arrived_is_not_sent_again(shop: Shop) -> None:
+    job = replace(shop.defer(MAIL, body={"subject": "Order"}), ambiguous_since=shop.clock() + 60.0)
+    assert kept(shop.deliver(job)).stopped == "duplicate_window"
+
+
+def test_the_span_of_a_delivery_says_why_it_goes_on_later(shop: Shop) -> None:
+    shop.insider.answers = [503]
+    shop.deliver(shop.defer())
+    attributes = shop.spans.deliveries()[0].attributes or {}
+    assert (attributes["insider.outcome"], attributes["insider.status.category"]) == ("deferred", "unavailable")
 
 
 def test_records_lost_are_a_dead_letter(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -27,6 +28,7 @@ USERS = {"users": [{"identifiers": {"email": "jane@example.com"}}]}
 KEYS = {"X-PARTNER-NAME": "shop-one", "X-REQUEST-TOKEN": "token-of-shop-one"}
 MAIL_KEYS = {"X-INS-AUTH-KEY": "key-of-the-mail-shop"}
 ALL_KEYS = {**KEYS, **MAIL_KEYS, "body:api_key": "api-key-of-web-push"}
+GZIP = {**KEYS, "Content-Encoding": "gzip"}
 LATER = {"insider": {"defer": True}}
 
 
@@ -209,7 +211,20 @@ def test_calls_with_an_ordering_key_go_through_the_outbox_in_one_line(shop: Shop
         ({"headers": {**KEYS, "X-REQUEST-TOKEN": "another-shops-token"}}, "name this one"),
         ({"headers": {**KEYS, "X-Session-Secret": "abcdef123"}}, "nobody provides x-session-secret"),
         ({"json": {"note": "token-of-shop-one"}}, "a credential stands in its body"),
-        ({"url": f"{UPSERT}?token=token-of-shop-one"}, "a credential stands in its URL"),
+        ({"json": None, "content": b'{"note": "token-of-shop\\u002done"}'}, "a credential stands in its body"),
+        ({"json": None, "content": b"note=token%2Dof-shop-one"}, "a credential stands in its body"),
+        (
+            {"json": None, "content": gzip.compress(b"token-of-shop-one"), "headers": GZIP},
+            "a credential stands in its body",
+        ),
+        ({"json": {"users": [{"push": {"api_key": "another-key"}}]}}, "its body holds 'api_key'"),
+        ({"url": f"{UPSERT}?note=token-of-shop-one"}, "a credential stands in its URL"),
+        ({"url": f"{UPSERT}?note=token%252Dof-shop-one"}, "a credential stands in its URL"),
+        ({"url": f"{UPSERT}?apiKey=another-key"}, "its URL holds 'apiKey'"),
+        (
+            {"url": UPSERT.replace("https://", "https://jane:pass@")},
+            "its URL holds a user name or a password|authorization",
+        ),
     ],
 )
 def test_what_cannot_be_deferred_says_why(shop: Shop, options: dict[str, Any], says: str) -> None:
@@ -311,6 +326,52 @@ def test_credentials_come_from_the_environment_by_product_and_account(
     assert len(shop.jobs) == 1
     with pytest.raises(CannotDefer, match="INSIDER_OTEL_CREDENTIALS_UNIFICATION"):
         shop.post(transport, extensions=LATER)
+
+
+@pytest.mark.parametrize(
+    ("provider", "says"),
+    [
+        (lambda operation, account: 1 / 0, "Settings.credentials raised ZeroDivisionError"),
+        (lambda operation, account: {}["token-of-shop-one"], "Settings.credentials raised KeyError"),
+        (lambda operation, account: "token-of-shop-one", "Settings.credentials returned str, which is no mapping"),
+    ],
+)
+def test_a_provider_that_fails_fails_no_call_and_its_words_are_not_repeated(
+    shop: Shop, caplog: pytest.LogCaptureFixture, provider: Any, says: str
+) -> None:
+    transport = shop.answers(503, credentials=provider)
+    with caplog.at_level(logging.WARNING, "insider_otel.outbox"):
+        assert shop.post(transport).status_code == 503
+    assert says in caplog.text
+    assert "token-of-shop-one" not in caplog.text
+    with pytest.raises(CannotDefer, match=says) as caught:
+        shop.post(transport, extensions=LATER)
+    assert call_of(caught.value).verdict.rule == "local.not_deferred"
+
+
+def test_cookies_are_neither_kept_nor_asked_for(shop: Shop) -> None:
+    shop.post(shop.answers(200), headers={**KEYS, "Cookie": "__cf_bm=abcdef123"}, extensions=LATER)
+    assert "cookie" not in {name.lower() for name, _ in content(shop.jobs[0])["headers"]}
+
+
+def test_the_log_names_headers_that_a_deferred_call_is_sent_without(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "insider_otel.outbox"):
+        shop.post(shop.answers(200), headers={**KEYS, "X-Tenant": "secret-tenant"}, extensions=LATER)
+    assert "a deferred user.upsert is sent without its headers x-tenant" in caplog.text
+    assert "secret-tenant" not in caplog.text
+
+
+def test_a_line_is_one_across_insiders_products_and_another_for_another_account(shop: Shop) -> None:
+    transport = shop.answers(200)
+    in_line = {"insider": {"ordering_key": "jane"}}
+    shop.post(transport, extensions=in_line)
+    shop.post(transport, MAIL, headers=MAIL_KEYS, json={"subject": "Order"}, extensions=in_line)
+    shop.post(transport, extensions={"insider": {"ordering_key": "jane", "account": "de"}})
+    upsert, mail, elsewhere = shop.jobs
+    assert upsert.line == mail.line != elsewhere.line
+    assert (upsert.pool, elsewhere.pool) == ("user.upsert", "user.upsert@de")
 
 
 def test_a_call_that_would_lack_credentials_ends_as_without_an_outbox_and_the_log_says_why_once(
