@@ -69,7 +69,8 @@ class Worker:
         lease: float = LEASE,
     ) -> None:
         self._own_client: httpx.Client | None = None
-        self._deliverer = Deliverer(engine, client or self._client)
+        self._client = client or self._make_client
+        self._deliverer = Deliverer(engine, self._client)
         assert engine.desk is not None, "the deliverer has looked"
         if not hasattr(engine.desk.outbox, "take"):
             raise SettingsError(f"outbox: the jobs of {engine.desk.url.display} are sent by its own workers")
@@ -130,6 +131,10 @@ class Worker:
         crew = Crew(self._concurrency, "insider-otel delivery")
         planned: list[_Planned] = []
         try:
+            with suppress(Exception):
+                # Made before the first jobs are taken: it takes the time in which they are to start. What is wrong with
+                # it is said of each job.
+                self._client()
             self._work(crew, planned, drain)
         finally:
             self._see_through([lease for _, _, lease, _ in planned])
@@ -291,7 +296,7 @@ class Worker:
         listed = next((operation for operation in operations() if operation.name == pool), None)
         return None if listed is None else limit_of(listed, self._engine.settings.pool_limits, None)
 
-    def _client(self) -> httpx.Client:
+    def _make_client(self) -> httpx.Client:
         with self._client_lock:
             if self._own_client is None:
                 client = httpx.Client(limits=httpx.Limits(max_connections=None))
