@@ -24,6 +24,8 @@ OUTAGE = 60.0
 LIMIT = "1200/60s"
 _WINDOW = 60.0
 _AT_A_TIME = 16
+_HAIR = 1e-6
+"""Seconds by which a wait is longer than asked for, as real ones are: what is due by a rounding is due."""
 
 
 class BrokenInsider(FakeInsider):
@@ -68,8 +70,7 @@ class Worker:
                 self._wait(min(taken.wake_at or until, until))
 
     def _wait(self, moment: float) -> None:
-        # A hair beyond it: a moment after a difference is the one before by a rounding.
-        self._clock.advance(max(moment - self._clock(), 0.0) + 1e-6)
+        self._clock.advance(max(moment - self._clock(), 0.0) + _HAIR)
 
     def _deliver(self, lease: Lease) -> None:
         assert self.store.begin(lease, self._clock())
@@ -93,7 +94,7 @@ def suffer(calls: int = CALLS) -> Curve:
     fake = BrokenInsider(clock)
     with tempfile.TemporaryDirectory() as directory:
         engine = Engine(settings_for(Path(directory, "outbox.db"), LIMIT), clock=clock)
-        transport = EngineTransport(engine, fake.transport(), clock.sleep)
+        transport = EngineTransport(engine, fake.transport(), lambda seconds: clock.sleep(seconds + _HAIR))
         with httpx.Client(transport=transport) as client:
             worker = Worker(engine, client, clock)
             for number in range(calls):
