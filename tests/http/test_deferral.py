@@ -332,7 +332,7 @@ def test_credentials_come_from_the_environment_by_product_and_account(
     ("provider", "says"),
     [
         (lambda operation, account: 1 / 0, "Settings.credentials raised ZeroDivisionError"),
-        (lambda operation, account: {}["token-of-shop-one"], "Settings.credentials raised KeyError"),
+        (lambda operation, account: dict[str, str]()["token-of-shop-one"], "Settings.credentials raised KeyError"),
         (lambda operation, account: "token-of-shop-one", "Settings.credentials returned str, which is no mapping"),
     ],
 )
