@@ -45,8 +45,7 @@ def defer(client: Any, request: Any, *, ordering_key: str | None = None, account
         CannotDefer: The call cannot be sent later, and why.
         OutboxError: The outbox is in trouble; the call is not kept.
     """
-    given = request.extensions.get(OPTIONS) or {}
-    options = {**given, "defer": True}
+    options: dict[str, Any] = {**(request.extensions.get(OPTIONS) or {}), "defer": True}
     if ordering_key is not None:
         options["ordering_key"] = ordering_key
     if account is not None:

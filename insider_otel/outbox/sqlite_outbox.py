@@ -70,6 +70,11 @@ _IS_FIRST = (
     "AND before.number < jobs.number AND before.state = 'waiting'))"
 )
 
+_POOLS = (
+    "SELECT pool, free_at FROM pools WHERE EXISTS "
+    "(SELECT 1 FROM jobs WHERE jobs.pool = pools.pool AND jobs.state = 'waiting') ORDER BY free_at"
+)
+
 
 def _kind(sync: Literal["normal", "full"]) -> FileKind:
     return FileKind(
@@ -88,8 +93,7 @@ class SQLiteOutbox:
     A job that was put is in the file: it survives the end of any process, at any moment. With ``sync="full"`` it
     survives a machine that loses power as well, and ``put`` waits for the disk.
 
-    What was stored of a job is overwritten when it is done; in the log beside the file it is within a minute
-    of it, where a worker runs.
+    What was stored of a job is overwritten in the file when it is done. Workers empty the log beside it once a minute.
 
     Args:
         path: The file; it is made when it is first used, readable by its owner alone. On a local disk, not a network's.
@@ -140,7 +144,7 @@ class SQLiteOutbox:
         leases: list[Lease] = []
         wake: list[float] = []
         with self._writing() as connection:
-            for pool, free_at in connection.execute("SELECT pool, free_at FROM pools ORDER BY free_at").fetchall():
+            for pool, free_at in connection.execute(_POOLS).fetchall():
                 step, start = pace(pool), max(free_at, now)
                 number = room(start - now, step, most - len(leases))
                 rows = _due(connection, pool, now, number) if number > 0 else []
