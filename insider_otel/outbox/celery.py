@@ -20,7 +20,7 @@ from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.http.deferral import Desk
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
-from insider_otel.outbox.celery_outbox import TASK, CeleryOutbox
+from insider_otel.outbox.celery_outbox import LONGEST_ETA, TASK, CeleryOutbox
 from insider_otel.outbox.job import Job, JobError
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import OutboxError
@@ -138,6 +138,12 @@ def _deliver(task: Any, value: object, queue: str) -> None:
     except JobError as error:
         _tell(lambda: outbox.bury(value, task.request.id))
         raise DeadLetter(f"{error}; it is kept in {outbox.dead_queue}") from None
+    if job.stopped is not None:
+        _log.error(
+            "a worker reads %s, and should not: what is there was given up, and waits for people", outbox.dead_queue
+        )
+        _tell(lambda: outbox.bury(value, job.id, wait=LONGEST_ETA))
+        raise _exceptions.Retry(f"{job.operation}: given up already", when=LONGEST_ETA)
     now = time.time()
     if job.due > now:
         # It has to wait for longer than a message may.

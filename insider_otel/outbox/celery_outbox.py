@@ -108,19 +108,20 @@ class CeleryOutbox:
             if celery_redis.is_redis(connection.transport_cls):
                 celery_redis.forget(connection.default_channel, job_id)
 
-    def bury(self, value: object, job_id: str) -> None:
+    def bury(self, value: object, job_id: str, *, wait: float = 0.0) -> None:
         """Keep a job that was given up, in a queue that workers do not read.
 
         Args:
             value: The job's JSON; what cannot be read is kept too.
             job_id: The name of the job.
+            wait: Seconds for which a worker that reads the queue all the same leaves it alone.
 
         Raises:
             OutboxError: It is not kept, or may come back.
         """
         app = self._find_app()
         with self._refusing(), _connect(app) as connection:
-            self._send(app, connection, self._dead_queue(app), value, job_id, 0.0)
+            self._send(app, connection, self._dead_queue(app), value, job_id, time.time() + wait)
         self.forget(job_id)
 
     @contextmanager

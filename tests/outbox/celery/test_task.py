@@ -127,6 +127,18 @@ def test_a_job_that_is_refused_is_a_visible_dead_letter(
     assert (broker.jobs(), broker.held()) == ([], 0)
 
 
+def test_a_dead_letter_is_not_sent_by_a_worker_that_reads_the_wrong_queue(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = replace(deferred("sms.send"), stopped="unsafe")
+    with pytest.raises(Retry):
+        run(job)
+    assert "reads insider.dead, and should not" in caplog.text
+    assert broker.dead() == [job]
+    assert broker.messages(shop.DEAD_QUEUE)[0]["headers"]["eta"] is not None
+    assert not fake.requests
+
+
 def test_a_job_that_a_killed_worker_had_is_sent_again_if_twice_is_as_good_as_once(
     deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker
 ) -> None:
