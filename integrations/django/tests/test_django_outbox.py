@@ -12,7 +12,7 @@ import time
 import unittest
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from insider_otel_django.outbox import clerk, open_outbox
 from insider_otel_django.outbox.models import OutboxJob
 from insider_otel_django.outbox.store import DjangoOutbox
 
-from insider_otel import OutboxError, Settings, call_of, defer
+from insider_otel import InsiderTransport, OutboxError, Settings, call_of, defer
 from insider_otel.api.operations import operations
 from insider_otel.delivery.worker import Worker
 from insider_otel.http.engine import Engine
@@ -403,31 +403,37 @@ def test_two_workers_never_send_a_job_twice_and_stop_when_they_are_told(database
     fake = FakeInsider(limits={"user.upsert": None})
     with fake.serve() as served:
         hosts = json.dumps({f"127.0.0.1:{served.port}": "*"})
-        engine = Engine(Settings(outbox="django", hosts=json.loads(hosts), credentials=credentials))
-        request = sample()
-        sent: list[str] = []
-        with httpx.Client(transport=EngineTransport(engine, fake.transport())) as app:
-            for number in range(60):
-                content = json.loads(request["content"])
-                content["users"][0]["identifiers"]["uuid"] = f"user-{number}"
-                sent.append(f"user-{number}")
-                response = app.post(
-                    f"{served.url}/api/user/v1/upsert", headers=request["headers"], json=content, extensions=DEFER
-                )
-                assert call_of(response).outcome == "deferred"
-        workers = [manage("insider_outbox", "run", database=database, INSIDER_OTEL_HOSTS=hosts) for _ in range(2)]
-        try:
+        with ExitStack() as stack:
+            workers = [
+                stack.enter_context(manage("insider_outbox", "run", database=database, INSIDER_OTEL_HOSTS=hosts))
+                for _ in range(2)
+            ]
+            for worker in workers:
+                stack.callback(worker.kill)
+                assert worker.stdout is not None
+                assert worker.stdout.readline().startswith("Sending the jobs of django")
+            sent = _defer_users(60, served.url, json.loads(hosts))
             until(lambda: DjangoOutbox().stats().waiting == 0)
             for worker in workers:
                 worker.send_signal(signal.SIGTERM)
             printed = [worker.communicate(timeout=BOUND)[0] for worker in workers]
-        finally:
-            for worker in workers:
-                worker.kill()
-                worker.wait()
         assert [worker.returncode for worker in workers] == [0, 0], printed
     received = Counter(each.json["users"][0]["identifiers"]["uuid"] for each in fake.requests)
     assert received == Counter(sent)
+
+
+def _defer_users(number: int, url: str, hosts: dict[str, str]) -> list[str]:
+    """Defer a call for each of some users; returns their names."""
+    names = [f"user-{place}" for place in range(number)]
+    settings = Settings(outbox="django", hosts=hosts, credentials=credentials)
+    request = sample()
+    with httpx.Client(transport=InsiderTransport(FakeInsider().transport(), settings=settings)) as app:
+        for name in names:
+            body = json.loads(request["content"])
+            body["users"][0]["identifiers"]["uuid"] = name
+            response = app.post(f"{url}/api/user/v1/upsert", headers=request["headers"], json=body, extensions=DEFER)
+            assert call_of(response).outcome == "deferred"
+    return names
 
 
 def run_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
