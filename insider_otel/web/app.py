@@ -66,6 +66,8 @@ class WebApp:
         this: Callable[[], WebApp | None] = weakref.ref(self)
         self._worker = OutboxWorker(self._engine, lambda: _client_of(this), wanted=options.outbox_worker)
         weakref.finalize(self, _shut, self._worker, self._clients)
+        # Those of its own httpx are prepared now, before any visitor waits for them.
+        self.clients()
         watch_server_spans()
         instrumentor = InsiderInstrumentor()
         # The first app of a process decides for the clients that are not an adapter's.

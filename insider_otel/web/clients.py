@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from types import ModuleType
@@ -42,6 +43,10 @@ class Clients:
         self._pid = os.getpid()
         self._client: Any = None
         self._loops: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
+        if transport is None and "gevent" in sys.modules:
+            # What httpx loads with its first client starts a program (trio looks for a library). Under gevent other
+            # greenlets run on in the child before that, and read what visitors have sent: better before any are there.
+            self._module.HTTPTransport(verify=False).close()
 
     def client(self) -> Any:
         """The client of this process: ``httpx.Client``, or ``httpx2.Client``. Opened at its first use."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
@@ -176,3 +179,23 @@ def test_the_proxies_of_the_environment_are_kept(
 def test_asyncio_is_named_where_another_loop_runs(clients: Clients) -> None:
     with pytest.raises(RuntimeError, match="asyncio"):
         anyio.run(clients.async_client, backend="trio")
+
+
+def test_under_gevent_nothing_is_started_when_visitors_are_there() -> None:
+    """A program that is started forks, and other greenlets would run on in the child and read what visitors sent."""
+    script = """
+        import gevent.monkey; gevent.monkey.patch_all()
+        import subprocess
+        from insider_otel.web.app import WebApp
+        from insider_otel.web.options import WebOptions
+
+        app = WebApp(WebOptions(instrument=False))
+        started = []
+        subprocess.Popen.__init__ = lambda self, *arguments, **options: started.append(arguments)
+        app.clients().client()
+        print(started)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "[]\n"
