@@ -98,14 +98,14 @@ def options_of(request: httpx.Request) -> CallOptions:
     names = [each.name for each in fields(CallOptions)]
     if not isinstance(given, Mapping) or not set(cast("Mapping[object, object]", given)) <= set(names):
         raise CannotDefer(f'extensions["insider"] is a mapping with some of {", ".join(names)}')
-    options = CallOptions(**cast("Mapping[str, Any]", given))
-    if not isinstance(options.defer, bool):
+    values = cast("Mapping[str, Any]", given)
+    if not isinstance(values.get("defer", False), bool):
         raise CannotDefer('extensions["insider"]["defer"] is True or False')
     for name in ("ordering_key", "account"):
-        value = getattr(options, name)
+        value = values.get(name)
         if value is not None and (not isinstance(value, str) or not value):
             raise CannotDefer(f'extensions["insider"]["{name}"] is text, or None')
-    return options
+    return CallOptions(**values)
 
 
 class Desk:

@@ -66,8 +66,8 @@ async def _see_through(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
     from anyio import CancelScope  # noqa: PLC0415  (sync clients need no anyio)
 
     with CancelScope(shield=True):
-        result = await (_in_a_task(act) if _in_asyncio() else act())
-    return result  # noqa: RET504  (the type checker believes that a scope may swallow what is raised in it)
+        return await (_in_a_task(act) if _in_asyncio() else act())
+    raise AssertionError("a scope swallows no cancellation but its own, and nobody cancels this one")
 
 
 async def _in_a_task(act: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -153,7 +153,8 @@ def provide(
 
 def _ask(provider: Provider, operation: Operation, account: str | None) -> Mapping[object, object]:
     try:
-        given: object = provider(operation, account)
+        # Whatever its type says, it is the app's.
+        given = cast("object", provider(operation, account))
     except SettingsError as error:
         if provider is from_environment:
             raise CredentialsError(str(error)) from None
