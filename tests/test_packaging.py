@@ -98,7 +98,7 @@ def test_the_core_depends_on_four_distributions_and_no_more() -> None:
 
 def test_the_extras_are_these() -> None:
     assert set(metadata("insider-otel").get_all("Provides-Extra") or []) == {
-        *("cli", "httpx2", "redis", "sdk", "testing"),
+        *("celery", "cli", "encryption", "httpx2", "redis", "sdk", "testing"),
         *("django", "fastapi", "flask"),
     }
 
