@@ -24,7 +24,7 @@ from tests.outbox.celery.broker import Broker
 from tests.outbox.celery.conftest import ROOT
 
 ROUNDS = int(os.environ.get("INSIDER_OTEL_KILL_ROUNDS", "40"))
-"""Rounds of killing; each takes about a second. 200 of them are run by hand: ``INSIDER_OTEL_KILL_ROUNDS=200``."""
+"""Rounds of killing, a second each. 200 take over three minutes: ``INSIDER_OTEL_KILL_ROUNDS=200``."""
 
 SEED = 20_261_123
 _PATIENCE = 30.0
