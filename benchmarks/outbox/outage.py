@@ -23,6 +23,7 @@ CALLS = 10_000
 OUTAGE = 60.0
 LIMIT = "1200/60s"
 _WINDOW = 60.0
+_LAST_TOGETHER = 5.0
 _AT_A_TIME = 16
 _HAIR = 1e-6
 """Seconds by which a wait is longer than asked for, as real ones are: what is due by a rounding is due."""
@@ -107,8 +108,9 @@ def suffer(calls: int = CALLS) -> Curve:
     seconds = curve(fake.moments)
     return Curve(
         seconds=seconds,
-        # The limit's window holds requests of the outage itself for a minute more; the last second is not a full one.
-        drained=slice(int(OUTAGE + _WINDOW), len(seconds) - 1),
+        # For a window's length the limit holds the requests of the outage, and those that waited for its end within
+        # their deadline and came together. The last second is not a full one.
+        drained=slice(int(OUTAGE + _LAST_TOGETHER + _WINDOW), len(seconds) - 1),
         refused=sum(each.status == 429 for each in fake.requests),
         delivered=len(taken),
         twice=sum(count > 1 for count in taken.values()),
