@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -56,6 +57,9 @@ _MADE_ANEW = frozenset(
     }
 )
 
+# Half a character, which no file can hold.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 _log = logging.getLogger("insider_otel.outbox")
 
 
@@ -103,7 +107,7 @@ def options_of(request: httpx.Request) -> CallOptions:
         raise CannotDefer('extensions["insider"]["defer"] is True or False')
     for name in ("ordering_key", "account"):
         value = values.get(name)
-        if value is not None and (not isinstance(value, str) or not value):
+        if value is not None and (not isinstance(value, str) or not value or _SURROGATES.search(value)):
             raise CannotDefer(f'extensions["insider"]["{name}"] is text, or None')
     return CallOptions(**values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 import subprocess
@@ -47,7 +48,8 @@ class Insider:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         with self._lock:
-            self.requests.append(request.content.decode())
+            # However the version of httpx at hand spells JSON.
+            self.requests.append(json.dumps(json.loads(request.content), separators=(",", ":")))
             self.at_once += 1
             self.most_at_once = max(self.at_once, self.most_at_once)
             status = self.statuses.pop(0) if self.statuses else 200

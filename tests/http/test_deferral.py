@@ -208,6 +208,7 @@ def test_calls_with_an_ordering_key_go_through_the_outbox_in_one_line(shop: Shop
         ({"extensions": {"insider": {"later": True}}}, "some of defer, ordering_key, account"),
         ({"extensions": {"insider": {"defer": "yes"}}}, r'\["defer"\] is True or False'),
         ({"extensions": {"insider": {"ordering_key": 7}}}, r'\["ordering_key"\] is text'),
+        ({"extensions": {"insider": {"defer": True, "account": "\ud800"}}}, r'\["account"\] is text'),
         ({"headers": {**KEYS, "X-REQUEST-TOKEN": "another-shops-token"}}, "name this one"),
         ({"headers": {**KEYS, "X-Session-Secret": "abcdef123"}}, "nobody provides x-session-secret"),
         ({"json": {"note": "token-of-shop-one"}}, "a credential stands in its body"),
