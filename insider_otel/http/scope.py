@@ -37,6 +37,7 @@ class RequestScope:
         "_closed",
         "_ends",
         "_held",
+        "_holds",
         "_lock",
         "_outer",
         "_server_span",
@@ -50,6 +51,7 @@ class RequestScope:
         self._outer = outer
         self._server_span: Span | None = None
         self._held: HeldSpan | None = None
+        self._holds = False
         self._began = clock()
         self._ends = None if deadline is None else self._began + deadline
         self._closed = False
@@ -112,18 +114,25 @@ class RequestScope:
         """
         if self._server_span is None and self._outer is None and not self._closed:
             self._server_span = span
+            if self._holds:
+                self.hold_server_span()
             if self._summary[names.REQUEST_CALLS]:
                 span.set_attributes(self.summary())
 
     def hold_server_span(self) -> None:
-        """Keep the server span open until it is released, or the scope is closed: for a body that is yet to be made."""
+        """Keep the server span open until it is released, or the scope is closed: for a body that is yet to be made.
+
+        If it is not known yet, it is kept open as soon as it is.
+        """
         with self._lock:
+            self._holds = True
             if self._held is None and self._server_span is not None and self._server_span.is_recording():
                 self._held = HeldSpan(self._server_span)
 
     def release_server_span(self) -> None:
         """Let the server span end: the body is made."""
         with self._lock:
+            self._holds = False
             held, self._held = self._held, None
         if held is not None:
             held.release()

@@ -75,6 +75,9 @@ class InsiderMiddleware:
 @contextmanager
 def _scope_of(request: HttpRequest) -> Generator[RequestScope]:
     scope = site.app().open_scope()
+    if scope.server_span is None:
+        # Of an instrumentation that stands below: it would end its span before a stream begins.
+        scope.hold_server_span()
     cast("Any", request).insider = SimpleLazyObject(client)
     cast("Any", request).ainsider = async_client
     with within(scope):

@@ -139,12 +139,12 @@ def test_all_that_a_request_does_is_in_its_trace(serve: Serve, received: Receive
             assert tree.span.summary["calls"] == calls
 
 
-@pytest.mark.parametrize(("django_otel", "counted"), [("before", 3), ("inside", 1), ("server", 3)])
+@pytest.mark.parametrize("django_otel", ["before", "inside", "server"])
 @pytest.mark.parametrize(("interface", "path"), [("wsgi", "stream"), ("asgi", "stream/async")])
 def test_a_stream_goes_on_in_the_trace(
-    serve: Serve, received: Receiver, interface: str, path: str, django_otel: str, counted: int
+    serve: Serve, received: Receiver, interface: str, path: str, django_otel: str
 ) -> None:
-    """Further in than ours, Django's own instrumentation has ended its span: later calls are not in the summary."""
+    """Wherever Django's own instrumentation stands, which ends its span before a stream begins."""
     with serve(interface, django_otel=django_otel) as server:
         lines = server.get(f"/{path}").text.splitlines()
         assert len(lines) == 2
@@ -153,7 +153,7 @@ def test_a_stream_goes_on_in_the_trace(
         assert "ended span" not in server.output()
     assert tree.lines()[1:] == within("", CALL, CALL, CALL)[1:]
     assert_one_trace(tree)
-    assert tree.span.summary["calls"] == counted
+    assert tree.span.summary["calls"] == 3
 
 
 @pytest.mark.parametrize(
