@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from insider_otel.state.protocol import Perform
+from insider_otel.state.threads import OUTBOX_THREADS, limiter
 
 if TYPE_CHECKING:
     from insider_otel.http.effects import Keep
@@ -54,7 +55,7 @@ async def keep_async(effect: Keep) -> Job:
     from anyio import to_thread  # noqa: PLC0415  (sync clients need no anyio)
 
     async def keep() -> Job:
-        job = await to_thread.run_sync(effect.make)
+        job = await to_thread.run_sync(effect.make, limiter=limiter("outbox", OUTBOX_THREADS))
         await effect.outbox.put_async(job)
         return job
 

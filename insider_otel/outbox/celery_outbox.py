@@ -15,6 +15,7 @@ from insider_otel.outbox import celery_redis
 from insider_otel.outbox.content import CannotDefer
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import OutboxError
+from insider_otel.state.threads import OUTBOX_THREADS, limiter
 
 TASK = "insider_otel.outbox.deliver"
 """The name of the task that delivers a job; ``insider_otel.outbox.celery`` registers it."""
@@ -93,7 +94,7 @@ class CeleryOutbox:
 
         # Here it is known; in the thread it may not be.
         self._find_app()
-        await to_thread.run_sync(self.put, job)
+        await to_thread.run_sync(self.put, job, limiter=limiter("outbox", OUTBOX_THREADS))
 
     def forget(self, job_id: str) -> None:
         """A job is over: nothing of it is to come back.

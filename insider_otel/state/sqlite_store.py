@@ -6,9 +6,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from insider_otel.state import rules
 from insider_otel.state.claims import MOST_CLAIMS
@@ -25,11 +24,7 @@ from insider_otel.state.protocol import (
 from insider_otel.state.sqlite_claims import SQLiteClaims
 from insider_otel.state.sqlite_file import FileKind, SQLiteFile
 from insider_otel.state.sqlite_rows import SCHEMA, VERSION, Pool, read_clock
-
-if TYPE_CHECKING:
-    from anyio import CapacityLimiter
-    from anyio.lowlevel import RunVar
-
+from insider_otel.state.threads import limiter
 
 _KIND = FileKind(
     application_id=0x696F746C,  # "iotl"
@@ -94,8 +89,9 @@ class SQLiteStore:
         try:
             # Twice as long: an event loop that is busy itself is no trouble of the store's.
             with fail_after(2 * self._timeout):
-                # A thread that has begun is waited for, also by a call that was cancelled.
-                return await to_thread.run_sync(self._perform, request, deadline, limiter=_limiter())
+                # One thread at a time: more would only wait for each other. One that has begun is waited for, also by a
+                # call that was cancelled.
+                return await to_thread.run_sync(self._perform, request, deadline, limiter=limiter("sqlite", 1))
         except TimeoutError as error:
             raise StoreError(f"{self.address}: other calls have kept it busy for too long") from error
 
@@ -157,24 +153,3 @@ class _Transaction:
             workers = pool.workers(self._connection, self._now)
             uses.append(rules.use_of(pool, pool.key, workers, self._now, self._wall))
         return tuple(uses)
-
-
-@cache
-def _limiters() -> RunVar[CapacityLimiter]:
-    from anyio.lowlevel import RunVar  # noqa: PLC0415  (sync clients need no anyio)
-
-    return RunVar("insider_otel.sqlite")
-
-
-def _limiter() -> CapacityLimiter:
-    """One thread at a time for each event loop: the threads would only wait for each other. Not those of the app's own
-    ``to_thread``, which may all be busy.
-    """
-    from anyio import CapacityLimiter  # noqa: PLC0415
-
-    limiters = _limiters()
-    limiter = limiters.get(None)
-    if limiter is None:
-        limiter = CapacityLimiter(1)
-        limiters.set(limiter)
-    return limiter
