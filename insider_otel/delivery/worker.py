@@ -24,7 +24,7 @@ from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.redelivery import LeaseLost
 from insider_otel.outbox.job import pool_of
 from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
-from insider_otel.policy.deferral import LEASE, LONGEST_WAIT, pace
+from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE, LONGEST_WAIT, pace
 from insider_otel.policy.limits import limit_of
 from insider_otel.policy.settings import Mode, SettingsError
 
@@ -33,6 +33,9 @@ DEFAULT_CONCURRENCY = 16
 
 _RENEWALS = 3
 """How often a lease is renewed while it would last."""
+
+_LONGEST_END = DELIVERY_DEADLINE + LEASE
+"""Seconds. A delivery that takes longer than it may is not waited for by a worker that stops."""
 
 _PATIENCE_AT_EXIT = 10.0
 """Seconds. An answer that takes longer is not waited for when the process ends."""
@@ -192,12 +195,16 @@ class Worker:
             self._pause(self._until_next(now, wake_at, planned))
 
     def _see_through(self, planned: list[Lease]) -> None:
-        """Give back what was not begun, and wait for the rest, which nobody else is to take meanwhile."""
+        """Give back what was not begun, and wait for the rest, which nobody else is to take meanwhile.
+
+        But not for an answer that never ends: its job is nobody's when its lease ends, and may have arrived.
+        """
         self._give_back(planned)
         with self._wake:
             for lease in planned:
                 del self._held[_key(lease)]
-        while self._held:
+        until = time.monotonic() + _LONGEST_END
+        while self._held and time.monotonic() < until:
             try:
                 self._renew(self._clock())
             except OutboxError as error:

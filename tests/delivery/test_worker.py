@@ -284,6 +284,17 @@ def test_it_is_renewed_also_while_the_worker_stops(shop: Shop) -> None:
     assert len(shop.insider.requests) == 1
 
 
+def test_an_answer_that_never_ends_holds_no_worker_that_stops(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insider_otel.delivery.worker._LONGEST_END", 0.1)
+    shop.insider.may_answer.clear()
+    shop.defer("endless")
+    with shop.working() as worker:
+        shop.wait_for_request()
+        worker.stop(BOUND)
+        assert not worker.is_alive
+        assert shop.store.stats().leased == 1, "it may have arrived: others may have it when its lease ends"
+
+
 def test_a_job_is_not_sent_whose_lease_was_lost(shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker was held up for longer than its lease lasted, and another has the job."""
     asked = threading.Event()
