@@ -27,8 +27,12 @@ class Crew:
         self._threads = [
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True) for number in range(size)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError:
+            self.dismiss()
+            raise
 
     def hand(self, act: Callable[..., object], *args: Any) -> None:
         """Have the next free thread call a function, which raises nothing.

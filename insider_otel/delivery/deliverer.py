@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,8 +15,9 @@ from insider_otel.api.operations import Operation, operations
 from insider_otel.api.verdict import Category, Fault, Retry, Verdict
 from insider_otel.http.effects import REDELIVERY
 from insider_otel.http.engine import Engine
+from insider_otel.http.instrumentor import engine_of
 from insider_otel.http.redelivery import LeaseLost, Redelivery
-from insider_otel.outbox.content import CannotDefer, ContentError
+from insider_otel.outbox.content import CannotDefer, ContentError, Parcel
 from insider_otel.outbox.credentials import CredentialsError, provide
 from insider_otel.outbox.job import Job, verdict_to_keep
 from insider_otel.outbox.protocol import OutboxError
@@ -83,19 +84,24 @@ class Deliverer:
             detach(token)
 
     def _deliver(self, job: Job, links: Sequence[Link], begin: Callable[[], bool] | None) -> Ending:
-        now = self._desk.wall_clock()
         operation = _operation(job)
-        if now >= job.expires:
+        if self._desk.wall_clock() >= job.expires:
             return self._give_up(job, operation, Stop.EXPIRED, links)
-        settings = self._engine.settings
-        window = min(operation.duplicate_window or 0.0, settings.dedupe_window)
+        try:
+            parcel = self._desk.codec.decode(job.content)
+            credentials = provide(self._engine.settings.credentials, operation, job.account, parcel.places)
+        except Exception as error:  # noqa: BLE001  (what is damaged or missing: it waits to be mended)
+            return self._cannot_send(job, error)
+        # Asked only now: to ask the app for credentials may have taken long.
+        now = self._desk.wall_clock()
+        window = min(operation.duplicate_window or 0.0, self._engine.settings.dedupe_window)
         bounds = ambiguity(operation, job.ambiguous_since, now, duplicate_window=window)
         if bounds.stopped is not None:
             return self._give_up(job, operation, bounds.stopped, links)
-        redelivery = Redelivery(job, now, bounds.until, links, begin)
+        redelivery = Redelivery(job, self._desk.wall_clock, bounds.until, links, begin)
         try:
-            request = self._request(job, operation, redelivery)
-        except Exception as error:  # noqa: BLE001  (what is damaged, missing or refused: it waits to be mended)
+            request = self._request(parcel, credentials, redelivery)
+        except Exception as error:  # noqa: BLE001  (what is refused before it is sent: it waits to be mended)
             return self._cannot_send(job, error)
         try:
             response = self._client().send(request, stream=True)
@@ -110,11 +116,12 @@ class Deliverer:
                 response.close()
         return self._end(job, redelivery)
 
-    def _request(self, job: Job, operation: Operation, redelivery: Redelivery) -> Any:
-        parcel = self._desk.codec.decode(job.content)
-        credentials = provide(self._engine.settings.credentials, operation, job.account, parcel.places)
+    def _request(self, parcel: Parcel, credentials: Mapping[str, str], redelivery: Redelivery) -> Any:
+        client = self._client()
+        if engine_of(client) is not self._engine:
+            raise SettingsError("the client that deferred calls are sent with does not go through this worker's engine")
         headers, body = parcel.request(credentials)
-        request = self._client().build_request(
+        request = client.build_request(
             parcel.method,
             parcel.url,
             headers=headers,
@@ -123,6 +130,8 @@ class Deliverer:
             timeout=DELIVERY_DEADLINE / 2,
             extensions={REDELIVERY: redelivery},
         )
+        # One account's are none of another's.
+        request.headers.pop("cookie", None)
         # A client with parameters of its own has put those in the place of the call's.
         request.url = type(request.url)(parcel.url)
         if self._engine.operation_of(request) is None:
@@ -132,9 +141,9 @@ class Deliverer:
         return request
 
     def _end(self, job: Job, redelivery: Redelivery) -> Ending:
-        now = self._desk.wall_clock()
         progress = redelivery.progress
         if progress is not None:
+            now = redelivery.kept_at
             was_sent = progress.attempts > job.attempts
             due = now + max(progress.wait, SHORTEST_WAIT)
             later = replace(
@@ -151,12 +160,17 @@ class Deliverer:
         assert call is not None, "a call that was sent has a record"
         if call.outcome in {Outcome.SUCCEEDED, Outcome.HELD_BACK}:
             return Ending(None)
+        was_sent = call.attempts > job.attempts
         tried = replace(
-            job, attempts=call.attempts, deliveries=job.deliveries + 1, verdict=verdict_to_keep(call.verdict)
+            job,
+            attempts=call.attempts,
+            deliveries=job.deliveries + was_sent,
+            ambiguous_since=redelivery.ambiguous_since,
+            verdict=verdict_to_keep(call.verdict) if was_sent or not job.verdict else job.verdict,
         )
         if call.verdict.category is Category.AUTHENTICATION:
             # Keys change, and this process may have the old ones: it waits to be mended, as without any.
-            return Ending(replace(tried, due=self._next_due(tried)))
+            return Ending(replace(tried, due=self._next_due(job)))
         return Ending(replace(tried, stopped=(call.stopped or call.outcome).value))
 
     def _next_due(self, job: Job) -> float:

@@ -96,8 +96,11 @@ class Worker:
 
     def start(self) -> None:
         """Work in a thread of its own, which does not keep the process alive. One that works already works on."""
-        if self.is_alive:
+        if self.is_alive and not self._stopping:
             return
+        if self._thread is not None:
+            # One that was told to stop sees through what it began.
+            self._thread.join()
         self._stopping = False
         with suppress(OutboxError):
             # Opened before that is registered, so that it is closed after.
@@ -142,8 +145,10 @@ class Worker:
         finally:
             self._see_through([lease for _, _, lease, _ in planned])
             crew.dismiss()
-            if self._own_client is not None:
-                self._own_client.close()
+            with self._client_lock:
+                client, self._own_client = self._own_client, None
+            if client is not None:
+                client.close()
 
     def deliver_due(self, ahead: float = 0.0) -> int:
         """Send what is due, each job once, in this thread and at no pace: for tests.
@@ -155,12 +160,15 @@ class Worker:
             How many jobs were sent.
         """
         seen: set[str] = set()
+        again: list[Lease] = []
         while True:
             now = self._clock() + ahead
             taken = self._store.take(self._concurrency, now, lease=self._lease, pace=lambda pool: 0.0)
+            # Kept until the end, or they would be taken in the place of others.
+            again += [lease for lease in taken.leases if lease.job.id in seen]
             fresh = [lease for lease in taken.leases if lease.job.id not in seen]
-            self._give_back([lease for lease in taken.leases if lease.job.id in seen])
-            if not fresh:
+            if not taken.leases:
+                self._give_back(again)
                 return len(seen)
             link = self._link()
             for lease in fresh:
@@ -170,7 +178,7 @@ class Worker:
     def _work(self, crew: Crew, planned: list[_Planned], drain: bool) -> None:
         wake_at, seen = 0.0, object()
         while not self._stopping:
-            now = self._clock()
+            now, was_idle = self._clock(), not self._held
             try:
                 self._renew(now)
                 change: object = self._store.change()
@@ -180,10 +188,12 @@ class Worker:
                     wake_at = self._take(planned, now)
             except OutboxError as error:
                 _log.error("the outbox cannot be asked for jobs, which wait: %s", error)
+                wake_at = 0.0
                 self._pause(_TROUBLE_PAUSE)
                 continue
             except Exception as error:  # noqa: BLE001  (a fault of ours, after which the worker is still wanted)
                 _log.error("the worker stumbled, and goes on: %s", type(error).__name__)
+                wake_at = 0.0
                 self._pause(_TROUBLE_PAUSE)
                 continue
             now = self._clock()
@@ -191,7 +201,10 @@ class Worker:
                 _, _, lease, link = heapq.heappop(planned)
                 crew.hand(self._deliver, lease, link)
             if drain and not self._held and wake_at > now + LONGEST_WAIT:
-                return
+                if was_idle:
+                    return
+                # What ended meanwhile may have made way for more.
+                wake_at = 0.0
             self._pause(self._until_next(now, wake_at, planned))
 
     def _see_through(self, planned: list[Lease]) -> None:
@@ -217,8 +230,9 @@ class Worker:
         monotonic = time.monotonic()
         apart, self._clocks_apart = self._clocks_apart, now - monotonic
         # If the wall clock was set, or the machine slept, leases may have ended that nobody else should take.
-        was_set = abs(self._clocks_apart - apart) > self._lease / _RENEWALS
-        if self._held and (was_set or monotonic >= self._renew_at):
+        if abs(self._clocks_apart - apart) > self._lease / _RENEWALS:
+            self._renew_at = 0.0
+        if self._held and monotonic >= self._renew_at:
             self._store.renew(list(self._held.values()), now + self._lease)
             self._renew_at = monotonic + self._lease / _RENEWALS
 

@@ -53,7 +53,6 @@ _MADE_ANEW = frozenset(
         "traceparent",
         "tracestate",
         "transfer-encoding",
-        "user-agent",
     }
 )
 
@@ -144,6 +143,7 @@ class Desk:
         options: CallOptions,
         progress: Progress,
         context: Context,
+        now: float,
     ) -> Job:
         """What is to be kept of a call.
 
@@ -154,6 +154,7 @@ class Desk:
             options: What the app asked for it.
             progress: How far it has come.
             context: Holds the call's span.
+            now: The moment of ``progress``, in seconds since 1970.
 
         Raises:
             CannotDefer: It cannot be sent later, and why.
@@ -182,7 +183,6 @@ class Desk:
         except (CannotDefer, CredentialsError) as error:
             raise CannotDefer(f"{operation.name} cannot be deferred: {error.args[0]}") from None
         self._tell_of_lost_headers(operation, request)
-        now = self.wall_clock()
         carrier: dict[str, str] = {}
         # Not the baggage, which may hold whatever the app put there.
         _TRACE_CONTEXT.inject(carrier, context)
@@ -210,7 +210,8 @@ class Desk:
             text: What it is.
         """
         now = time.monotonic()
-        if now - self._complained.get(text, -_SILENCE) >= _SILENCE:
+        self._complained = {said: at for said, at in self._complained.items() if now - at < _SILENCE}
+        if text not in self._complained:
             self._complained[text] = now
             _log.warning("%s", text)
 
@@ -275,8 +276,9 @@ class Deferral:
         if not wanted and not self._operation.deferrable:
             return None
         try:
+            now = desk.wall_clock()
             job: Job = yield Keep(
-                lambda: desk.job(self._operation, self._request, self._body, self._options, progress, context),
+                lambda: desk.job(self._operation, self._request, self._body, self._options, progress, context, now),
                 desk.outbox,
             )
         except (CannotDefer, OutboxError) as error:

@@ -306,7 +306,9 @@ class Exchange:
         job = yield from self._later.keep(self._trace.context, progress)
         if job is None:
             return None
-        yield from self._drop_answer()
+        with suppress(Exception):
+            # It is kept: whoever asks again because an answer cannot be closed would have it sent twice.
+            yield from self._drop_answer()
         yield from self._leave_gate(verdict)
         self._trace.deferred(job, wait, verdict)
         response = local.response(self._family.module, self._request, 202, f"deferred; job={job}", local.DEFERRED)
@@ -367,7 +369,8 @@ class Exchange:
             stopped=stopped,
         )
         if self._redelivery is not None:
-            self._redelivery.call = self._record
+            since = self._machine.ambiguous_since
+            self._redelivery.ended(self._record, None if since is None else self._engine.clock() - since)
         return self._record
 
     def _body_is_over(self, error: BaseException | None) -> None:
@@ -383,7 +386,7 @@ class Exchange:
     def _abandon(self, exc: BaseException) -> None:
         """The course was left by an exception: a cancellation, or a sleep that failed."""
         if self._redelivery is not None and not self._redelivery.has_begun:
-            # Another worker has the job; to this one's delivery nothing happened.
+            # Another worker has the job, or the outbox does not say: nothing was sent.
             self._finish()
             return
         if isinstance(exc, Exception):

@@ -54,12 +54,15 @@ async def keep_async(effect: Keep) -> Job:
     """
     from anyio import to_thread  # noqa: PLC0415  (sync clients need no anyio)
 
-    async def keep() -> Job:
-        job = await to_thread.run_sync(effect.make, limiter=limiter("outbox", OUTBOX_THREADS))
-        await effect.outbox.put_async(job)
-        return job
+    # Nothing is kept yet: a call may be cancelled while the app looks for its credentials.
+    threads = limiter("credentials", OUTBOX_THREADS)
+    job = await to_thread.run_sync(effect.make, abandon_on_cancel=True, limiter=threads)
 
-    return await _see_through(keep)
+    async def put() -> None:
+        await effect.outbox.put_async(job)
+
+    await _see_through(put)
+    return job
 
 
 async def _see_through(act: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -27,34 +27,50 @@ class Redelivery:
 
     Args:
         job: The job.
-        now: The present moment, in seconds since 1970.
+        wall_clock: Returns seconds since 1970.
         until: The moment by which it has to be sent, in seconds since 1970; None for no bound.
         links: Where the delivery comes from.
         begin: Called just before the job is sent for the first time; returns whether it still may be.
     """
 
-    __slots__ = ("_begin", "call", "deadline", "has_begun", "job", "links", "now", "progress")
+    __slots__ = (
+        "_begin",
+        "ambiguous_since",
+        "call",
+        "deadline",
+        "has_begun",
+        "job",
+        "kept_at",
+        "links",
+        "progress",
+        "wall_clock",
+    )
 
     is_wanted = False
 
     def __init__(
         self,
         job: Job,
-        now: float,
+        wall_clock: Callable[[], float],
         until: float | None,
         links: Sequence[Link] = (),
         begin: Callable[[], bool] | None = None,
     ) -> None:
         self.job = job
-        self.now = now
+        self.wall_clock = wall_clock
+        now = wall_clock()
         self.links = links
         ends = job.expires if until is None else min(job.expires, until)
         self.deadline = max(min(DELIVERY_DEADLINE, ends - now), 0.0)
         """Seconds that it may take."""
         self.progress: Progress | None = None
         """How far it has come, if it is to go on later."""
+        self.kept_at = now
+        """When that was, in seconds since 1970."""
         self.call: Call | None = None
         """How it ended; None if it did not, or was broken off."""
+        self.ambiguous_since = job.ambiguous_since
+        """Since when Insider may have it without our knowing, in seconds since 1970; None if it cannot."""
         self.has_begun = False
         """Whether Insider may have heard of it."""
         self._begin = begin
@@ -74,10 +90,21 @@ class Redelivery:
     def ambiguous_for(self) -> float | None:
         """Seconds since Insider may have processed it without our knowing; None if it cannot have."""
         since = self.job.ambiguous_since
-        return None if since is None else max(self.now - since, 0.0)
+        return None if since is None else max(self.wall_clock() - since, 0.0)
+
+    def ended(self, call: Call, ambiguous_for: float | None) -> None:
+        """Note how it ended.
+
+        Args:
+            call: The record of the call.
+            ambiguous_for: Seconds since Insider may have processed it without our knowing; None if it cannot have.
+        """
+        self.call = call
+        self.ambiguous_since = None if ambiguous_for is None else self.wall_clock() - ambiguous_for
 
     def keep(self, context: Context, progress: Progress) -> Effects[str]:
         """Remember how far the call has come."""
         self.progress = progress
+        self.kept_at = self.wall_clock()
         yield from ()
         return self.job.id

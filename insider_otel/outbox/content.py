@@ -16,7 +16,15 @@ from insider_otel.outbox.credentials import BODY, is_credential_header, is_telli
 # No other header is kept: what is not known to be harmless may be a secret. Those that say where a request goes, how
 # long it is and to which trace it belongs are made anew with each attempt.
 KEPT_HEADERS = frozenset(
-    {"accept", "accept-language", "content-encoding", "content-language", "content-type", "idempotency-key"}
+    {
+        "accept",
+        "accept-language",
+        "content-encoding",
+        "content-language",
+        "content-type",
+        "idempotency-key",
+        "user-agent",
+    }
 )
 _SHORTEST_SECRET = 6
 """Characters. A credential shorter than that, such as a partner's short name, stands in any text by chance."""

@@ -290,7 +290,9 @@ class SQLiteOutbox:
             When to do so next.
         """
         if now >= self._empty_log_at:
-            self._holds_done = not self._file.empty_log()
+            self._holds_done = False
+            if not self._file.empty_log():
+                self._holds_done = True
             self._empty_log_at = now + (_LOG_TRIED_AGAIN if self._holds_done else _LOG_EMPTIED_EVERY)
         return self._empty_log_at
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from insider_otel.api.operations import Limit, Operation, Resend
-from insider_otel.policy.call import CallPlan
+from insider_otel.policy.call import TRANSIT, CallPlan
 from insider_otel.policy.steps import Stop
 
 LEASE = 30.0
@@ -56,7 +56,8 @@ def ambiguity(operation: Operation, since: float | None, now: float, *, duplicat
         return Ambiguity()
     if operation.resend is not Resend.WINDOW:
         return Ambiguity(Stop.UNSAFE)
-    until = since + duplicate_window
+    # What is sent just before its end arrives after it.
+    until = since + duplicate_window - TRANSIT
     # If the clock was set back since, nobody knows how long ago it was.
     return Ambiguity(until=until) if since <= now < until else Ambiguity(Stop.DUPLICATE_WINDOW)
 

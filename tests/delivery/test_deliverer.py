@@ -281,6 +281,43 @@ def test_after_the_clock_was_set_back_a_mail_that_may_have_arrived_is_not_sent_a
     assert kept(shop.deliver(job)).stopped == "duplicate_window"
 
 
+def test_a_mail_that_may_have_arrived_is_that_also_if_its_key_is_refused_then(shop: Shop) -> None:
+    shop.insider.answers = [httpx.ReadTimeout, (401, {"message": "Authentication failed"}, {})]
+    began = shop.clock()
+    job = kept(shop.deliver(shop.defer(MAIL, body={"subject": "Order"})))
+    assert job.attempts == 2
+    assert job.ambiguous_since == pytest.approx(began)
+
+
+def test_a_mail_whose_credentials_come_after_its_window_is_not_sent(shop: Shop) -> None:
+    job = replace(shop.defer(MAIL, body={"subject": "Order"}), ambiguous_since=shop.clock() - 880)
+
+    def slow(operation: Any, account: str | None) -> dict[str, str]:
+        shop.clock.advance(60.0)
+        return KEYS
+
+    assert kept(shop.deliver(job, credentials=slow)).stopped == "duplicate_window"
+    assert shop.insider.requests == []
+
+
+def test_cookies_of_one_answer_do_not_go_with_the_next_call(shop: Shop) -> None:
+    shop.insider.answers = [(200, {}, {"set-cookie": "account=one"})]
+    first, second, engine = shop.defer(), shop.defer(), shop.engine()
+    with shop.client(engine) as client:
+        deliverer = Deliverer(engine, lambda: client)
+        deliverer.deliver(first)
+        deliverer.deliver(second)
+    assert ["cookie" in request.headers for request in shop.insider.requests] == [False, False]
+
+
+def test_a_client_that_bypasses_the_engine_sends_nothing(shop: Shop) -> None:
+    job, engine = shop.defer(), shop.engine()
+    with httpx.Client(transport=httpx.MockTransport(shop.insider)) as client:
+        left = kept(Deliverer(engine, lambda: client).deliver(job))
+    assert "does not go through this worker's engine" in left.verdict["message"]
+    assert shop.insider.requests == []
+
+
 def test_the_span_of_a_delivery_says_why_it_goes_on_later(shop: Shop) -> None:
     shop.insider.answers = [503]
     shop.deliver(shop.defer())

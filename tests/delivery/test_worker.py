@@ -23,7 +23,7 @@ from insider_otel.http.engine import Engine
 from insider_otel.http.transport import EngineTransport
 from insider_otel.outbox.protocol import Lease, Stats
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
-from insider_otel.testing import FakeInsider
+from insider_otel.testing import FakeInsider, sample_request
 from tests.outbox.killed import KEYS
 from tests.outbox.killed import processes as forkserver
 
@@ -216,6 +216,28 @@ def test_what_is_being_sent_is_seen_through_and_what_is_planned_is_given_back(pa
     assert all((job.attempts, job.deliveries, job.ambiguous_since) == (0, 0, None) for job in left)
     free = shop.store.take(10, time.time() + 2, lease=1.0, pace=lambda pool: 0.0).leases
     assert len(free) == 2 - sent, "others may have them"
+
+
+def test_it_can_start_again(path: Path) -> None:
+    fake = FakeInsider()
+    with fake.serve() as served:
+        address = f"127.0.0.1:{served.port}"
+        shop = Shop(path, hosts={address: "*"})
+        worker = Worker(shop.engine)
+        for _ in range(2):
+            with httpx.Client(transport=EngineTransport(shop.engine, httpx.HTTPTransport())) as client:
+                sample = sample_request("user.upsert", base_url=served.url)
+                client.request(
+                    sample.method,
+                    sample.url,
+                    headers={name: KEYS[name] for name in ("X-PARTNER-NAME", "X-REQUEST-TOKEN")},
+                    content=sample.content,
+                    extensions={"insider": {"defer": True}},
+                )
+            worker.start()
+            shop.wait_until_empty()
+            worker.stop(BOUND)
+        assert len(fake.requests) == 2
 
 
 def test_who_stops_before_it_starts_does_nothing(shop: Shop) -> None:

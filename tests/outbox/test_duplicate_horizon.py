@@ -132,7 +132,7 @@ def test_no_repeat_comes_after_the_window(steps: list[Step | str], turns: list[t
         shop.close()
 
 
-@pytest.mark.parametrize(("age", "ends"), [(880.0, "delivered"), (899.0, "delivered"), (901.0, "duplicate_window")])
+@pytest.mark.parametrize(("age", "ends"), [(880.0, "delivered"), (894.0, "delivered"), (901.0, "duplicate_window")])
 def test_the_window_is_counted_from_the_first_sending_of_which_nothing_was_heard(
     tmp_path: Path, age: float, ends: str
 ) -> None:
