@@ -71,6 +71,12 @@ def environment(
 
 
 @pytest.fixture(autouse=True)
+def without_django(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app is no Django project, but Celery takes it for the one that this variable of the adapter's tests names."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def forget_apps() -> Iterator[None]:
     """The current app is the process's, and so are the outboxes that found one."""
     opening._outboxes.clear()
