@@ -80,6 +80,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_began",
         "_body",
         "_deadline",
         "_engine",
@@ -101,6 +102,7 @@ class Exchange:
 
     def __init__(self, engine: Engine, family: Family, request: httpx.Request, operation: Operation) -> None:
         now = engine.clock()
+        self._began = now
         self._engine = engine
         self._family = family
         self._request = request
@@ -176,6 +178,7 @@ class Exchange:
                     step = yield from self._attempt(step)
                 case Wait():
                     yield from self._wait(step)
+                    self._heed_scope()
                     step = self._machine.resume(self._engine.clock())
                 case Refuse():
                     return (yield from self._hand_over(step.retry_after)) or self._refuse(step)
@@ -225,6 +228,12 @@ class Exchange:
             # An exception's traceback holds this frame, or one that does.
             del answer
 
+    def _heed_scope(self) -> None:
+        """Leave the deadline of a request behind that is over: what its threads and tasks go on with has none."""
+        if self._scope is not None and self._scope.is_closed and self._redelivery is None:
+            self._deadline = self._engine.deadline(None, self._began)
+            self._machine.unbind(self._deadline)
+
     def _is_late(self) -> bool:
         return self._deadline is not None and self._engine.clock() >= self._deadline
 
@@ -260,6 +269,7 @@ class Exchange:
             arrived=answered or answer.ambiguous,
             closed_for=self._machine.block(verdict),
         )
+        self._heed_scope()
         return self._machine.answered(verdict, now, ambiguous=answer.ambiguous)
 
     def _fresh_request(self) -> httpx.Request:

@@ -39,7 +39,7 @@ WINDOW_JITTER = 0.1
 # Not frozen: one is made for each call, and with twelve fields that would take 2.7 µs in place of 0.9.
 @dataclass(slots=True)
 class CallPlan:
-    """What one call may do, decided before its first attempt and not changed later.
+    """What one call may do, decided before its first attempt. Only the deadline may change, when its request is over.
 
     Attributes:
         enforce: Whether anything but a single attempt is allowed.
@@ -166,6 +166,14 @@ class CallMachine:
         """The moment of the latest."""
         self.ambiguous_since = ambiguous_since
         """The moment of the first that Insider may have processed without our knowing."""
+
+    def unbind(self, deadline: float | None) -> None:
+        """The request that the call was made in is over, and bounds it no longer.
+
+        Args:
+            deadline: Moment at which the call must be over even so; None for no bound.
+        """
+        self._plan.deadline = deadline
 
     def start(self, now: float) -> Step:
         """The first step.

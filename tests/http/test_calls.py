@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import gzip
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from threading import Event
 from typing import Any
 
 import pytest
 
 from insider_otel import (
     AsyncInsiderTransport,
+    Call,
     Category,
     InsiderTransport,
     Outcome,
@@ -137,6 +141,39 @@ def test_a_scope_that_ended_binds_no_work_that_outlives_it(rig: Rig) -> None:
         pass
     rig.clock.advance(5.0)
     assert scope.remaining is None
+
+
+def test_a_call_that_outlives_its_request_is_bound_by_the_deadline_no_longer(rig: Rig) -> None:
+    call = _call_that_outlives_its_request(rig, Settings())
+    assert (call.outcome, call.attempts, call.waited >= 30.0) == (Outcome.SUCCEEDED, 2, True)
+
+
+def test_a_call_that_outlives_its_request_is_bound_by_the_setting_as_if_there_had_been_none(rig: Rig) -> None:
+    call = _call_that_outlives_its_request(rig, Settings(deadline=29.0))
+    assert (call.outcome, call.attempts, call.stopped) == (Outcome.FAILED, 1, Stop.DEADLINE)
+
+
+def _call_that_outlives_its_request(rig: Rig, settings: Settings) -> Call:
+    """A call in a thread of a request with a deadline of 1 s, which is over before Insider says "in 30 seconds"."""
+    sent, over = Event(), Event()
+    answers = iter([rig.flavour.module.Response(503, headers={"Retry-After": "30"}), rig.flavour.module.Response(200)])
+
+    def handler(request: Any) -> Any:
+        sent.set()
+        assert over.wait(60)
+        return next(answers)
+
+    def post() -> Call:
+        return call_of(
+            rig.flavour.post(UPSERT, transport=rig.wrap(rig.flavour.answering(handler), settings=settings), json={})
+        )
+
+    with ThreadPoolExecutor() as threads:
+        with request_scope(deadline=1.0, clock=rig.clock):
+            outliving = threads.submit(copy_context().run, post)
+            assert sent.wait(60)
+        over.set()
+        return outliving.result()
 
 
 def test_a_scope_refuses_a_deadline_that_is_no_length_of_time() -> None:
