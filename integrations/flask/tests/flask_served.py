@@ -86,7 +86,7 @@ def client() -> Any:
     return insider._get_current_object()  # type: ignore[attr-defined]
 
 
-export_spans()
+provider = export_spans()
 if STOCK == "class":
     FlaskInstrumentor().instrument()
 if os.environ.get("HTTPX") == "on":
@@ -99,3 +99,5 @@ if os.environ.get("EARLY") == "on":
     with app.app_context():
         call(base_url=FAKE)
         EARLY_CLIENT = client()
+    # What is forked must not export spans at that moment: a worker would inherit a lock of the exporter, held for ever.
+    provider.force_flush()
