@@ -39,6 +39,7 @@ class StateURL:
         timeout: Seconds that the store may take for an answer.
         prefix: What the names of all keys in Redis begin with.
         display: The address without user, password and query: for people.
+        cluster: Whether it is the address of a Redis cluster, or of one of its nodes.
     """
 
     scheme: Literal["memory", "sqlite", "redis"]
@@ -46,6 +47,7 @@ class StateURL:
     timeout: float
     prefix: str
     display: str
+    cluster: bool = False
 
     @classmethod
     def parse(cls, text: object) -> StateURL:
@@ -54,7 +56,8 @@ class StateURL:
         Args:
             text: ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or a URL of redis-py (``redis://``,
                 ``rediss://``, ``unix://``). ``?timeout=0.05`` gives sqlite and Redis their time in seconds;
-                ``&prefix=insider-otel`` tells apps that share a Redis apart.
+                ``&prefix=insider-otel`` tells apps that share a Redis apart; ``&cluster=true`` finds the nodes of a
+                cluster.
 
         Raises:
             SettingsError: It cannot be used. The error names no part of the URL that may hold a password.
@@ -133,17 +136,24 @@ def _redis(text: str, parts: SplitResult) -> StateURL:
             raise _error(text, "unix:// needs the absolute path of a socket: three slashes")
     elif not parts.hostname or not re.fullmatch(r"/?[0-9]{0,4}", parts.path):
         raise _error(text, "redis:// needs a host, and no path but the number of a database")
-    own, others = _options(text, parts, {"timeout", "prefix"})
+    own, others = _options(text, parts, {"timeout", "prefix", "cluster"})
     for name, _ in others:
         if not _REDIS_OPTION.fullmatch(name):
-            raise _error(text, "the options are timeout, prefix, db, username, password and ssl_…")
+            raise _error(text, "the options are timeout, prefix, cluster, db, username, password and ssl_…")
     prefix = own.get("prefix", DEFAULT_PREFIX)
     if not _PREFIX.fullmatch(prefix):
         raise _error(text, "prefix is 1 to 64 letters, digits or . _ : -")
+    cluster = own.get("cluster", "false")
+    if cluster not in {"true", "false"}:
+        raise _error(text, "cluster is true or false")
+    databases = {parts.path.removeprefix("/"), *(written for name, written in others if name == "db")}
+    if cluster == "true" and (parts.scheme == "unix" or not databases <= {"", "0", "db=0"}):
+        raise _error(text, "a cluster has a host, and no database but 0")
     # The rest is redis-py's to read, so it stays as it was written.
     query = "&".join(written for _, written in others)
     target = f"{parts.scheme}://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
-    return StateURL("redis", target, _timeout(text, own), prefix, f"{parts.scheme}://{address}{parts.path}")
+    display = f"{parts.scheme}://{address}{parts.path}"
+    return StateURL("redis", target, _timeout(text, own), prefix, display, cluster == "true")
 
 
 def _options(text: str, parts: SplitResult, ours: set[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -36,7 +36,7 @@ def open_store(url: StateURL) -> Store | None:
         case "redis":
             from insider_otel.state.redis_store import RedisStore  # noqa: PLC0415
 
-            return RedisStore(url.target, timeout=url.timeout, prefix=url.prefix)
+            return RedisStore(url.target, timeout=url.timeout, prefix=url.prefix, cluster=url.cluster)
 
 
 PROCESS_STATE = SharedState()

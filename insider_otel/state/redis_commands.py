@@ -1,7 +1,8 @@
 """What is said to Redis, and what its answers mean: commands, no I/O.
 
 A request is one call of one script, which reads and writes all that belongs to it. A course of commands is a generator:
-whoever drives it sends what it yields, and hands back the answer or raises the error in it.
+whoever drives it sends each command that it yields to the node that comes with it, and hands back the answer or raises
+a ``CommandError`` in it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from collections.abc import Generator
 from dataclasses import astuple
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 from insider_otel.api.operations import Limit
 from insider_otel.state.protocol import (
@@ -40,12 +41,93 @@ _LONGEST = 1 << 51
 
 _KEYS_PER_SCAN = 1000
 
+T = TypeVar("T")
+
 Command = tuple[str | bytes | int, ...]
-Course = Generator[Command, Any, Any]
 
 
-class ScriptMissingError(Exception):
-    """Raised in a course of commands: the server has forgotten the script, or never had it."""
+class Node(NamedTuple):
+    """A node of a cluster.
+
+    Attributes:
+        host: Its host.
+        port: Its port.
+    """
+
+    host: str
+    port: int
+
+
+Steps = Generator[tuple[Node | None, Command], Any, T]
+"""A course of commands that ends with a ``T``. Each comes with the node that it is for; None is the address given."""
+
+
+class CommandError(Exception):
+    """Raised in a course of commands: a command was not done.
+
+    Args:
+        cause: What the driver says.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class ScriptMissingError(CommandError):
+    """The node has forgotten the script, or never had it."""
+
+
+class KeyMovedError(CommandError):
+    """Another node of the cluster has the key.
+
+    Args:
+        cause: What the driver says.
+        host: The node's host; empty for the host that was asked.
+        port: Its port.
+    """
+
+    def __init__(self, cause: Exception, host: str, port: int) -> None:
+        super().__init__(cause)
+        self.host = host
+        self.port = port
+
+
+class NodeLostError(CommandError):
+    """The node cannot be reached, or knows nothing of the rest of the cluster."""
+
+
+class Nodes(Protocol):
+    """Who is asked for what."""
+
+    def ask(self, tag: str, command: Command) -> Steps[Any]:
+        """Have the node that keeps the keys with a tag do something."""
+        ...
+
+    def send(self, node: Node | None, command: Command) -> Steps[Any]:
+        """Have a node do something."""
+        ...
+
+    def primaries(self) -> Steps[tuple[Node | None, ...]]:
+        """The nodes that have all keys between them."""
+        ...
+
+
+class OneServer:
+    """A server that has all keys."""
+
+    def ask(self, tag: str, command: Command) -> Steps[Any]:
+        """Have it do something; the tag says nothing here."""
+        return (yield None, command)
+
+    def send(self, node: Node | None, command: Command) -> Steps[Any]:
+        """Have it do something."""
+        return (yield node, command)
+
+    def primaries(self) -> Steps[tuple[Node | None, ...]]:
+        """The server alone."""
+        yield from ()
+        return (None,)
 
 
 class Commands:
@@ -53,19 +135,21 @@ class Commands:
 
     Args:
         prefix: What all keys begin with.
+        nodes: Who is asked for what.
 
     Raises:
         ValueError: The prefix has characters that mean something in a key or a pattern.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, nodes: Nodes) -> None:
         if re.fullmatch(r"[A-Za-z0-9_.:-]+", prefix) is None:
             raise ValueError(
                 f"state: prefix {prefix!r} of the redis keys may have letters, digits and the characters _ . : - only"
             )
         self._prefix = prefix
+        self._nodes = nodes
 
-    def course(self, request: Request) -> Generator[Command, Any, Reply]:
+    def course(self, request: Request) -> Steps[Reply]:
         """The course of commands for a request; it ends with the reply."""
         match request:
             case Admit():
@@ -79,16 +163,17 @@ class Commands:
             case ListPools():
                 return (yield from self._list())
 
-    def _list(self) -> Generator[Command, Any, tuple[PoolUse, ...]]:
+    def _list(self) -> Steps[tuple[PoolUse, ...]]:
         # The keys themselves are the index: another one could disagree with them once some have expired.
         found: set[bytes] = set()
-        cursor = b"0"
-        while True:
-            answer = yield "SCAN", cursor, "MATCH", f"{{{self._prefix}:*}}:pool:*", "COUNT", _KEYS_PER_SCAN
-            cursor, keys = answer
-            found.update(keys)
-            if int(cursor) == 0:
-                break
+        for node in (yield from self._nodes.primaries()):
+            cursor: Any = 0
+            while True:
+                scan: Command = ("SCAN", cursor, "MATCH", f"{{{self._prefix}:*}}:pool:*", "COUNT", _KEYS_PER_SCAN)
+                cursor, keys = yield from self._nodes.send(node, scan)
+                found.update(keys)
+                if int(cursor) == 0:
+                    break
         uses: list[PoolUse] = []
         for key in sorted(found):
             pool = self._pool_of(key.decode())
@@ -100,17 +185,17 @@ class Commands:
 
     def _run(
         self, what: str, pool: PoolKey, ask: dict[str, Any], claim: bytes | None = None, worker: bytes = b""
-    ) -> Generator[Command, Any, Any]:
+    ) -> Steps[Any]:
         # The braces keep all that belongs to an owner in one slot of a cluster.
-        tag = f"{{{self._prefix}:{pool.owner.hex()}}}"
-        keys = [f"{tag}:{kind}:{pool.pool}" for kind in ("pool", "uses", "workers")]
+        tag = f"{self._prefix}:{pool.owner.hex()}"
+        keys = [f"{{{tag}}}:{kind}:{pool.pool}" for kind in ("pool", "uses", "workers")]
         if claim is not None:
-            keys.append(f"{tag}:claim:{claim.hex()}")
+            keys.append(f"{{{tag}}}:claim:{claim.hex()}")
         words: Command = (len(keys), *keys, what, json.dumps(ask), worker)
         try:
-            return (yield "EVALSHA", _SCRIPT_NAME, *words)
+            return (yield from self._nodes.ask(tag, ("EVALSHA", _SCRIPT_NAME, *words)))
         except ScriptMissingError:
-            return (yield "EVAL", SCRIPT, *words)
+            return (yield from self._nodes.ask(tag, ("EVAL", SCRIPT, *words)))
 
     def _pool_of(self, key: str) -> PoolKey:
         owner, _, pool = key.removeprefix(f"{{{self._prefix}:").partition("}:pool:")

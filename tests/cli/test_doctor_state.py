@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from insider_otel.cli.checks.environment import Environment, Finding, Level
-from insider_otel.cli.checks.state import limits, state
+from insider_otel.cli.checks.state import DOCTOR, limits, state
 from insider_otel.state.sqlite_store import SQLiteStore
 from insider_otel.testing import FakeClock
 
+from ..state.redis_cluster import RedisCluster, redis_cluster
 from ..state.redis_server import RedisServer, redis_server, skip_without_program
 
 WITH_REDIS = {"redis": "6.0.0"}
@@ -157,6 +158,37 @@ def test_a_replica_which_cannot_be_written_is_an_error() -> None:
     with redis_server("--replicaof", "127.0.0.1", "1") as replica:
         finding = seen(replica.url)
     assert (finding.level, "to be no replica" in finding.remedy) == (Level.ERROR, True)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RedisCluster]:
+    skip_without_program()
+    with redis_cluster(size=2) as cluster:
+        yield cluster
+
+
+def test_a_cluster_is_read_and_written_at_the_node_that_has_the_keys(cluster: RedisCluster) -> None:
+    for node in cluster.nodes:
+        finding = seen(f"{node.url}?cluster=true&timeout=10")
+        assert (finding.level, " is read and written in " in finding.what) == (Level.OK, True)
+
+
+def test_a_node_of_a_cluster_is_an_error_where_the_address_names_it_alone(cluster: RedisCluster) -> None:
+    """Also if the doctor's own keys happen to be at that node."""
+    here, elsewhere = sorted(cluster.nodes, key=lambda node: node is not cluster.node_of(DOCTOR))
+    finding = seen(here.url)
+    assert finding.level is Level.ERROR
+    assert finding.what.endswith("is one node of a cluster, and INSIDER_OTEL_STATE does not say so")
+    assert finding.remedy.startswith("Say it: INSIDER_OTEL_STATE=…?cluster=true.")
+    finding = seen(elsewhere.url)
+    assert finding.level is Level.ERROR
+    assert "it is one node of a cluster, and others have a part of the keys: add cluster=true to" in finding.what
+
+
+def test_a_server_in_no_cluster_is_an_error_where_the_address_says_cluster(redis: RedisServer) -> None:
+    finding = seen(f"{redis.url_as(':s3cret')}?cluster=true")
+    assert (finding.level, "cluster support disabled" in finding.what) == (Level.ERROR, True)
+    assert "with cluster=true, it has to be a node of a cluster" in finding.remedy
 
 
 def test_without_redis_py_it_says_what_to_install() -> None:

@@ -48,6 +48,25 @@ def test_a_store_has_50_ms_and_keys_of_our_name_unless_its_options_say_otherwise
 
 
 @pytest.mark.parametrize(
+    ("text", "is_cluster", "target"),
+    [
+        ("redis://cache?cluster=true", True, "redis://cache"),
+        (
+            "rediss://shop:pw@cache/0?ssl_ca_certs=ca.pem&cluster=true",
+            True,
+            "rediss://shop:pw@cache/0?ssl_ca_certs=ca.pem",
+        ),
+        ("redis://cache?cluster=true&db=0", True, "redis://cache?db=0"),
+        ("redis://cache?cluster=false&db=3", False, "redis://cache?db=3"),
+        ("redis://cache", False, "redis://cache"),
+    ],
+)
+def test_a_cluster_is_one_if_its_address_says_so(text: str, is_cluster: bool, target: str) -> None:
+    url = StateURL.parse(text)
+    assert (url.cluster, url.target) == (is_cluster, target)
+
+
+@pytest.mark.parametrize(
     ("text", "remedy"),
     [
         ("memory", "it has no scheme"),
@@ -84,6 +103,11 @@ def test_a_store_has_50_ms_and_keys_of_our_name_unless_its_options_say_otherwise
         ("redis://cache?timeout=1&timeout=2", "twice"),
         ("redis://cache?prefix=", "letters"),
         ("redis://cache?prefix={a}", "letters"),
+        ("redis://cache?cluster=yes", "cluster is true or false"),
+        ("redis://cache?cluster", "cluster is true or false"),
+        ("redis://cache/1?cluster=true", "no database but 0"),
+        ("redis://cache?cluster=true&db=1", "no database but 0"),
+        ("unix:///run/redis.sock?cluster=true", "a cluster has a host"),
         ("unix://run/redis.sock", "three slashes"),
         ("unix:///", "absolute path"),
     ],

@@ -48,7 +48,7 @@ class RedisServer:
     def __init__(self, directory: Path, options: tuple[str, ...], *, tcp: bool) -> None:
         self._directory = directory
         self._options = options
-        self.port = _free_port() if tcp else 0
+        self.port = free_port() if tcp else 0
         self._socket = directory / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -63,6 +63,11 @@ class RedisServer:
         """The number of its process."""
         assert self._process is not None, "the server is stopped"
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not stopped since."""
+        return self._process is not None
 
     def url_as(self, user_and_password: str) -> str:
         """Its address for a user: ``user:password``."""
@@ -135,8 +140,8 @@ def redis_server(*options: str, tcp: bool = False) -> Iterator[RedisServer]:
             server.stop()
 
 
-def _free_port() -> int:
-    """A port below those that systems give to whoever asks for any, so that nobody gets it before the server does."""
+def free_port() -> int:
+    """A free port of 127.0.0.1, of those that no system gives to whoever asks for any: nobody gets it meanwhile."""
     while True:
         port = random.randrange(10_000, 22_000)
         # A node of a cluster also listens 10,000 higher.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from insider_otel.api.operations import Limit, operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
@@ -15,6 +16,9 @@ from insider_otel.policy.state_url import StateURL
 from insider_otel.state.credential import NOBODY
 from insider_otel.state.opening import open_store
 from insider_otel.state.protocol import Admit, PoolKey, Store, StoreError
+
+if TYPE_CHECKING:
+    from insider_otel.state.redis_store import ServerInfo
 
 DOCTOR = PoolKey("doctor", NOBODY)
 """What the doctor asks a store for, to see whether it can be written: no operation has a pool of this name."""
@@ -131,11 +135,19 @@ def _absent(url: StateURL) -> Finding:
 def _tried(store: Store, url: StateURL) -> Finding:
     try:
         slowest = _slowest(store)
-        version = _version(store) if url.scheme == "redis" else ""
+        server = _server(store) if url.scheme == "redis" else None
     except StoreError as error:
         return Finding(Level.ERROR, f"the state cannot be used: {error}", _WITHOUT, _REMEDIES[url.scheme])
     finally:
         store.close()
+    if server is not None and server.is_cluster and not url.cluster:
+        return Finding(
+            Level.ERROR,
+            f"the state {url.display} ({server.version}) is one node of a cluster, and {_VARIABLE} does not say so",
+            f"Other nodes have the limits of some keys, or will when the cluster grows. {_WITHOUT}",
+            f"Say it: {_VARIABLE}=…?cluster=true. Or take a server that is in no cluster.",
+        )
+    version = "" if server is None else f" ({server.version})"
     took = f"the state {url.display}{version} is read and written in {slowest * 1000:.1f} ms"
     if slowest > url.timeout:
         return Finding(
@@ -147,15 +159,15 @@ def _tried(store: Store, url: StateURL) -> Finding:
     return Finding(Level.OK, f"{took}; it is given {url.timeout * 1000:g} ms")
 
 
-def _version(store: Store) -> str:
+def _server(store: Store) -> ServerInfo | None:
     from insider_otel.state.redis_store import RedisStore  # noqa: PLC0415  (an extra)
 
     assert isinstance(store, RedisStore), "no other store has a server"
     try:
-        return f" ({store.server()})"
+        return store.server()
     except StoreError:
         # A user who may not ask for it may still do all that the store needs.
-        return ""
+        return None
 
 
 def _slowest(store: Store) -> float:
@@ -174,6 +186,7 @@ _WITHOUT = (
     "only."
 )
 _REMEDIES = {
-    "redis": f"Start the server, or correct {_VARIABLE}. It has to allow EVAL and EVALSHA, and to be no replica.",
+    "redis": f"Start the server, or correct {_VARIABLE}. It has to allow EVAL and EVALSHA, and to be no replica; "
+    "with cluster=true, it has to be a node of a cluster and to allow CLUSTER SLOTS.",
     "sqlite": "Run the doctor as the app's user. The file and its directory have to be writable.",
 }
