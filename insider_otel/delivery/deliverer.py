@@ -171,7 +171,7 @@ class Deliverer:
         if call.verdict.category is Category.AUTHENTICATION:
             # Keys change, and this process may have the old ones: it waits to be mended, as without any.
             return Ending(replace(tried, due=self._next_due(job)))
-        return Ending(replace(tried, stopped=(call.stopped or call.outcome).value))
+        return Ending(self._stopped(tried, (call.stopped or call.outcome).value))
 
     def _next_due(self, job: Job) -> float:
         """When a job is sent again that somebody has to mend something for."""
@@ -192,7 +192,10 @@ class Deliverer:
             waited=0.0,
             now=now,
         )
-        return Ending(replace(job, stopped=stopped.value))
+        return Ending(self._stopped(job, stopped.value))
+
+    def _stopped(self, job: Job, why: str) -> Job:
+        return replace(job, stopped=why, stopped_at=self._desk.wall_clock())
 
     def _cannot_send(self, job: Job, error: Exception) -> Ending:
         """It is for the app's people to mend what keeps the job from being sent; until then it waits."""

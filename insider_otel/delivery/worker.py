@@ -24,6 +24,7 @@ from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.redelivery import LeaseLost
 from insider_otel.outbox.job import pool_of
 from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
+from insider_otel.outbox.rules import purged_text
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE, LONGEST_WAIT, pace
 from insider_otel.policy.limits import limit_of
 from insider_otel.policy.settings import Mode, SettingsError
@@ -39,6 +40,10 @@ _LONGEST_END = DELIVERY_DEADLINE + LEASE
 
 _PATIENCE_AT_EXIT = 10.0
 """Seconds. An answer that takes longer is not waited for when the process ends."""
+
+_PURGE_EVERY = 3600.0
+_PURGED_AT_ONCE = 100
+"""Dead letters that are deleted in one transaction: calls that are to be kept wait for it."""
 
 _TROUBLE_PAUSE = 1.0
 _TELLING_TRIES = 5
@@ -86,6 +91,7 @@ class Worker:
         self._lease = lease
         self._renew_at = 0.0
         self._clocks_apart = 0.0
+        self._purge_at = 0.0
         self._client_lock = threading.Lock()
         self._wake = threading.Condition()
         self._stopping = False
@@ -186,6 +192,7 @@ class Worker:
                     # Asked before, so that what comes meanwhile is seen the next time.
                     seen = change
                     wake_at = self._take(planned, now)
+                self._purge(now)
             except OutboxError as error:
                 _log.error("the outbox cannot be asked for jobs, which wait: %s", error)
                 wake_at = 0.0
@@ -200,7 +207,7 @@ class Worker:
             while planned and planned[0][0] <= now:
                 _, _, lease, link = heapq.heappop(planned)
                 crew.hand(self._deliver, lease, link)
-            if drain and not self._held and wake_at > now + LONGEST_WAIT:
+            if drain and not self._held and wake_at > now + LONGEST_WAIT and now < self._purge_at:
                 if was_idle:
                     return
                 # What ended meanwhile may have made way for more.
@@ -248,6 +255,21 @@ class Worker:
         if len(taken.leases) == room:
             return now
         return float("inf") if taken.wake_at is None else taken.wake_at
+
+    def _purge(self, now: float) -> None:
+        """Delete what of the dead letters was kept for long enough: at the start, and then about once an hour."""
+        retention = self._engine.settings.outbox_retention
+        if now < self._purge_at:
+            return
+        self._purge_at = now + _PURGE_EVERY
+        if retention is None:
+            return
+        purged = self._store.purge(now, retention=retention, most=_PURGED_AT_ONCE)
+        if purged:
+            _log.warning("%s", purged_text(purged))
+        if sum(purged.values()) == _PURGED_AT_ONCE:
+            # The others at the next turn: jobs that are due do not wait for all of it.
+            self._purge_at = now
 
     def _link(self) -> Link:
         """A link to the worker's own span of what it has just taken."""

@@ -41,6 +41,7 @@ class Job:
         ambiguous_since: When it was sent for the first time without our knowing whether Insider processed it.
         verdict: What the last answer meant: its category, rule, fault and retry, and a message that is safe to show.
         stopped: Why it was given up; None while it waits.
+        stopped_at: When it was given up; None while it waits, or if an older version of insider-otel gave it up.
     """
 
     id: str
@@ -59,11 +60,15 @@ class Job:
     ambiguous_since: float | None = None
     verdict: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     stopped: str | None = None
+    stopped_at: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""
         values = asdict(self)
         values["content"] = base64.b64encode(self.content).decode("ascii")
+        if self.stopped_at is None:
+            # A job that waits can be read by the version that did not know of it.
+            del values["stopped_at"]
         return {"format": FORMAT, **values}
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -164,6 +164,21 @@ class JobStore(Outbox, Protocol):
 
         Returns:
             Whether there was such a job that nobody is sending.
+        """
+        ...
+
+    def purge(self, now: float, *, retention: float, most: int) -> Mapping[str, int]:
+        """Forget dead letters that were kept for long enough, and all that was stored of them, in one transaction.
+
+        One of which nobody knows when it was given up is kept from now on for as long.
+
+        Args:
+            now: The present moment, in seconds since 1970.
+            retention: Seconds for which they are kept after they were given up.
+            most: How many at most.
+
+        Returns:
+            How many there were of each operation.
         """
         ...
 

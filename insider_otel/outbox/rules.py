@@ -1,7 +1,8 @@
-"""What every outbox that workers take jobs from decides alike, whatever it keeps them in."""
+"""What every outbox decides or says alike, whatever it keeps jobs in."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from insider_otel.outbox.job import Job
@@ -35,3 +36,13 @@ def interrupted(job: Job, sent_at: float | None) -> Job:
     # Nobody knows whether Insider has it.
     since = sent_at if job.ambiguous_since is None else job.ambiguous_since
     return replace(job, attempts=job.attempts + 1, ambiguous_since=since)
+
+
+def purged_text(purged: Mapping[str, int]) -> str:
+    """What the log says of dead letters that were deleted: nothing that could tell whom they were about.
+
+    Args:
+        purged: How many there were of each operation.
+    """
+    operations = ", ".join(f"{operation} {number}" for operation, number in sorted(purged.items()))
+    return f"dead letters whose outbox_retention is over were deleted, {sum(purged.values())} in all: {operations}"

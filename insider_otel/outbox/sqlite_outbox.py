@@ -8,7 +8,8 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections import Counter
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -60,9 +61,15 @@ _SCHEMA = (
     "CREATE TABLE pools (pool TEXT PRIMARY KEY, free_at REAL NOT NULL) STRICT, WITHOUT ROWID",
 )
 
+# What files of older versions lack. Their workers may go on with a file that has it: they name the columns they write.
+_STOPPED_AT = (
+    "ALTER TABLE jobs ADD COLUMN stopped_at REAL",
+    "CREATE INDEX jobs_stopped ON jobs (stopped_at) WHERE state = 'dead'",
+)
+
 _COLUMNS = (
     "id, operation, product, pool, content, account, line, context, created, due, expires, attempts, deliveries, "
-    "ambiguous_since, verdict, stopped"
+    "ambiguous_since, verdict, stopped, stopped_at"
 )
 
 # A job of a line waits until those before it are delivered or given up.
@@ -81,7 +88,7 @@ def _kind(sync: Literal["normal", "full"]) -> FileKind:
     return FileKind(
         application_id=0x696F6F62,  # "ioob"
         version=1,
-        schema=_SCHEMA,
+        schema=(*_SCHEMA, *_STOPPED_AT),
         if_damaged="It holds calls that are yet to be sent: put it aside with its -wal, take out what can be read with "
         "`sqlite3 FILE .recover`, and a new one is made",
         synchronous="FULL" if sync == "full" else "NORMAL",
@@ -130,7 +137,7 @@ class SQLiteOutbox:
         """Keep a job."""
         with self._writing() as connection:
             connection.execute("INSERT OR IGNORE INTO pools VALUES (?, 0)", (job.pool,))
-            marks = ", ".join("?" * 16)
+            marks = ", ".join("?" * 17)
             connection.execute(f"INSERT INTO jobs (state, {_COLUMNS}) VALUES ('waiting', {marks})", _row(job))  # noqa: S608
         self._changes += 1
 
@@ -206,7 +213,8 @@ class SQLiteOutbox:
         with self._writing() as connection:
             connection.execute(
                 "UPDATE jobs SET state = ?, due = ?, attempts = ?, deliveries = ?, ambiguous_since = ?, verdict = ?, "
-                "stopped = ?, token = NULL, leased_until = 0, sent_at = NULL WHERE id = ? AND token = ?",
+                "stopped = ?, stopped_at = ?, token = NULL, leased_until = 0, sent_at = NULL "
+                "WHERE id = ? AND token = ?",
                 (
                     "waiting" if job.stopped is None else "dead",
                     job.due,
@@ -215,6 +223,7 @@ class SQLiteOutbox:
                     job.ambiguous_since,
                     json.dumps(dict(job.verdict)),
                     job.stopped,
+                    job.stopped_at,
                     job.id,
                     lease.token,
                 ),
@@ -250,7 +259,8 @@ class SQLiteOutbox:
         with self._writing() as connection:
             changed = connection.execute(
                 "UPDATE jobs SET state = 'waiting', due = ?, expires = max(expires, ?), ambiguous_since = NULL, "
-                "sent_at = NULL, stopped = NULL, token = NULL, leased_until = 0 WHERE id = ? AND leased_until <= ?",
+                "sent_at = NULL, stopped = NULL, stopped_at = NULL, token = NULL, leased_until = 0 "
+                "WHERE id = ? AND leased_until <= ?",
                 (now, expires, job_id, now),
             )
         self._changes += 1
@@ -262,6 +272,19 @@ class SQLiteOutbox:
             changed = connection.execute("DELETE FROM jobs WHERE id = ? AND leased_until <= ?", (job_id, time.time()))
         self._forgotten()
         return changed.rowcount == 1
+
+    def purge(self, now: float, *, retention: float, most: int) -> Mapping[str, int]:
+        """Forget dead letters that were kept for long enough."""
+        with self._writing() as connection:
+            connection.execute("UPDATE jobs SET stopped_at = ? WHERE state = 'dead' AND stopped_at IS NULL", (now,))
+            rows = connection.execute(
+                "DELETE FROM jobs WHERE number IN (SELECT number FROM jobs WHERE state = 'dead' AND stopped_at <= ? "
+                "ORDER BY stopped_at LIMIT ?) RETURNING operation",
+                (now - retention, most),
+            ).fetchall()
+        if rows:
+            self._forgotten()
+        return Counter(operation for (operation,) in rows)
 
     def stats(self) -> Stats:
         """How full it is."""
@@ -299,8 +322,10 @@ class SQLiteOutbox:
     @contextmanager
     def _transaction(self, *, writing: bool) -> Generator[sqlite3.Connection]:
         try:
-            with self._file.transaction(time.monotonic() + self._timeout, writing=writing) as connection:
-                self._notice_another_file()
+            deadline = time.monotonic() + self._timeout
+            if self._identity is None or self._identify() != self._identity:
+                self._meet_file(deadline)
+            with self._file.transaction(deadline, writing=writing) as connection:
                 yield connection
         except StoreError as error:
             raise OutboxError(str(error)) from error
@@ -317,10 +342,14 @@ class SQLiteOutbox:
         with self._transaction(writing=False) as connection:
             yield connection
 
-    def _notice_another_file(self) -> None:
-        """Say so if the file is another than the one used before: what that one held is not in it."""
-        status = os.stat(self._path)
-        identity = status.st_dev, status.st_ino
+    def _meet_file(self, deadline: float) -> None:
+        """Add what the file lacks if an older version made it. Say so if it takes the place of the one used before."""
+        with self._file.transaction(deadline) as connection:
+            columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")}
+            if "stopped_at" not in columns:
+                for statement in _STOPPED_AT:
+                    connection.execute(statement)
+            identity = self._identify()
         if self._identity not in {None, identity}:
             _log.error(
                 "%s was deleted or replaced while it was in use; the deferred calls that it held are not sent "
@@ -328,6 +357,15 @@ class SQLiteOutbox:
                 self.address,
             )
         self._identity = identity
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Which file is at the path now; None if there is none."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            # If more is wrong than that, the transaction says so.
+            return None
+        return status.st_dev, status.st_ino
 
 
 def _due(connection: sqlite3.Connection, pool: str, now: float, most: int) -> list[tuple[Any, ...]]:
@@ -377,6 +415,7 @@ def _row(job: Job) -> tuple[Any, ...]:
         job.ambiguous_since,
         json.dumps(dict(job.verdict)),
         job.stopped,
+        job.stopped_at,
     )
 
 

@@ -59,21 +59,26 @@ def choice(choices: type[StrEnum]) -> Check:
     return check
 
 
-def seconds(*, zero: bool, none: bool = False) -> Check:
+def seconds(*, zero: bool, none: bool = False, most: float = math.inf) -> Check:
     """A check for a time in seconds.
 
     Args:
         zero: Whether it may be 0.
         none: Whether it may be None, for no bound.
+        most: The longest time.
     """
-    accepts = ("seconds from 0 up" if zero else "seconds above 0") + (", or nothing for no bound" if none else "")
+    accepts = "seconds from 0 up" if zero else "seconds above 0"
+    if most < math.inf:
+        accepts += f", {most:.0f} at most"
+    if none:
+        accepts += ", or nothing for no bound"
 
     def check(name: str, value: Any) -> float | None:
         if value is None and none:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise setting_error(name, value, accepts)
-        if value < 0 or (value == 0 and not zero):
+        if not 0 <= value <= most or (value == 0 and not zero):
             raise setting_error(name, value, accepts)
         return float(value)
 

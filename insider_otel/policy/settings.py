@@ -95,6 +95,8 @@ class Settings:
             ``sqlite:///path`` for all processes of a machine, ``celery`` for the app's own Celery, ``django`` for the
             Django app's own database; None for nowhere.
         outbox_horizon: Seconds after which a deferred call is given up and kept as a dead letter.
+        outbox_retention: Seconds after which a dead letter is deleted, with the personal data in it; None to keep it
+            until somebody discards it.
         outbox_key: Encrypts what is kept of deferred calls: a Fernet key, or several separated by commas, of which the
             first encrypts and all decrypt.
         credentials: Returns the credentials to send a deferred call with, for they are not stored with it: takes the
@@ -119,6 +121,7 @@ class Settings:
     state: str = "memory://"
     outbox: str | None = None
     outbox_horizon: float = 86_400.0
+    outbox_retention: float | None = 30 * 86_400.0
     outbox_key: str | None = field(default=None, repr=False)
     credentials: Callable[[Operation, str | None], Mapping[str, str] | None] | None = field(default=None, hash=False)
     events: Events | Literal["span", "log", "both"] = Events.SPAN
@@ -207,6 +210,9 @@ def _outbox(name: str, value: Any) -> str | None:
     return cast("str", value)
 
 
+_TEN_YEARS = 10 * 365 * 86_400.0
+"""Seconds. RabbitMQ keeps no message for longer that is not to be kept for ever."""
+
 _CHECKS: dict[str, Check] = {
     "mode": choice(Mode),
     "hosts": insider_addresses,
@@ -221,10 +227,16 @@ _CHECKS: dict[str, Check] = {
     "state": _state,
     "outbox": _outbox,
     "outbox_horizon": seconds(zero=False),
+    "outbox_retention": seconds(zero=False, none=True, most=_TEN_YEARS),
     "outbox_key": fernet_keys,
     "credentials": provider,
     "events": choice(Events),
 }
+
+
+def _seconds_or_none(text: str) -> float | None:
+    return None if text.lower() == "none" else float(text)
+
 
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "hosts": (json.loads, 'a JSON object of "address" or "address:port" to an Insider host or "*"'),
@@ -236,6 +248,7 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "limits": (json.loads, LIMITS_ACCEPT.replace("mapping", "JSON object")),
     "dedupe_window": (float, "seconds from 0 up"),
     "outbox_horizon": (float, "seconds above 0"),
+    "outbox_retention": (_seconds_or_none, "seconds above 0, or 'none' for no bound"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,9 @@ def test_the_list_says_what_waits_and_why_others_were_given_up(shop: Shop, outbo
     dead, waiting = shop.dead(), shop.defer("mail.send")
     rows = [line.split("  ") for line in outbox("list").splitlines()]
     cells = {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
-    assert cells[dead] == ["user.upsert", "dead", "1", "1", "validation/status.400", "failed"]
+    *others, deleted_at = cells[dead]
+    assert others == ["user.upsert", "dead", "1", "1", "validation/status.400", "failed"]
+    assert deleted_at == json.loads(outbox("show", "--json", dead))["deleted_at"]
     assert cells[waiting] == ["mail.send", "waiting", "now", "0", "0"]
 
 
@@ -121,6 +125,21 @@ def test_the_list_as_json_has_one_state_only_if_asked(shop: Shop, outbox: Callab
     for arguments, names in (((), [dead, waiting]), (("--dead",), [dead]), (("--waiting",), [waiting])):
         assert [job["id"] for job in json.loads(outbox("list", "--json", *arguments))["jobs"]] == names
     assert [job["id"] for job in json.loads(outbox("list", "--json", "--most", "1"))["jobs"]] == [dead]
+
+
+def test_a_dead_letter_tells_since_when_it_is_one_and_until_when_it_is_kept(
+    shop: Shop, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, waiting = shop.dead(), shop.defer()
+    monkeypatch.setenv("INSIDER_OTEL_OUTBOX_RETENTION", "604800")
+    shown = json.loads(outbox("show", "--json", dead))
+    since, until = (datetime.fromisoformat(shown[name]) for name in ("stopped_at", "deleted_at"))
+    assert until - since == timedelta(days=7)
+    assert re.search(rf"^deleted at +{shown['deleted_at']}$", outbox("show", dead), re.MULTILINE)
+    monkeypatch.setenv("INSIDER_OTEL_OUTBOX_RETENTION", "none")
+    assert json.loads(outbox("show", "--json", dead))["deleted_at"] is None
+    shown = json.loads(outbox("show", "--json", waiting))
+    assert (shown["stopped_at"], shown["deleted_at"]) == (None, None)
 
 
 def test_statistics_count_and_tell_since_when_the_oldest_waits(shop: Shop, outbox: Callable[..., str]) -> None:

@@ -328,7 +328,8 @@ def test_the_span_of_a_delivery_says_why_it_goes_on_later(shop: Shop) -> None:
 def test_records_lost_are_a_dead_letter(shop: Shop) -> None:
     body = {"data": {"successful": {"count": 1}, "fail": {"count": 1, "errors": {}}}}
     shop.insider.answers = [(200, body, {})]
-    assert kept(shop.deliver(shop.defer())).stopped == "partly_failed"
+    dead = kept(shop.deliver(shop.defer()))
+    assert (dead.stopped, dead.stopped_at) == ("partly_failed", shop.clock())
 
 
 def test_after_the_horizon_it_is_given_up_with_the_last_verdict(shop: Shop) -> None:
@@ -337,6 +338,7 @@ def test_after_the_horizon_it_is_given_up_with_the_last_verdict(shop: Shop) -> N
     shop.clock.advance(3600.0)
     dead = kept(shop.deliver(job))
     assert (dead.stopped, dead.verdict["category"]) == ("expired", "unavailable")
+    assert (job.stopped_at, dead.stopped_at) == (None, shop.clock())
     last = shop.spans.deliveries()[-1].attributes or {}
     assert (last["insider.outcome"], last["insider.retry.stopped"]) == ("failed", "expired")
     assert len(shop.insider.requests) == 2

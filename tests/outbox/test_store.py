@@ -29,6 +29,7 @@ def test_a_job_comes_out_as_it_was_put(store: JobStore) -> None:
         deliveries=2,
         ambiguous_since=NOW - 12.5,
         verdict={"category": "server", "message": "Ücret"},
+        stopped_at=NOW - 3.25,
     )
     store.put(one)
     assert store.job(one.id) == one
@@ -225,7 +226,7 @@ def test_a_job_that_is_put_back_waits_and_holds_what_was_learned(store: JobStore
 def test_a_dead_letter_stays_and_is_never_taken(store: JobStore) -> None:
     one = put(store)
     (lease,) = take(store)
-    dead = replace(one, stopped="unsafe", verdict={"category": "network", "rule": "r"})
+    dead = replace(one, stopped="unsafe", stopped_at=NOW, verdict={"category": "network", "rule": "r"})
     store.put_back(lease, dead)
     assert take(store, now=NOW + 1e6) == []
     assert store.jobs("dead") == [dead]

@@ -143,6 +143,7 @@ class AnyOutbox(RuleBasedStateMachine):
             deliveries=lease.job.deliveries + 1,
             verdict={"category": "server"},
             stopped=stopped,
+            stopped_at=None if stopped is None else self.now,
         )
         row = self._held_by(lease)
         self.store.put_back(lease, changed)
@@ -157,7 +158,8 @@ class AnyOutbox(RuleBasedStateMachine):
         assert done == (not self._is_leased(row))
         if done:
             expires = max(row.job.expires, self.now + 500)
-            row.job = replace(row.job, due=self.now, expires=expires, ambiguous_since=None, stopped=None)
+            waiting = replace(row.job, ambiguous_since=None, stopped=None, stopped_at=None)
+            row.job = replace(waiting, due=self.now, expires=expires)
             row.token, row.leased_until, row.sent_at = None, 0.0, None
 
     @precondition(lambda self: self.rows)
@@ -169,6 +171,19 @@ class AnyOutbox(RuleBasedStateMachine):
             return
         assert self.store.discard(row.job.id)
         self.rows.remove(row)
+
+    @rule(retention=_SECONDS, most=st.integers(1, 3))
+    def purge(self, retention: float, most: int) -> None:
+        purged = self.store.purge(self.now, retention=retention, most=most)
+        left = {job.id for job in self.store.jobs(most=1000)}
+        ends = {row.job.id: row.job.stopped_at for row in self.rows if row.job.stopped_at is not None}
+        old = {name for name, moment in ends.items() if moment <= self.now - retention}
+        gone = {row.job.id for row in self.rows} - left
+        assert gone <= old
+        assert len(gone) == sum(purged.values()) == min(most, len(old))
+        # The oldest first; of those that were given up at the same moment any.
+        assert all(ends[name] <= ends[other] for name in gone for other in old - gone)
+        self.rows = [row for row in self.rows if row.job.id in left]
 
     # -------------------------------------------------------------------------------------------------- invariants
 

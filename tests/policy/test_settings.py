@@ -29,6 +29,7 @@ def test_every_setting_has_a_variable() -> None:
         "INSIDER_OTEL_STATE": "sqlite:///state.db",
         "INSIDER_OTEL_OUTBOX": "sqlite:///outbox.db?sync=full",
         "INSIDER_OTEL_OUTBOX_HORIZON": "3600",
+        "INSIDER_OTEL_OUTBOX_RETENTION": "604800",
         "INSIDER_OTEL_OUTBOX_KEY": "A" * 43 + "=",
         "INSIDER_OTEL_EVENTS": "both",
     }
@@ -46,6 +47,7 @@ def test_every_setting_has_a_variable() -> None:
         state="sqlite:///state.db",
         outbox="sqlite:///outbox.db?sync=full",
         outbox_horizon=3600.0,
+        outbox_retention=604_800.0,
         outbox_key="A" * 43 + "=",
         events=Events.BOTH,
     )
@@ -55,6 +57,12 @@ def test_every_setting_has_a_variable() -> None:
 
 def test_an_empty_variable_is_no_setting() -> None:
     assert Settings.from_env({"INSIDER_OTEL_DEADLINE": " "}) == Settings()
+
+
+@pytest.mark.parametrize("text", ["none", "None"])
+def test_dead_letters_are_kept_for_ever_if_the_variable_says_so(text: str) -> None:
+    assert Settings().outbox_retention == 30 * 86_400.0
+    assert Settings.from_env({"INSIDER_OTEL_OUTBOX_RETENTION": text}).outbox_retention is None
 
 
 def test_a_default_gives_way_to_the_variable() -> None:
@@ -92,6 +100,9 @@ def test_a_default_gives_way_to_the_variable() -> None:
         ("dedupe", "some"),
         ("dedupe_window", "15m"),
         ("events", "none"),
+        ("outbox_retention", 0),
+        ("outbox_retention", "none"),
+        ("outbox_retention", 1e9),
     ],
 )
 def test_a_bad_value_is_refused_with_field_variable_and_remedy(field: str, value: Any) -> None:
@@ -113,6 +124,8 @@ def test_a_bad_value_is_refused_with_field_variable_and_remedy(field: str, value
         ("INSIDER_OTEL_LIMITS", '{"user.upsert": "fast"}'),
         ("INSIDER_OTEL_DEDUPE", "yes"),
         ("INSIDER_OTEL_STATE", "memory"),
+        ("INSIDER_OTEL_OUTBOX_RETENTION", "30d"),
+        ("INSIDER_OTEL_OUTBOX_RETENTION", "inf"),
     ],
 )
 def test_a_bad_variable_is_refused_by_its_name(variable: str, text: str) -> None:

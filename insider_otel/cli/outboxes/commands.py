@@ -83,7 +83,8 @@ def run_command(store: JobStore, arguments: argparse.Namespace, settings: Settin
     Args:
         store: The outbox.
         arguments: What the parser made of the command line.
-        settings: Say how long a job that is retried has, and hold the key to what is encrypted.
+        settings: Say how long a job that is retried has and dead letters are kept, and hold the key to what is
+            encrypted.
 
     Returns:
         The exit status: 1 if a job could not be retried or discarded.
@@ -111,10 +112,10 @@ def _list(store: JobStore, arguments: argparse.Namespace, settings: Settings) ->
         raise UsageError(f"--most is {arguments.most}; it accepts a number from 1 up")
     jobs = store.jobs(arguments.state, most=arguments.most)
     if arguments.json:
-        print_json({"jobs": [showing.facts(job) for job in jobs]})
+        print_json({"jobs": [showing.facts(job, settings.outbox_retention) for job in jobs]})
     elif jobs:
         now = time.time()
-        print_table(showing.HEADER, [showing.cells(job, now) for job in jobs])
+        print_table(showing.HEADER, [showing.cells(job, now, settings.outbox_retention) for job in jobs])
         if len(jobs) == arguments.most:
             print(f"\nThere may be more than {arguments.most}; --most shows them.")
     else:
@@ -132,7 +133,7 @@ def _show(store: JobStore, arguments: argparse.Namespace, settings: Settings) ->
             raise UsageError(f"{job.id} cannot be revealed: {error}") from None
     else:
         request = showing.request_masked(job, codec)
-    facts = {**showing.facts(job), "request": request}
+    facts = {**showing.facts(job, settings.outbox_retention), "request": request}
     if arguments.json:
         print_json(facts)
     else:

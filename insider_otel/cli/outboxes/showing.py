@@ -11,26 +11,38 @@ from insider_otel.cli.waterfall import duration_text
 from insider_otel.outbox.content import Codec, Parcel
 from insider_otel.outbox.job import Job
 
-HEADER = ("JOB", "OPERATION", "STATE", "DUE IN", "ATTEMPTS", "DELIVERIES", "LAST VERDICT", "GIVEN UP")
+HEADER = ("JOB", "OPERATION", "STATE", "DUE IN", "ATTEMPTS", "DELIVERIES", "LAST VERDICT", "GIVEN UP", "DELETED AT")
 
 
-def cells(job: Job, now: float) -> tuple[object, ...]:
+def cells(job: Job, now: float, retention: float | None) -> tuple[object, ...]:
     """A job as a row below ``HEADER``.
 
     Args:
         job: The job.
         now: The present moment, in seconds since 1970.
+        retention: Seconds for which dead letters are kept; None for ever.
     """
     due = "" if job.stopped else "now" if job.due <= now else seconds_text(job.due - now)
     verdict = "/".join(job.verdict[name] for name in ("category", "rule") if name in job.verdict)
-    return (job.id, job.operation, _state(job), due, job.attempts, job.deliveries, verdict, job.stopped)
+    return (
+        job.id,
+        job.operation,
+        _state(job),
+        due,
+        job.attempts,
+        job.deliveries,
+        verdict,
+        job.stopped,
+        _deleted_at(job, retention),
+    )
 
 
-def facts(job: Job) -> dict[str, Any]:
+def facts(job: Job, retention: float | None) -> dict[str, Any]:
     """All that is known of a job but what is sent, as JSON can hold it.
 
     Args:
         job: The job.
+        retention: Seconds for which dead letters are kept; None for ever.
     """
     return {
         "id": job.id,
@@ -40,6 +52,8 @@ def facts(job: Job) -> dict[str, Any]:
         "account": job.account,
         "state": _state(job),
         "stopped": job.stopped,
+        "stopped_at": None if job.stopped_at is None else moment_text(job.stopped_at),
+        "deleted_at": _deleted_at(job, retention),
         "created": moment_text(job.created),
         "due": moment_text(job.due),
         "expires": moment_text(job.expires),
@@ -125,6 +139,11 @@ def seconds_text(seconds: float) -> str:
 
 def _state(job: Job) -> str:
     return "waiting" if job.stopped is None else "dead"
+
+
+def _deleted_at(job: Job, retention: float | None) -> str | None:
+    """When a worker deletes a dead letter, at the earliest; None if that is not known, or never."""
+    return None if job.stopped_at is None or retention is None else moment_text(job.stopped_at + retention)
 
 
 def _trace_id(job: Job) -> str | None:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Generator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,17 @@ def test_a_job_is_shown_without_what_it_holds(outbox: DjangoOutbox) -> None:
         assert "_save" not in page
     listed = jane.get(LIST).content.decode()
     assert not [each for each in personal if each in listed]
+
+
+def test_a_dead_letter_says_until_when_it_is_kept(outbox: DjangoOutbox) -> None:
+    jane, row = visitor("view"), OutboxJob.objects.get(job_id=dead(outbox))
+    OutboxJob.objects.update(stopped_at=datetime(2026, 1, 1, 9, tzinfo=UTC).timestamp())
+    for retention, shown in ((7 * 86_400.0, "2026-01-08 09:00"), (None, "None")):
+        with override_settings(INSIDER_OTEL={**OPTIONS, "OUTBOX_RETENTION": retention}):
+            page = jane.get(f"{LIST}{row.number}/change/").content.decode()
+        field = re.search(r'field-_deleted">.*?class="readonly">(.*?)<', page, re.DOTALL)
+        assert field is not None
+        assert field[1].startswith(shown)
 
 
 def test_who_may_change_jobs_sends_a_dead_letter_again(outbox: DjangoOutbox) -> None:

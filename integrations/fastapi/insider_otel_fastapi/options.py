@@ -32,6 +32,7 @@ class Options(Providers, total=False):
     state: str
     outbox: str | None
     outbox_horizon: float
+    outbox_retention: float | None
     outbox_key: str | None
     credentials: Callable[[Operation, str | None], Mapping[str, str] | None] | None
     events: Events | Literal["span", "log", "both"]

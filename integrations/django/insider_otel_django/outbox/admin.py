@@ -35,6 +35,14 @@ def _moment(column: str, name: str) -> Callable[[OutboxJob], Any]:
     return shown
 
 
+@admin.display(description="deleted at")
+def _deleted(row: OutboxJob) -> datetime | None:
+    retention = read_options().settings.outbox_retention
+    if row.stopped_at is None or retention is None:
+        return None
+    return datetime.fromtimestamp(row.stopped_at + retention, UTC)
+
+
 def _verdict(part: str) -> Callable[[OutboxJob], str]:
     """What shows a part of what the last answer meant."""
 
@@ -57,12 +65,13 @@ def _content(row: Any) -> str:
 
 _created = _moment("created", "deferred")
 _due = _moment("due", "due")
-_expires = _moment("expires", "given up at")
+_expires = _moment("expires", "expires")
+_stopped_at = _moment("stopped_at", "given up")
 _ambiguous = _moment("ambiguous_since", "ambiguous since")
 _category, _rule, _message = _verdict("category"), _verdict("rule"), _verdict("message")
 
 _SHOWN: Any = (
-    *("job_id", "operation", "pool", "account", "state", "stopped", _created, _due, _expires),
+    *("job_id", "operation", "pool", "account", "state", "stopped", _stopped_at, _deleted, _created, _due, _expires),
     *("attempts", "deliveries", _ambiguous, _category, _rule, _message, _trace, _content),
 )
 

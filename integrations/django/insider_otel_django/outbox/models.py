@@ -45,6 +45,7 @@ class OutboxJob(models.Model):
     ambiguous_since: _SecondsOrNone = models.FloatField(null=True)
     verdict = models.JSONField(default=dict)
     stopped: _TextOrNone = models.CharField(max_length=64, null=True)
+    stopped_at: _SecondsOrNone = models.FloatField(null=True)
     # What only workers write: whose it is, until when, and when that worker began to send it.
     token: _TextOrNone = models.CharField(max_length=64, null=True)
     leased_until: _Seconds = models.FloatField(default=0)
@@ -57,6 +58,7 @@ class OutboxJob(models.Model):
             models.Index(fields=["state", "pool", "due"], name="insider_outbox_due"),
             models.Index(fields=["state", "created"], name="insider_outbox_created"),
             models.Index(fields=["line", "number"], name="insider_outbox_line"),
+            models.Index(fields=["state", "stopped_at"], name="insider_outbox_stopped"),
         )
 
     def __str__(self) -> str:

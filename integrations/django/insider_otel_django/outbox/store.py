@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -94,6 +95,7 @@ class DjangoOutbox:
                 ambiguous_since=job.ambiguous_since,
                 verdict=dict(job.verdict),
                 stopped=job.stopped,
+                stopped_at=job.stopped_at,
                 token=None,
                 leased_until=0,
                 sent_at=None,
@@ -134,6 +136,7 @@ class DjangoOutbox:
                     ambiguous_since=None,
                     sent_at=None,
                     stopped=None,
+                    stopped_at=None,
                     token=None,
                     leased_until=0,
                 )
@@ -147,6 +150,10 @@ class DjangoOutbox:
             deleted, _ = _jobs().filter(job_id=job_id, leased_until__lte=time.time()).delete()
             self._changed_on_commit()
         return bool(deleted)
+
+    def purge(self, now: float, *, retention: float, most: int) -> Mapping[str, int]:
+        """Forget dead letters that were kept for long enough; in a transaction for each operation."""
+        return self._work(lambda: _purge(now, retention, most))
 
     def stats(self) -> Stats:
         """How full it is."""
@@ -278,6 +285,18 @@ def _claim(numbers: Sequence[int], now: float, until: float) -> Generator[tuple[
             )
         assert row.token is not None, "it was found by it"
         yield job, row.token
+
+
+def _purge(now: float, retention: float, most: int) -> Mapping[str, int]:
+    dead = _jobs().filter(state="dead")
+    dead.filter(stopped_at=None).update(stopped_at=now)
+    old = dead.filter(stopped_at__lte=now - retention)
+    # Not in one statement: some databases delete nothing from a table that the statement also reads.
+    numbers: dict[str, list[int]] = {}
+    for number, operation in old.order_by("stopped_at").values_list("number", "operation")[:most]:
+        numbers.setdefault(operation, []).append(number)
+    # Another worker may have been quicker, or somebody has retried one.
+    return +Counter({operation: old.filter(number__in=each).delete()[0] for operation, each in numbers.items()})
 
 
 @contextmanager
