@@ -1,4 +1,6 @@
-"""The Celery task that sends deferred calls. The app's workers load it: ``include=["insider_otel.outbox.celery"]``.
+"""The Celery task that sends deferred calls, and one that deletes dead letters.
+
+The app's workers load them: ``include=["insider_otel.outbox.celery"]``.
 
 It is the one module that joins what keeps jobs with what delivers them, for it is the app's worker that loads it.
 """
@@ -20,12 +22,13 @@ from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.http.deferral import Desk
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
-from insider_otel.outbox.celery_outbox import LONGEST_ETA, TASK, CeleryOutbox
+from insider_otel.outbox.celery_dead_letters import DeadLetters
+from insider_otel.outbox.celery_outbox import LONGEST_ETA, PURGE_TASK, TASK, CeleryOutbox
 from insider_otel.outbox.job import Job, JobError
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import OutboxError
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE
-from insider_otel.policy.outbox_url import OutboxURL
+from insider_otel.policy.outbox_url import DEFAULT_QUEUE, OutboxURL
 from insider_otel.policy.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -67,8 +70,11 @@ class _Sender:
                 self._made[1].close()
             self._made = None
 
+    def settings(self) -> Settings:
+        return self._options.get("settings") or Settings.from_env()
+
     def check(self) -> None:
-        settings = self._options.get("settings") or Settings.from_env()
+        settings = self.settings()
         if settings.outbox is None:
             raise SettingsError(
                 "deferred calls need an outbox to be sent: set Settings(outbox=…), or INSIDER_OTEL_OUTBOX"
@@ -118,6 +124,13 @@ def _check_at_start(**_: object) -> None:
     _sender.check()
 
 
+def _purge_at_start(**_: object) -> None:
+    """Delete what of the dead letters was kept for long enough, also where nobody has celery beat run the task."""
+    outbox = _sender.settings().outbox
+    if outbox is not None and (url := OutboxURL.parse(outbox)).scheme == "celery":
+        DeadLetters(url.queue).purge()
+
+
 def _forget_revoked(sender: Any, request: Any, **_: object) -> None:
     """Forget what is left of a job that somebody discards by Celery's own means: of its message Celery does so."""
     if sender.name == TASK:
@@ -136,13 +149,13 @@ def _deliver(task: Any, value: object, queue: str) -> None:
     try:
         job = Job.from_json(value)
     except JobError as error:
-        _tell(lambda: outbox.bury(value, task.request.id))
+        _bury(outbox, value, task.request.id, None)
         raise DeadLetter(f"{error}; it is kept in {outbox.dead_queue}") from None
     if job.stopped is not None:
         _log.error(
             "a worker reads %s, and should not: what is there was given up, and waits for people", outbox.dead_queue
         )
-        _tell(lambda: outbox.bury(value, job.id, wait=LONGEST_ETA))
+        _bury(outbox, value, job.id, job.stopped_at, wait=LONGEST_ETA)
         raise _exceptions.Retry(f"{job.operation}: given up already", when=LONGEST_ETA)
     now = time.time()
     if job.due > now:
@@ -168,7 +181,7 @@ def _deliver(task: Any, value: object, queue: str) -> None:
     else:
         later = ending.job
         if later is not None and later.stopped is not None:
-            _tell(lambda: outbox.bury(later.to_json(), later.id))
+            _bury(outbox, later.to_json(), later.id, later.stopped_at)
             raise DeadLetter(f"{later.operation} was given up: {_why(later)}; it is kept in {outbox.dead_queue}")
         if later is not None:
             _put_back(outbox, later, _why(later))
@@ -184,6 +197,28 @@ def _why(job: Job) -> str:
     """Why a job was not accepted: nothing of what it holds."""
     said = (job.stopped, job.verdict.get("category"), job.verdict.get("rule"))
     return ", ".join(text for text in said if text)
+
+
+def _bury(outbox: CeleryOutbox, value: object, job_id: str, stopped_at: float | None, *, wait: float = 0.0) -> None:
+    """Keep a job that was given up for as long as the settings say; from now on if nobody knows since when."""
+    try:
+        retention = _sender.settings().outbox_retention
+    except SettingsError as error:
+        _log.error("a job that was given up is not put aside yet: %s", error)
+        time.sleep(_TROUBLE_PAUSE)
+        raise _exceptions.Reject(error, requeue=True) from None
+    since = time.time() if stopped_at is None else stopped_at
+    until = None if retention is None else since + retention
+    _tell(lambda: outbox.bury(value, job_id, until=until, wait=wait))
+
+
+def _purge(queue: str = DEFAULT_QUEUE) -> None:
+    """Delete what of the dead letters was kept for long enough.
+
+    Args:
+        queue: The queue of the jobs, without ``.dead``.
+    """
+    DeadLetters(queue).purge()
 
 
 def _put_back(outbox: CeleryOutbox, job: Job, why: str) -> NoReturn:
@@ -207,6 +242,7 @@ def _tell(act: Callable[[], None]) -> None:
 
 
 _signals.worker_ready.connect(_check_at_start, weak=False)
+_signals.worker_ready.connect(_purge_at_start, weak=False)
 _signals.task_revoked.connect(_forget_revoked, weak=False)
 
 deliver: Any = _celery.shared_task(
@@ -223,3 +259,5 @@ deliver: Any = _celery.shared_task(
     max_retries=None,
     ignore_result=True,
 )(_deliver)
+
+purge: Any = _celery.shared_task(name=PURGE_TASK, ignore_result=True)(_purge)

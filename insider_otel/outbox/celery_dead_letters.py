@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from insider_otel.outbox.celery_outbox import CeleryOutbox
 from insider_otel.outbox.job import Job, JobError
+from insider_otel.outbox.rules import purged_text
 from insider_otel.policy.outbox_url import DEFAULT_QUEUE
 
 _ANOTHER_DAY = 86_400.0
+
+_log = logging.getLogger("insider_otel.outbox")
 
 
 class DeadLetters:
@@ -62,7 +67,9 @@ class DeadLetters:
                 return False
             now = time.time()
             expires = max(job.expires, now + _ANOTHER_DAY)
-            self._outbox.put(replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None))
+            self._outbox.put(
+                replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None, stopped_at=None)
+            )
             return True
 
         return self._go_through(send)
@@ -81,6 +88,20 @@ class DeadLetters:
         """
         return self._go_through(lambda job: job.id in job_ids)
 
+    def purge(self) -> int:
+        """Delete those that were kept for ``outbox_retention``. On RabbitMQ there is nothing to do: it does so itself.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            OutboxError: The broker is in trouble; the others stay where they are.
+        """
+        purged = Counter(_operation(message) for message in self._outbox.purge())
+        if purged:
+            _log.warning("%s", purged_text(purged))
+        return purged.total()
+
     def _go_through(self, settle: Callable[[Job], bool]) -> int:
         """Take out those that are settled; a message leaves the queue only then."""
         settled = 0
@@ -96,6 +117,13 @@ class DeadLetters:
                 for message in kept:
                     message.requeue()
         return settled
+
+
+def _operation(message: Any) -> str:
+    try:
+        return Job.from_json(message.payload[0][0]).operation
+    except JobError:
+        return "unreadable"
 
 
 def _is_settled(message: Any, settle: Callable[[Job], bool]) -> bool:

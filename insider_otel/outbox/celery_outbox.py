@@ -20,6 +20,9 @@ from insider_otel.state.threads import OUTBOX_THREADS, limiter
 TASK = "insider_otel.outbox.deliver"
 """The name of the task that delivers a job; ``insider_otel.outbox.celery`` registers it."""
 
+PURGE_TASK = "insider_otel.outbox.purge"
+"""The name of the task that deletes dead letters which were kept for long enough; celery beat may run it."""
+
 LONGEST_ETA = 600.0
 """Seconds. A message that has to wait for longer is sent anew after that: brokers deliver one again that a worker holds
 for long without a word (RabbitMQ: half an hour, Redis: the visibility timeout, which is an hour unless set)."""
@@ -109,12 +112,13 @@ class CeleryOutbox:
             if celery_redis.is_redis(connection.transport_cls):
                 celery_redis.forget(connection.default_channel, job_id)
 
-    def bury(self, value: object, job_id: str, *, wait: float = 0.0) -> None:
+    def bury(self, value: object, job_id: str, *, until: float | None = None, wait: float = 0.0) -> None:
         """Keep a job that was given up, in a queue that workers do not read.
 
         Args:
             value: The job's JSON; what cannot be read is kept too.
             job_id: The name of the job.
+            until: When it is to be deleted, in seconds since 1970; None for never.
             wait: Seconds for which a worker that reads the queue all the same leaves it alone.
 
         Raises:
@@ -122,8 +126,22 @@ class CeleryOutbox:
         """
         app = self._find_app()
         with self._refusing(), _connect(app) as connection:
-            self._send(app, connection, self._dead_queue(app), value, job_id, time.time() + wait)
+            self._send(app, connection, self._dead_queue(app), value, job_id, time.time() + wait, until)
         self.forget(job_id)
+
+    def purge(self) -> list[Any]:
+        """Delete what was given up and kept for long enough; RabbitMQ does so by itself.
+
+        Returns:
+            The messages, as kombu has them.
+
+        Raises:
+            OutboxError: The broker cannot be asked.
+        """
+        with self._refusing(), _connect(self._find_app()) as connection:
+            if not celery_redis.is_redis(connection.get_transport_cls()):
+                return []
+            return celery_redis.drop_expired(connection.default_channel, self.dead_queue, time.time())
 
     @contextmanager
     def dead_queue_opened(self) -> Generator[Any]:
@@ -151,7 +169,16 @@ class CeleryOutbox:
                 self._connections[2].force_close_all()
             self._connections = None
 
-    def _send(self, app: Any, connection: Any, queue: Any, value: object, job_id: str, due: float) -> None:
+    def _send(
+        self,
+        app: Any,
+        connection: Any,
+        queue: Any,
+        value: object,
+        job_id: str,
+        due: float,
+        expires: float | None = None,
+    ) -> None:
         app.send_task(
             TASK,
             # It says where it belongs, so workers need no setting for that.
@@ -161,6 +188,7 @@ class CeleryOutbox:
             task_id=job_id,
             queue=queue,
             eta=datetime.fromtimestamp(due, UTC) if due > time.time() else None,
+            expires=None if expires is None else datetime.fromtimestamp(expires, UTC),
             serializer="json",
             ignore_result=True,
             add_to_parent=False,

@@ -1,4 +1,6 @@
-"""Celery on Redis without its gap: a message is not lost with a worker that is killed the moment it takes it.
+"""What Celery on Redis lacks: its gap is closed, and messages whose time is over can be deleted.
+
+A message is not lost with a worker that is killed the moment it takes it.
 
 Celery takes a message off its list, and then notes that it has it: a worker that is killed between, or whose connection
 is gone, takes the message with it. So a copy of each job is put where Celery keeps the messages that its workers have
@@ -7,9 +9,11 @@ not confirmed. There it is delivered again by Celery's own means, unless the job
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -17,6 +21,8 @@ from typing import Any
 _COMES_BACK = 6
 """Visibility timeouts until a copy is delivered: six hours unless Celery is set otherwise. So rarely is a message lost
 that nothing is gained by haste, and one that only waits for a worker must not be taken for lost."""
+
+_READ_AT_ONCE = 100
 
 
 def is_redis(transport: Any) -> bool:
@@ -62,6 +68,39 @@ def forget(channel: Any, job_id: str) -> None:
         pipe.zrem(channel.unacked_index_key, _tag(job_id))
         pipe.hdel(channel.unacked_key, _tag(job_id))
         pipe.execute()
+
+
+def drop_expired(channel: Any, queue: str, now: float) -> list[Any]:
+    """Delete the messages of a queue that nobody reads whose time is over. RabbitMQ does so by itself.
+
+    None is taken off the queue but those, so none is lost with a process that is killed meanwhile.
+
+    Args:
+        channel: A channel to Redis.
+        queue: The queue.
+        now: The present moment, in seconds since 1970.
+
+    Returns:
+        The messages, as kombu has them.
+    """
+    # kombu puts the prefix only before the keys of the commands that it uses itself.
+    key = f"{channel.global_keyprefix}{queue}"
+    dropped: list[Any] = []
+    left = 0
+    with channel.conn_or_acquire() as client:
+        # The oldest is the last of the list; others may meanwhile put new ones before the first.
+        while texts := client.lrange(key, -left - _READ_AT_ONCE, -left - 1):
+            messages = [(text, channel.Message(json.loads(text), channel=channel)) for text in texts]
+            expired = [(text, message) for text, message in messages if _is_expired(message, now)]
+            # Another worker may have been quicker.
+            dropped += [message for text, message in expired if client.lrem(key, -1, text)]
+            left += len(texts) - len(expired)
+    return dropped
+
+
+def _is_expired(message: Any, now: float) -> bool:
+    expires: str | None = message.headers.get("expires")
+    return expires is not None and datetime.fromisoformat(expires) <= datetime.fromtimestamp(now, UTC)
 
 
 def _keep(channel: Any, queue: str, message: dict[str, Any], job_id: str) -> None:

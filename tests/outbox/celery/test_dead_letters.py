@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,9 +12,11 @@ from insider_otel.outbox.celery_outbox import CeleryOutbox
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import OutboxError
 from tests.outbox.celery import shop
-from tests.outbox.celery.broker import Broker
+from tests.outbox.celery.broker import Broker, arguments_of
 from tests.outbox.jobs import job
 from tests.state.redis_server import RedisServer
+
+A_DAY = 86_400.0
 
 
 @pytest.fixture
@@ -69,6 +72,67 @@ def test_one_that_the_broker_does_not_take_stays_with_those_behind_it(
         letters.retry()
     assert [job.id for job in letters.jobs()] == ["two", "one"]
     assert len(broker.messages(shop.DEAD_QUEUE)) == 4
+
+
+def test_those_whose_time_is_over_are_deleted_and_the_log_says_how_many(
+    outbox: CeleryOutbox, letters: DeadLetters, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = time.time()
+    for name, operation, until in (("old", "mail.send", now - 1), ("young", "sms.send", now + A_DAY)):
+        given_up = job(id=name, operation=operation, stopped="unsafe", stopped_at=1.0, content=b"p jane@example.com")
+        outbox.bury(given_up.to_json(), given_up.id, until=until)
+        outbox.bury({"format": 99}, "unread", until=until)
+    assert letters.purge() == 2
+    assert [job.id for job in letters.jobs()] == ["one", "two", "young"]
+    assert len(broker.messages(shop.DEAD_QUEUE)) == 6
+    (record,) = [record for record in caplog.records if record.name == "insider_otel.outbox"]
+    assert record.levelname == "WARNING"
+    assert "2 in all: mail.send 1, unreadable 1" in record.getMessage()
+    assert letters.purge() == 0
+
+
+def test_each_is_there_a_second_before_its_time_is_over_and_gone_a_second_after(
+    outbox: CeleryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = time.time() + A_DAY
+    outbox.bury(job(stopped="failed").to_json(), "one", until=ends)
+    monkeypatch.setattr(time, "time", lambda: ends - 1.0)
+    assert outbox.purge() == []
+    monkeypatch.setattr(time, "time", lambda: ends + 1.0)
+    assert len(outbox.purge()) == 1
+    assert broker.dead() == []
+
+
+def test_two_that_delete_at_once_count_each_once_and_lose_no_other(outbox: CeleryOutbox, broker: Broker) -> None:
+    now = time.time()
+    for number in range(250):
+        outbox.bury({"number": number}, "unread", until=now + (A_DAY if number % 2 else -1))
+    others = CeleryOutbox(shop.QUEUE)
+    with ThreadPoolExecutor(2) as pool:
+        counts = list(pool.map(lambda each: len(each.purge()), (outbox, others)))
+    left = len(outbox.purge())
+    assert sum(counts) + left == 125
+    assert [arguments_of(message)[0]["number"] for message in broker.messages(shop.DEAD_QUEUE)] == [*range(1, 250, 2)]
+
+
+def test_the_keys_of_a_redis_that_is_shared_may_begin_with_a_prefix(broker: Broker) -> None:
+    app = shop.make_app(broker.url)
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "global_keyprefix": "shop-"}
+    outbox = CeleryOutbox(shop.QUEUE)
+    outbox.bury(job(stopped="failed").to_json(), "one", until=time.time() - 1)
+    assert len(broker.messages(f"shop-{shop.DEAD_QUEUE}")) == 1
+    assert len(outbox.purge()) == 1
+    assert broker.messages(f"shop-{shop.DEAD_QUEUE}") == []
+
+
+def test_one_that_is_sent_once_more_has_all_its_time_again(letters: DeadLetters, broker: Broker) -> None:
+    outbox = letters._outbox
+    outbox.bury(job(id="three", stopped="failed", stopped_at=1.0).to_json(), "three", until=time.time() - 1)
+    assert letters.retry("three") == 1
+    (waiting,) = broker.jobs()
+    assert (waiting.stopped, waiting.stopped_at) == (None, None)
+    assert broker.messages()[0]["headers"]["expires"] is None
+    assert letters.purge() == 0
 
 
 def test_a_broker_that_is_down_is_told(letters: DeadLetters, redis_process: RedisServer) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -80,6 +81,17 @@ def test_a_message_that_rabbitmq_refuses_is_not_taken_for_stored(app: Any, outbo
     app.conf.task_queues = [queue(shop.QUEUE, queue_arguments={"x-max-length": 0, "x-overflow": "reject-publish"})]
     with pytest.raises(OutboxError, match="MessageNacked"):
         outbox.put(job())
+
+
+def test_rabbitmq_itself_deletes_a_dead_letter_when_its_time_is_over(
+    app: Any, outbox: CeleryOutbox, eventually: Callable[..., None]
+) -> None:
+    now = time.time()
+    for name, seconds in (("over", 1.0), ("month", 30 * 86_400.0), ("the longest", 10 * 365 * 86_400.0)):
+        outbox.bury({"format": 99}, name, until=now + seconds)
+    outbox.bury({"format": 99}, "for ever")
+    eventually(lambda: _count(app, shop.DEAD_QUEUE) == 3)
+    assert outbox.purge() == []
 
 
 def test_what_a_killed_worker_had_is_delivered_by_another_or_given_up(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +18,7 @@ from celery.exceptions import Reject, Retry  # type: ignore[import-untyped]
 from insider_otel import Settings
 from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.outbox import celery as task
-from insider_otel.outbox.celery_outbox import TASK
+from insider_otel.outbox.celery_outbox import PURGE_TASK, TASK, CeleryOutbox
 from insider_otel.outbox.job import Job
 from insider_otel.testing import CapturedSpans, FakeInsider
 from tests.outbox.celery import shop
@@ -24,6 +26,7 @@ from tests.outbox.celery.broker import Broker, arguments_of
 from tests.state.redis_server import RedisServer
 
 A_MINUTE = 60.0
+A_DAY = 86_400.0
 
 Run = Callable[..., None]
 
@@ -125,17 +128,65 @@ def test_a_job_that_is_refused_is_a_visible_dead_letter(
     (dead,) = broker.dead()
     assert (dead.id, dead.stopped) == (job.id, "failed")
     assert (broker.jobs(), broker.held()) == ([], 0)
+    assert dead.stopped_at is not None
+    assert _ends(broker) == pytest.approx(dead.stopped_at + 30 * A_DAY, abs=0.01)
+
+
+def _ends(broker: Broker) -> float:
+    """When the dead letter is deleted, in seconds since 1970."""
+    (message,) = broker.messages(shop.DEAD_QUEUE)
+    return datetime.fromisoformat(message["headers"]["expires"]).timestamp()
+
+
+def test_a_dead_letter_is_kept_for_as_long_as_the_setting_says(
+    deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task._sender.configure({})
+    monkeypatch.setenv("INSIDER_OTEL_OUTBOX_RETENTION", "none")
+    fake.script("user.upsert", "400")
+    with pytest.raises(task.DeadLetter):
+        run(deferred("user.upsert"))
+    assert broker.messages(shop.DEAD_QUEUE)[0]["headers"]["expires"] is None
+    broker.clear()
+    monkeypatch.setenv("INSIDER_OTEL_OUTBOX_RETENTION", "60")
+    before = time.time()
+    with pytest.raises(task.DeadLetter):
+        run({"format": 99})
+    assert before + 59 < _ends(broker) < time.time() + 61, "also what is not understood may be personal"
+
+
+def test_a_dead_letter_that_cannot_be_dated_for_want_of_a_setting_is_left_to_be_delivered_again(
+    broker: Broker, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "_TROUBLE_PAUSE", 0.0)
+    task._sender.configure({})
+    monkeypatch.setenv("INSIDER_OTEL_OUTBOX_RETENTION", "soon")
+    with pytest.raises(Reject) as raised:
+        run({"format": 99})
+    assert raised.value.requeue
+    assert broker.messages(shop.DEAD_QUEUE) == []
+
+
+def test_what_was_kept_for_long_enough_is_deleted_when_a_worker_starts_and_whenever_beat_says_so(
+    client: httpx.Client, broker: Broker
+) -> None:
+    with closing(CeleryOutbox(shop.QUEUE)) as outbox:
+        for act in (task._purge_at_start, shop.make_app(broker.url).tasks[PURGE_TASK]):
+            outbox.bury({"format": 99}, "unread", until=time.time() - 1)
+            act()
+            assert broker.messages(shop.DEAD_QUEUE) == []
 
 
 def test_a_dead_letter_is_not_sent_by_a_worker_that_reads_the_wrong_queue(
     deferred: Callable[[str], Job], fake: FakeInsider, broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = replace(deferred("sms.send"), stopped="unsafe")
+    job = replace(deferred("sms.send"), stopped="unsafe", stopped_at=time.time() - A_DAY)
     with pytest.raises(Retry):
         run(job)
     assert "reads insider.dead, and should not" in caplog.text
     assert broker.dead() == [job]
     assert broker.messages(shop.DEAD_QUEUE)[0]["headers"]["eta"] is not None
+    assert _ends(broker) == pytest.approx((job.stopped_at or 0.0) + 30 * A_DAY, abs=0.01), "it is not kept anew"
     assert not fake.requests
 
 

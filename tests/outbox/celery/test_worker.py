@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from insider_otel.testing import CapturedSpans, FakeInsider
 from tests.outbox.celery import shop
 from tests.outbox.celery.broker import Broker
 from tests.outbox.celery.conftest import PASSWORD
-from tests.outbox.jobs import job
+from tests.outbox.jobs import NOW, job
 
 Wait = Callable[..., None]
 
@@ -110,6 +111,17 @@ def test_a_job_has_the_same_task_id_however_often_it_was_tried(outbox: CeleryOut
     outbox.put(job(id="one"))
     outbox.put(job(id="one", deliveries=1))
     assert [message["headers"]["id"] for message in broker.messages()] == ["one", "one"]
+
+
+def test_a_worker_that_starts_deletes_what_was_given_up_long_ago_and_nothing_else(
+    outbox: CeleryOutbox, start_worker: Callable[[], Path], broker: Broker, eventually: Wait
+) -> None:
+    now = time.time()
+    for name, until in (("old", now - 1), ("young", now + 86_400)):
+        outbox.bury(job(id=name, stopped="failed", stopped_at=NOW).to_json(), name, until=until)
+    log = start_worker()
+    eventually(lambda: [each.id for each in broker.dead()] == ["young"])
+    eventually(lambda: "outbox_retention is over were deleted, 1 in all: user.upsert 1" in log.read_text())
 
 
 def test_a_worker_that_could_send_nothing_says_so_in_its_log_when_it_starts(
