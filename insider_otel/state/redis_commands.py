@@ -62,6 +62,25 @@ Steps = Generator[tuple[Node | None, Command], Any, T]
 """A course of commands that ends with a ``T``. Each comes with the node that it is for; None is the address given."""
 
 
+class ServerInfo(NamedTuple):
+    """What a server says of itself.
+
+    Attributes:
+        version: Its kind and version, such as ``Redis 7.0.15``.
+        is_cluster: Whether it is a node of a cluster.
+    """
+
+    version: str
+    is_cluster: bool
+
+    @classmethod
+    def read(cls, told: dict[str, Any]) -> ServerInfo:
+        """Read the answer to ``INFO server``."""
+        valkey = told.get("valkey_version")
+        version = f"Valkey {valkey}" if valkey else f"Redis {told.get('redis_version', 'of no known version')}"
+        return cls(version, told.get("redis_mode", told.get("server_mode")) == "cluster")
+
+
 class CommandError(Exception):
     """Raised in a course of commands: a command was not done.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import ssl
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 from insider_otel.state.protocol import Request, StoreError
 from insider_otel.state.redis_cluster import Cluster
@@ -17,6 +18,7 @@ from insider_otel.state.redis_commands import (
     NodeLostError,
     OneServer,
     ScriptMissingError,
+    ServerInfo,
 )
 from insider_otel.state.redis_loop import LoopClient
 
@@ -54,18 +56,6 @@ _SILENT: dict[str, Any] = (
 )
 
 
-class ServerInfo(NamedTuple):
-    """What a server says of itself.
-
-    Attributes:
-        version: Its kind and version, such as ``Redis 7.0.15``.
-        is_cluster: Whether it is a node of a cluster.
-    """
-
-    version: str
-    is_cluster: bool
-
-
 class RedisStore:
     """Limits and claims on a Redis (6.2 or later) or Valkey server. Safe to use from any thread, event loop and
     greenlet, and after a fork.
@@ -79,6 +69,7 @@ class RedisStore:
 
     Raises:
         ValueError: The address or the prefix is not one that can be used.
+        StoreError: A certificate that the address names is missing, or is none.
     """
 
     name = "redis"
@@ -94,16 +85,22 @@ class RedisStore:
         self._password: str | None = options.get("password")
         bounds: dict[str, Any] = {"socket_connect_timeout": timeout, "socket_timeout": timeout}
         self._options = {**options, **bounds, "retry": Retry(NoBackoff(), 0), "timeout": timeout}
-        self._clients: dict[Node | None, Any] = {}
-        try:
-            self._client(None).connection_pool.make_connection()
-        except TypeError as error:
-            raise ValueError(f"state: an option of {self.address} is not one that redis-py knows: {error}") from None
-        self._client(None).connection_pool.reset()
         # An event loop bounds what it sends as a whole, so that its parts need not be.
         bounds["socket_timeout"] = None
         self._loop_options = {**_read_url(url, redis.asyncio.connection), **bounds, "retry": AsyncRetry(NoBackoff(), 0)}
+        self._clients: dict[Node | None, Any] = {}
         self._loops: dict[asyncio.AbstractEventLoop, dict[Node | None, LoopClient]] = {}
+        try:
+            if _has_tls(options):
+                tls = _tls_context(self._loop_options)
+                self._options |= {"tls": tls, "connection_class": _TLSConnection}
+                self._loop_options |= {"tls": tls, "connection_class": _AsyncTLSConnection}
+            self._client(None).connection_pool.make_connection()
+        except TypeError as error:
+            raise ValueError(f"state: an option of {self.address} is not one that redis-py knows: {error}") from None
+        except (RedisError, OSError) as error:
+            raise StoreError(f"{self.address}: its options ssl_… cannot be used: {error}") from error
+        self._client(None).connection_pool.reset()
 
     def __repr__(self) -> str:
         return f"RedisStore({self.address!r})"
@@ -156,12 +153,9 @@ class RedisStore:
             StoreError: It says nothing.
         """
         try:
-            told = self._client(None).info("server")
+            return ServerInfo.read(self._client(None).info("server"))
         except (RedisError, OSError) as error:
             raise self._trouble(error) from error
-        valkey = told.get("valkey_version")
-        version = f"Valkey {valkey}" if valkey else f"Redis {told.get('redis_version', 'of no known version')}"
-        return ServerInfo(version, told.get("redis_mode", told.get("server_mode")) == "cluster")
 
     def close(self) -> None:
         """Let go of all connections; those of an event loop are closed by that loop, a moment later or when it ends."""
@@ -195,7 +189,7 @@ class RedisStore:
         where = self.address if node is None else f"{self.address}: node {_host_and_port(*node)}"
         if isinstance(error, (TimeoutError, RedisTimeoutError)):
             return StoreError(f"{where}: no answer within {self._timeout:g} s")
-        if isinstance(error, MovedError) and not self._is_cluster:
+        if _says(error, "MOVED", MovedError) and not self._is_cluster:
             return StoreError(
                 f"{where}: it is one node of a cluster, and others have a part of the keys: {ADD_CLUSTER}"
             )
@@ -205,17 +199,57 @@ class RedisStore:
         return StoreError(f"{where}: {type(error).__name__}: {text}")
 
 
+class _TLSConnection(redis.SSLConnection):
+    """A connection with a TLS context that was made before.
+
+    To make one, redis-py reads all certificates of the system, which takes as long as an answer may.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
+        self._tls = tls
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
+        return self._tls.wrap_socket(sock, server_hostname=self.host)
+
+
+class _AsyncTLSConnection(redis.asyncio.SSLConnection):
+    """The same for an event loop, which reading files would hold up."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
+        self.ssl_context.context = tls
+
+
+def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+    connection_class = options["connection_class"]
+    others = {name: value for name, value in options.items() if name not in {"connection_class", "max_connections"}}
+    context: ssl.SSLContext = connection_class(**others).ssl_context.get()
+    # Not every redis-py does so by itself.
+    context.check_hostname = context.verify_mode != ssl.CERT_NONE and options.get("ssl_check_hostname", True)
+    return context
+
+
+def _has_tls(options: dict[str, Any]) -> bool:
+    return issubclass(options.get("connection_class", redis.Connection), redis.SSLConnection)
+
+
 def _command_error(error: Exception) -> CommandError:
-    match error:
-        case NoScriptError():
-            return ScriptMissingError(error)
-        case MovedError():
-            moved = cast("Any", error)  # the driver has no types for it
-            return KeyMovedError(error, moved.host, moved.port)
-        case redis.ConnectionError() | RedisTimeoutError() | OSError() | ClusterDownError():
-            return NodeLostError(error)
-        case _:
-            return CommandError(error)
+    if isinstance(error, NoScriptError):
+        return ScriptMissingError(error)
+    if _says(error, "MOVED", MovedError):
+        host, _, port = str(error).rpartition(" ")[2].rpartition(":")
+        return KeyMovedError(error, host, int(port))
+    if isinstance(error, (redis.ConnectionError, RedisTimeoutError, OSError)) or _says(
+        error, "CLUSTERDOWN", ClusterDownError
+    ):
+        return NodeLostError(error)
+    return CommandError(error)
+
+
+def _says(error: Exception, word: str, kind: type[Exception]) -> bool:
+    # Not every redis-py has a class for it outside its own client for clusters.
+    return isinstance(error, kind) or str(error).startswith(f"{word} ")
 
 
 def _at(node: Node | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +273,7 @@ def _read_url(url: str, driver: Any) -> dict[str, Any]:
 def _address(options: dict[str, Any]) -> str:
     if "path" in options:
         return f"unix://{options['path']}"
-    scheme = "rediss" if issubclass(options.get("connection_class", redis.Connection), redis.SSLConnection) else "redis"
+    scheme = "rediss" if _has_tls(options) else "redis"
     at = _host_and_port(options.get("host", "localhost"), options.get("port", 6379))
     return f"{scheme}://{at}/{options.get('db', 0)}"
 

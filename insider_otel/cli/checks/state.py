@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from insider_otel.api.operations import Limit, operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
@@ -16,9 +15,7 @@ from insider_otel.policy.state_url import StateURL
 from insider_otel.state.credential import NOBODY
 from insider_otel.state.opening import open_store
 from insider_otel.state.protocol import Admit, PoolKey, Store, StoreError
-
-if TYPE_CHECKING:
-    from insider_otel.state.redis_store import ServerInfo
+from insider_otel.state.redis_commands import ServerInfo
 
 DOCTOR = PoolKey("doctor", NOBODY)
 """What the doctor asks a store for, to see whether it can be written: no operation has a pool of this name."""
