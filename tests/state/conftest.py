@@ -1,4 +1,4 @@
-"""Every store behind one face: memory, sqlite and redis, asked by threads, by asyncio and by trio."""
+"""Every store behind one face: memory, sqlite, redis and a cluster of it, asked by threads, by asyncio and by trio."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from anyio.from_thread import start_blocking_portal
 from insider_otel.state.protocol import Store
 
 from .race import open_store
+from .redis_cluster import RedisCluster, redis_cluster
 from .redis_server import RedisServer, redis_server, skip_without_program
 from .teller import Teller
 
@@ -21,6 +22,12 @@ def redis_for_all() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def cluster_for_all() -> Iterator[RedisCluster]:
+    with redis_cluster() as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """Where an empty store of a kind is."""
@@ -29,6 +36,10 @@ def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     if kind == "sqlite":
         return str(tmp_path / "state.db")
     skip_without_program()
+    if kind == "cluster":
+        cluster: RedisCluster = request.getfixturevalue("cluster_for_all")
+        cluster.empty()
+        return cluster.url
     import redis
 
     server: RedisServer = request.getfixturevalue("redis_for_all")
@@ -37,7 +48,8 @@ def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return server.url
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+# The nodes of a cluster are servers, which say the same wherever it runs.
+@pytest.fixture(params=["memory", "sqlite", "redis", pytest.param("cluster", marks=pytest.mark.once)])
 def kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind

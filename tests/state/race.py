@@ -28,7 +28,7 @@ def open_store(kind: str, place: str) -> Store:
     """A store of a kind.
 
     Args:
-        kind: ``memory``, ``sqlite`` or ``redis``.
+        kind: ``memory``, ``sqlite``, ``redis`` or ``cluster``.
         place: Its file or URL; the memory of a process has none.
     """
     match kind:
@@ -36,10 +36,10 @@ def open_store(kind: str, place: str) -> Store:
             from insider_otel.state.sqlite_store import SQLiteStore
 
             return SQLiteStore(Path(place), timeout=TIMEOUT)
-        case "redis":
+        case "redis" | "cluster":
             from insider_otel.state.redis_store import RedisStore
 
-            return RedisStore(place, timeout=TIMEOUT)
+            return RedisStore(place, timeout=TIMEOUT, cluster=kind == "cluster")
     return MemoryStore()
 
 

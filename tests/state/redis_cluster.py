@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from typing import Any
 
-import redis
-
 from insider_otel.state.protocol import PoolKey
 
 from .redis_server import RedisServer, redis_server
@@ -53,6 +51,8 @@ class RedisCluster:
 
     def tell(self, node: RedisServer, command: str, *arguments: object) -> Any:
         """Have one node do something."""
+        import redis
+
         with redis.Redis.from_url(node.url, decode_responses=True) as client:
             return client.execute_command(*command.split(), *arguments)
 
@@ -107,6 +107,8 @@ class RedisCluster:
 
     def calls(self) -> dict[str, int]:
         """The commands that the nodes were given since ``forget_calls``, of those that a store has words for."""
+        import redis
+
         heard: Counter[str] = Counter()
         for node in self.nodes:
             with redis.Redis.from_url(node.url) as client:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -123,6 +126,44 @@ class TestEveryNode:
             store = RedisStore(node.url, timeout=5, cluster=True)
             assert [store.perform(Admit(pool, LIMIT)).used for pool in pools] == [used] * 3
             store.close()
+
+
+def test_threads_and_forks_each_get_their_own_answers(cluster: RedisCluster, pools: list[PoolKey]) -> None:
+    program = """
+        import json, os, sys
+        from concurrent.futures import ThreadPoolExecutor
+        from insider_otel.api.operations import Limit
+        from insider_otel.state.protocol import Admit, PoolKey
+        from insider_otel.state.redis_store import RedisStore
+
+        store = RedisStore(sys.argv[1], timeout=5, cluster=True)
+        owners = [bytes.fromhex(owner) for owner in sys.argv[2:]]
+
+        def use(pool):
+            asks = [Admit(PoolKey(pool, owner), Limit(1000, 60.0)) for owner in owners] * 50
+            with ThreadPoolExecutor(6) as threads:
+                used = [admission.used for admission in threads.map(store.perform, asks)]
+            return [sorted(used[number::3]) for number in range(3)]
+
+        use("before")
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            os.write(writing, json.dumps(use("child")).encode())
+            os._exit(0)
+        parent = use("parent")
+        os.wait()
+        print(json.dumps([json.loads(os.read(reading, 10000)), parent, use("after")]))
+        store.close()
+    """
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program), cluster.url, *(o.hex() for _, o in pools)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert not ended.stderr
+    assert json.loads(ended.stdout) == [[list(range(1, 51))] * 3] * 3
 
 
 class TestNodesThatVanish:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -72,7 +72,7 @@ def test_the_first_ask_reads_the_map_and_the_next_is_one_step() -> None:
 
 def test_a_node_that_does_not_know_its_address_is_where_it_was_asked() -> None:
     cluster = Cluster("cache", TIMEOUT, FakeClock())
-    answers = iter([[[0, 16383, [None, 7000]]], "done", [[0, 16383, [b"", 7001]]]])
+    answers: Iterator[Any] = iter([[[0, 16383, [None, 7000]]], "done", [[0, 16383, [b"", 7001]]]])
     assert drive(cluster.ask("tag", ASK), lambda *_: next(answers)) == ([None, Node("cache", 7000)], "done")
     assert drive(cluster.primaries(), lambda *_: next(answers))[1] == (Node("cache", 7001),)
     answers = iter([moved(Node("", 7002)), "done"])
