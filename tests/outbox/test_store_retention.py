@@ -12,7 +12,7 @@ from typing import Any
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import JobStore
 
-from .jobs import NOW, put, take
+from .jobs import NOW, ids, put, take
 
 DAY = 86_400.0
 
@@ -43,10 +43,10 @@ def test_a_dead_letter_is_there_a_second_before_its_time_is_over_and_gone_a_seco
 
 def test_a_job_that_waits_is_not_deleted_however_old_it_is(store: JobStore) -> None:
     old = {"created": NOW - 99 * DAY, "due": NOW - 99 * DAY, "expires": NOW - 98 * DAY}
-    waiting, _ = put(store, **old), take(store, 1)
-    sending = put(store, **old)
+    sending, waiting = put(store, **old), put(store, **old)
+    assert ids(take(store, 1)) == [sending.id]
     assert purge(store, NOW + 99 * DAY) == {}
-    assert store.jobs() == [waiting, sending]
+    assert store.jobs() == [sending, waiting]
 
 
 def test_a_dead_letter_that_is_retried_and_given_up_again_is_kept_anew(store: JobStore) -> None:
