@@ -8,11 +8,16 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from itertools import count
 
+import httpx
 import pytest
 
+from insider_otel import InsiderTransport, Settings
 from insider_otel.api.operations import Limit
 from insider_otel.cli import main
+from insider_otel.state import opening
+from insider_otel.state.credential import NOBODY, Credentials
 from insider_otel.state.protocol import (
     Admission,
     Admit,
@@ -26,6 +31,7 @@ from insider_otel.state.protocol import (
     StoreError,
 )
 from insider_otel.state.redis_store import RedisStore
+from insider_otel.testing import FakeInsider, sample_request
 from tests.state.on_redis.words import CLAIM, LIMIT, wait_until
 from tests.state.redis_cluster import RedisCluster, redis_cluster
 from tests.state.redis_server import RedisServer, skip_without_program
@@ -228,6 +234,51 @@ class TestNodesThatVanish:
             wait_until(is_back, within=30)
             assert (answers[0].born, answers[0].used) == (before, 2)
             store.close()
+
+
+class TestCalls:
+    def test_no_call_fails_while_a_node_is_lost(self, cluster: RedisCluster, caplog: pytest.LogCaptureFixture) -> None:
+        """The log names the node, and says when the store is back."""
+        lost = cluster.nodes[1]
+        url = f"{cluster.url}?cluster=true&timeout=5"
+        fake = FakeInsider(limits={"catalog.ingest": "9999/60s"})
+        transport = InsiderTransport(
+            fake.transport(), settings=Settings(state=url, limits={"catalog.ingest": "9999/60s"})
+        )
+        state = opening.shared_state(url)
+        with httpx.Client(transport=transport) as client:
+
+            def call(key: str) -> int:
+                sample = sample_request("catalog.ingest")
+                headers = {**sample.headers, "X-REQUEST-TOKEN": key}
+                return client.post(sample.url, headers=headers, content=sample.content).status_code
+
+            keys = [key_on(cluster, node) for node in cluster.nodes]
+            assert [call(key) for key in keys] == [200] * 3
+            lost.stop()
+            assert [call(key) for key in keys * 5] == [200] * 15
+            assert state.is_away
+            lost.start()
+            cluster.wait_until_well()
+            wait_until(lambda: [call(key) for key in keys] == [200] * 3 and not state.is_away, within=30)
+        lines = [record.getMessage() for record in caplog.records if record.name == "insider_otel"]
+        assert f"cannot be used (node 127.0.0.1:{lost.port}: " in lines[0]
+        assert lines[-1] == f"the redis store {cluster.url} is back"
+        assert state.store is not None
+        state.store.close()
+        opening._states.clear()
+
+
+def key_on(cluster: RedisCluster, node: RedisServer) -> str:
+    """A key for Insider whose limits are on a node."""
+    sample = sample_request("catalog.ingest")
+
+    def owner(key: str) -> bytes:
+        headers = httpx.Headers({**sample.headers, "X-REQUEST-TOKEN": key})
+        return Credentials(sample.operation, headers, sample.content).owner() or NOBODY
+
+    keys = (f"fake-key-{number}" for number in count())
+    return next(key for key in keys if cluster.node_of(PoolKey("catalog.ingest", owner(key))) is node)
 
 
 class TestSlotsThatMove:
