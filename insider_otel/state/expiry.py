@@ -12,7 +12,8 @@ from insider_otel.state.protocol import MICROSECONDS
 DAY = 86_400 * MICROSECONDS
 
 MIDNIGHT_GUARD = 2 * MICROSECONDS
-"""Added to the end of a calendar day: Insider's clock may be a little behind ours."""
+"""A use this close to midnight counts for the days on both sides of it: Insider's clock may be a little ahead of ours,
+or behind."""
 
 
 def window_end(moment: int, limit: Limit) -> int:
@@ -23,7 +24,7 @@ def window_end(moment: int, limit: Limit) -> int:
         limit: The limit.
     """
     if limit.calendar:
-        return (moment // DAY + 1) * DAY + MIDNIGHT_GUARD
+        return ((moment + MIDNIGHT_GUARD) // DAY + 1) * DAY + MIDNIGHT_GUARD
     return moment + window_length(limit)
 
 
@@ -35,12 +36,12 @@ def last_expired(now: int, limit: Limit) -> int:
         limit: The limit.
     """
     if limit.calendar:
-        return (now - MIDNIGHT_GUARD) // DAY * DAY - 1
+        return (now - MIDNIGHT_GUARD) // DAY * DAY - MIDNIGHT_GUARD - 1
     return now - window_length(limit)
 
 
 def window_length(limit: Limit) -> int:
-    """Microseconds from one use to the first that may take its place; for calendar days, at most."""
+    """Microseconds from one use to the first that may take its place; for calendar days, about the most."""
     return round(limit.window * MICROSECONDS)
 
 

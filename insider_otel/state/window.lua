@@ -88,16 +88,15 @@ local function append(moment, times)
 end
 
 local function window_end(moment, limit)
-  if limit.calendar then return moment - moment % DAY + DAY + MIDNIGHT_GUARD end
-  return moment + limit.window
+  if not limit.calendar then return moment + limit.window end
+  local guarded = moment + MIDNIGHT_GUARD
+  return guarded - guarded % DAY + DAY + MIDNIGHT_GUARD
 end
 
 local function last_expired(now, limit)
-  if limit.calendar then
-    local guarded = now - MIDNIGHT_GUARD
-    return guarded - guarded % DAY - 1
-  end
-  return now - limit.window
+  if not limit.calendar then return now - limit.window end
+  local guarded = now - MIDNIGHT_GUARD
+  return guarded - guarded % DAY - MIDNIGHT_GUARD - 1
 end
 
 local function times(list, moment)
@@ -279,8 +278,6 @@ local function keep(limit, now, due, opens, woken)
       held[#held + 1] = slot
     end
   end
-  for _, slot in ipairs(woken) do held[#held + 1] = slot end
-  if #woken > 0 then table.sort(held) end
 
   local earliest, slots, in_line = {}, {}, 0
   local places, slots_gone = moments_of(kept.bytes), moments_of(gone.bytes)
@@ -292,10 +289,23 @@ local function keep(limit, now, due, opens, woken)
     end
   end
   for _, slot in ipairs(held) do
-    line_up_until(slot)
-    earliest[#earliest + 1], slots[#slots + 1] = slot, slot
+    -- A place that is its holder's own slot is one that its holder was told of.
+    line_up_until(slot + 1)
+    earliest[#earliest + 1], slots[#slots + 1] = slot + 1, slot
   end
   line_up_until(math.huge)
+  if #woken > 0 then
+    -- Who was told of a place has asked before it, and stays before it.
+    local rank = 1
+    for number, slot in ipairs(slots) do
+      if earliest[number] == slot or slot < woken[1] then rank = number + 1 end
+    end
+    local from = math.max(woken[1], earliest[rank - 1] or 0)
+    for _, slot in ipairs(woken) do
+      table.insert(earliest, rank, from)
+      table.insert(slots, rank, slot)
+    end
+  end
 
   uses.stop = waiting
   splice(free, freed_first, free.stop, "")
@@ -395,8 +405,7 @@ end
 
 -- The earliest slot from `start` on, made of one's own places, or of free ones if there are enough.
 local function grant(limit, now, start, cost, longest_wait, own)
-  local found = own ~= "" and moments_of(own) or freed(limit, start, cost)
-  local slot
+  local slot, found = nil, own ~= "" and moments_of(own) or freed(limit, start, cost)
   if #found > 0 and #found == cost then
     slot = to_wait_for(room(limit, math.max(start, found[#found]), cost), now)
   else
@@ -418,26 +427,27 @@ end
 local function confirm(limit, slot, now, cost, not_before, longest_wait)
   cost = math.min(cost, limit.count)
   local due = math.max(now, slot)
-  if not find(gone, slot) and count(slot) >= cost then
-    -- Its own place does not stand in its way.
-    mark_free(slot, cost)
-    local later = room(limit, due, cost)
-    if not_before <= due and later - due <= math.floor(limit.window / 2) then
-      later = to_wait_for(later, now)
-      if later <= math.max(due, now + longest_wait) then
-        take(slot, later, cost)
-        return later, true
+  if not find(gone, slot) then
+    local is_forgotten = slot <= last_expired(now, limit)
+    local is_held = not is_forgotten and count(slot) >= cost
+    if is_held then
+      -- Its own place does not stand in its way.
+      mark_free(slot, cost)
+      local later = room(limit, due, cost)
+      if not_before <= due and later - due <= math.floor(limit.window / 2) then
+        later = to_wait_for(later, now)
+        local taken = later <= math.max(due, now + longest_wait)
+        if taken then take(slot, later, cost) else trim() end
+        return later, taken
       end
       trim()
-      return later, false
     end
-    -- It finds the pool closed or the limit lowered, or has slept so long that others have come before it: all who wait
-    -- are moved, so that it keeps its rank.
-    trim()
-    forget(limit, now)
-    local first = {}
-    for number = 1, cost do first[number] = slot end
-    keep(limit, now, due, math.max(not_before, due), first)
+    if is_held or is_forgotten then
+      -- It finds the pool closed or the limit lowered, or has slept so long that others have come before it or its slot
+      -- no longer counts: all who wait are moved, so that it keeps its rank.
+      forget(limit, now)
+      keep(limit, now, due, math.max(not_before, due), moments_of(packed(slot, cost)))
+    end
   end
   prepare(limit, now, due, not_before)
   local in_line, stop = find_in_line(slot, cost)
@@ -452,18 +462,17 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
     return place, true
   end
   local rank, places = leave(slot, cost)
-  local taken
-  slot, taken = grant(limit, now, math.max(now, not_before), cost, longest_wait, places)
+  local later, taken = grant(limit, now, math.max(now, not_before), cost, longest_wait, places)
   if not taken then
     move_up(rank, places)
-  elseif places ~= "" and slot > now then
+  elseif places ~= "" and later > now then
     -- It stays in line until it is served, and keeps its rank if the pool is closed once more.
-    rank = math.max(rank, bisect_left(kept, slot))
-    splice(gone, rank, rank, packed(slot, cost))
-    splice(kept, rank, rank, packed(slot, cost))
+    rank = math.max(rank, bisect_left(kept, later))
+    splice(gone, rank, rank, packed(later, cost))
+    splice(kept, rank, rank, packed(later, cost))
   end
   trim()
-  return slot, taken
+  return later, taken
 end
 
 local function correct(slot, cost, actual, late, now)

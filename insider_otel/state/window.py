@@ -85,22 +85,25 @@ class RollingWindow:
         """
         cost = min(cost, limit.count)
         due = max(now, slot)
-        if slot not in self._gone and self._count(slot) >= cost:
-            # Its own place does not stand in its way.
-            self._mark_free(slot, cost)
-            later = self._room(limit, due, cost)
-            if not_before <= due and later - due <= window_length(limit) // 2:
-                later = self._to_wait_for(later, now)
-                if later <= max(due, now + longest_wait):
-                    self._take(slot, later, cost)
-                    return later, True
+        if slot not in self._gone:
+            is_forgotten = slot <= last_expired(now, limit)
+            if is_held := not is_forgotten and self._count(slot) >= cost:
+                # Its own place does not stand in its way.
+                self._mark_free(slot, cost)
+                later = self._room(limit, due, cost)
+                if not_before <= due and later - due <= window_length(limit) // 2:
+                    later = self._to_wait_for(later, now)
+                    if later <= max(due, now + longest_wait):
+                        self._take(slot, later, cost)
+                        return later, True
+                    self._trim()
+                    return later, False
                 self._trim()
-                return later, False
-            # It finds the pool closed or the limit lowered, or has slept so long that others have come before it: all
-            # who wait are moved, so that it keeps its rank.
-            self._trim()
-            self._forget(limit, now)
-            self._keep(limit, now, due, max(not_before, due), [slot] * cost)
+            if is_held or is_forgotten:
+                # It finds the pool closed or the limit lowered, or has slept so long that others have come before it or
+                # its slot no longer counts: all who wait are moved, so that it keeps its rank.
+                self._forget(limit, now)
+                self._keep(limit, now, due, max(not_before, due), [slot] * cost)
         self._prepare(limit, now, due, not_before)
         rank, end = self._find(slot, cost)
         if rank < end and not_before > now:
@@ -237,8 +240,14 @@ class RollingWindow:
             return
 
         waiting = Counter(self._cut(moments.until(now))) - Counter(free[freed:]) - Counter(kept[overdue:])
-        line = [*zip(kept, self._gone, strict=True), *((slot, slot) for slot in (*first, *waiting.elements()))]
+        # A place that is its holder's own slot is one that its holder was told of.
+        line = [*zip(kept, self._gone, strict=True), *((slot + 1, slot) for slot in waiting.elements())]
         line.sort(key=itemgetter(0))
+        if first:
+            # Who was told of a place has asked before it, and stays before it.
+            before = (rank for rank, (place, slot) in enumerate(line, 1) if place == slot or slot < first[0])
+            rank = max(before, default=0)
+            line[rank:rank] = [(max(first[0], line[rank - 1][0] if rank else 0), slot) for slot in first]
         free[:] = sorted([*free[:freed], *kept[:overdue]])
         # What is promised from here on is not promised beside them.
         self._drop_free(now)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD
+from insider_otel.state.expiry import window_end
 from insider_otel.state.protocol import MICROSECONDS, Admit, Correction, PastUse, Store
 
 from .teller import DAILY, HOURLY, MINUTE, ONCE, OTHER_OWNER, OTHER_POOL, PATIENT, POOL, WINDOW, Teller
@@ -62,7 +62,7 @@ def test_a_calendar_limit_is_there_again_a_little_after_midnight_utc(teller: Tel
     assert (first.wait, first.used) == (0.0, 1)
     second = teller.admit(POOL, DAILY)
     assert second.slot is None
-    ends = {(round(moment * MICROSECONDS) // DAY + 1) * DAY + MIDNIGHT_GUARD for moment in (began, time.time())}
+    ends = {window_end(round(moment * MICROSECONDS), DAILY) for moment in (began, time.time())}
     assert any(abs(time.time() + second.wait - end / MICROSECONDS) < 30 for end in ends)
     assert teller.slot(POOL, DAILY) in ends
 

@@ -7,7 +7,7 @@ import sys
 import tracemalloc
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import pytest
 from hypothesis import given
@@ -34,6 +34,23 @@ def test_a_calendar_day_ends_a_little_after_midnight() -> None:
     assert window.reserve(limit, evening) == (3 * DAY + MIDNIGHT_GUARD, False)
     assert window.reserve(limit, 3 * DAY + MIDNIGHT_GUARD - 1)[1] is False
     assert window.reserve(limit, 3 * DAY + MIDNIGHT_GUARD)[1] is True
+
+
+def test_a_use_just_before_midnight_counts_for_the_next_day_too() -> None:
+    limit, guarded = Limit(1, 86_400.0, calendar=True), 3 * DAY - MIDNIGHT_GUARD
+    for moment, ends in ((guarded - 1, 3 * DAY), (guarded, 4 * DAY), (3 * DAY, 4 * DAY)):
+        window = new_window()
+        assert window.reserve(limit, moment) == (moment, True)
+        assert window.reserve(limit, moment + 1) == (ends + MIDNIGHT_GUARD, False)
+        assert window.used(limit, ends + MIDNIGHT_GUARD - 1) == 1
+        assert window.used(limit, ends + MIDNIGHT_GUARD) == 0
+
+
+def test_a_use_that_was_late_and_came_just_before_midnight_counts_for_the_next_day_too() -> None:
+    window, limit, slot = new_window(), Limit(1, 86_400.0, calendar=True), 3 * DAY - 2 * MIDNIGHT_GUARD
+    assert window.reserve(limit, slot) == (slot, True)
+    window.correct(Correction(slot, 1, 1, late=MIDNIGHT_GUARD), 3 * DAY)
+    assert window.reserve(limit, 3 * DAY) == (4 * DAY + MIDNIGHT_GUARD, False)
 
 
 def test_a_use_that_costs_more_than_the_limit_takes_all_of_it() -> None:
@@ -170,6 +187,45 @@ def test_a_waiter_who_was_overtaken_by_as_many_as_the_limit_allows_is_the_next()
     assert window.confirm(limit, 30, 30, longest_wait=FOREVER) == (41, True)
     assert window.confirm(limit, 31, 31) == (31, True)
     assert window.confirm(limit, 41, 41) == (41, True)
+
+
+def test_a_waiter_who_slept_through_its_window_and_was_overtaken_is_the_next() -> None:
+    window, limit = new_window(), rolling(1, 10)
+    assert taken(window, limit, *[0] * 5) == [0, 10, 20, 30, 40]
+    assert window.confirm(limit, 20, 24) == (24, True)
+    assert window.used(limit, 24) == 1
+    assert window.confirm(limit, 10, 25, longest_wait=FOREVER) == (34, True)
+    moved = [window.confirm(limit, slot, slot, longest_wait=FOREVER)[0] for slot in (30, 34, 40)]
+    assert moved == [44, 34, 54]
+
+
+def test_a_waiter_who_slept_through_its_window_is_told_when_there_is_room_and_loses_nobody_a_slot() -> None:
+    window, limit = new_window(), rolling(1, 10)
+    assert taken(window, limit, *[0] * 3) == [0, 10, 20]
+    assert window.confirm(limit, 20, 24) == (24, True)
+    assert window.used(limit, 24) == 1
+    assert window.confirm(limit, 10, 25, longest_wait=8) == (34, False)
+    assert taken(window, limit, 26, 26) == [34, 44]
+
+
+def test_those_who_oversleep_together_come_back_in_the_order_in_which_they_ask() -> None:
+    window, limit = new_window(), rolling(1, 10)
+    slots = taken(window, limit, *[0] * 7)[1:]
+    assert slots == [10, 20, 30, 40, 50, 60]
+    # All sleep until 45.
+    moved = [window.confirm(limit, slot, 45, longest_wait=FOREVER)[0] for slot in slots[:4]]
+    assert moved == [51, 61, 71, 45], "the last may go: its slot is the latest that was promised"
+    waiting = [*zip(moved[:3], range(3), strict=True), (50, 4), (60, 5)]
+    heapify(waiting)
+    served: list[int] = []
+    while waiting:
+        slot, rank = heappop(waiting)
+        moment, _ = window.confirm(limit, slot, slot, longest_wait=FOREVER)
+        if moment == slot:
+            served.append(rank)
+        else:
+            heappush(waiting, (moment, rank))
+    assert served == [0, 1, 2, 4, 5]
 
 
 def test_a_waiter_who_wakes_early_has_its_slot_still() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import DAY, window_end
+from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD, window_end
 from insider_otel.state.protocol import Correction
 
 from .window_model import FOREVER, HOUR, Model, new_window, rolling
@@ -19,7 +20,10 @@ LIMITS = st.builds(rolling, st.integers(1, 5), st.integers(2, 20))
 DAYS = st.builds(Limit, st.integers(1, 4), st.just(86_400.0), st.just(True))
 GAPS = st.integers(0, 8)
 COSTS = st.sampled_from([1, 1, 2, 3])
-LONG_GAPS = st.integers(0, 30 * HOUR)
+LONG_GAPS = st.one_of(
+    st.integers(0, 30 * HOUR), st.sampled_from([0, 1, MIDNIGHT_GUARD - 1, MIDNIGHT_GUARD, DAY - MIDNIGHT_GUARD, DAY])
+)
+STARTS = st.sampled_from([20_000 * DAY, 20_000 * DAY - 1, 20_000 * DAY - MIDNIGHT_GUARD])
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,50 @@ def test_a_slot_is_the_earliest_that_breaks_no_window_first_come_first_served(li
 @given(DAYS, asks(LONG_GAPS))
 def test_a_slot_of_a_calendar_day_is_the_earliest_that_breaks_no_day(limit: Limit, line: list[Ask]) -> None:
     assert_slots_are_the_models(limit, line)
+
+
+@settings(max_examples=300)
+@given(
+    limit=DAYS,
+    ahead=st.integers(-MIDNIGHT_GUARD, MIDNIGHT_GUARD),
+    arrivals=st.lists(
+        st.tuples(
+            st.integers(20_000, 20_003),
+            st.one_of(st.integers(-3 * MIDNIGHT_GUARD, 3 * MIDNIGHT_GUARD), st.integers(0, DAY)),
+            COSTS,
+            st.sampled_from([0, 0, 1, MIDNIGHT_GUARD, 2 * MIDNIGHT_GUARD]),
+        ),
+        max_size=20,
+    ),
+)
+def test_no_day_is_too_full_where_insiders_clock_is_ahead_of_ours_or_behind(
+    limit: Limit, ahead: int, arrivals: list[tuple[int, int, int, int]]
+) -> None:
+    """Also where a request is on its way for a while, and told of as late."""
+    window, days = new_window(), Counter[int]()
+    events = [
+        (day * DAY + at, number, -1, min(cost, limit.count), late)
+        for number, (day, at, cost, late) in enumerate(arrivals)
+    ]
+    sent: list[tuple[int, int, int, int, int]] = []
+    heapify(events)
+    while events or sent:
+        if sent and (not events or sent[0][0] <= events[0][0]):
+            now, number, slot, cost, late = heappop(sent)
+            window.correct(Correction(slot, cost, cost, late), now)
+            days[(now + ahead) // DAY] += cost
+            continue
+        now, number, held, cost, late = heappop(events)
+        if held < 0:
+            slot, taken = window.reserve(limit, now, cost=cost, longest_wait=FOREVER)
+        else:
+            slot, taken = window.confirm(limit, held, now, cost=cost, longest_wait=FOREVER)
+        assert taken
+        if slot == now:
+            heappush(sent, (now + late, number, slot, cost, late))
+        else:
+            heappush(events, (slot, number, slot, cost, late))
+    assert all(used <= limit.count for used in days.values())
 
 
 @given(LIMITS, asks(GAPS))
@@ -108,11 +156,11 @@ class Waiter:
 class Queue(RuleBasedStateMachine):
     """Callers who ask, wait, and go: everybody is punctual, so that every promise can be kept to the microsecond."""
 
-    @initialize(limit=st.one_of(LIMITS, DAYS))
-    def start(self, limit: Limit) -> None:
+    @initialize(limit=st.one_of(LIMITS, DAYS), now=STARTS)
+    def start(self, limit: Limit, now: int) -> None:
         self.limit = limit
         self.unit = HOUR if limit.calendar else 1
-        self.now = 20_000 * DAY
+        self.now = now
         self.window = new_window()
         self.model = Model()
         self.waiting: list[Waiter] = []
@@ -189,11 +237,11 @@ class Queue(RuleBasedStateMachine):
 class Crowd(RuleBasedStateMachine):
     """Callers who oversleep, dawdle, lose patience, and find the pool closed: the limit holds all the same."""
 
-    @initialize(limit=st.one_of(LIMITS, DAYS))
-    def start(self, limit: Limit) -> None:
+    @initialize(limit=st.one_of(LIMITS, DAYS), now=STARTS)
+    def start(self, limit: Limit, now: int) -> None:
         self.limit = limit
         self.unit = HOUR if limit.calendar else 1
-        self.now = 20_000 * DAY
+        self.now = now
         self.opens = 0
         self.window = new_window()
         self.sent = Model()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import DAY
+from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD
 from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import (
     MICROSECONDS,
@@ -24,6 +24,8 @@ class TestTheScriptsWindow:
     """``window.lua`` is ``window.py`` in another language: whatever is done to both, both answer the same."""
 
     limits = (Limit(3, 0.001), Limit(9, 0.002), Limit(4, 1, calendar=True))
+    # All that is done takes less than a tenth of a second: about midnight, and where a day is guarded from it.
+    starts = tuple(20_000 * DAY + after for after in (1234567, -3000, -MIDNIGHT_GUARD - 3000, MIDNIGHT_GUARD - 3000))
     # What is done, to which limit, of the slots granted before, how much later, and at what cost.
     steps = st.lists(
         st.tuples(
@@ -42,13 +44,18 @@ class TestTheScriptsWindow:
     )
 
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(limit=st.sampled_from(limits), steps=steps)
-    def test_answers_as_the_one_in_memory(self, admin: Any, limit: Limit, steps: list[tuple[Any, ...]]) -> None:
+    @given(limit=st.sampled_from(limits), now=st.sampled_from(starts), steps=steps)
+    def test_answers_as_the_one_in_memory(
+        self, admin: Any, limit: Limit, now: int, steps: list[tuple[Any, ...]]
+    ) -> None:
         moments, free, gone, kept = MomentsInMemory(), list[int](), list[int](), list[int]()
         window = RollingWindow(moments, free, gone, kept)
-        now, slots = 20_000 * DAY + 1234567, [(20_000 * DAY, 1)]
-        calls: list[tuple[Any, ...]] = []
-        answers: list[Any] = []
+        slots = [(now - 2000, 1)]
+        # Before midnight, where a limit of calendar days begins with what is guarded after it.
+        before = now - 3 * MIDNIGHT_GUARD // 2
+        window.add((before, 1))
+        calls: list[tuple[Any, ...]] = [("add", [[before, 1]])]
+        answers: list[Any] = [None]
         for what, which, later, cost, actual, closed, longest in steps:
             now += later
             slot, held = slots[-1 - which % len(slots)]
