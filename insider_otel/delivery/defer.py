@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, overload
 
 from insider_otel.http.effects import OPTIONS
+from insider_otel.http.instrumentor import leads_past
+from insider_otel.outbox.content import CannotDefer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -45,6 +47,12 @@ def defer(client: Any, request: Any, *, ordering_key: str | None = None, account
         CannotDefer: The call cannot be sent later, and why.
         OutboxError: The outbox is in trouble; the call is not kept.
     """
+    if leads_past(client, request.url):
+        raise CannotDefer(
+            f"a call to {request.url.host} would be sent at once, and not be kept: it does not come to insider-otel. "
+            "Turn InsiderInstrumentor on, or give the client an InsiderTransport; the host has to be one of Insider's, "
+            "or of Settings.hosts"
+        )
     options: dict[str, Any] = {**(request.extensions.get(OPTIONS) or {}), "defer": True}
     if ordering_key is not None:
         options["ordering_key"] = ordering_key

@@ -58,6 +58,8 @@ class Engine:
         random: Callable[[], float] | None = None,
     ) -> None:
         self.settings = Settings.from_env() if settings is None else settings
+        if not isinstance(self.settings, Settings):
+            raise TypeError(f"settings is a {type(settings).__name__}; it takes Settings(…) of insider_otel")
         self.telemetry = Telemetry.to(
             tracer_provider,
             meter_provider,

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import threading
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
@@ -100,6 +101,19 @@ def engine_of(client: Any) -> Engine | None:
     return transport.engine if isinstance(transport, EngineTransport | AsyncEngineTransport) else None
 
 
+def leads_past(client: Any, url: Any) -> bool:
+    """Whether a request certainly does not come to insider-otel. A transport of the app's own may still pass it on.
+
+    Args:
+        client: A client of httpx or httpx2, sync or async.
+        url: The request's URL.
+    """
+    transport = getattr(client, _WRAPPED)(url)
+    if isinstance(transport, EngineTransport | AsyncEngineTransport):
+        return transport.engine.insider_host(url) is None
+    return type(transport).__module__.partition(".")[0] in NAMES
+
+
 class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instruments every httpx and httpx2 client of the process, made before or after; requests to other hosts pass.
 
@@ -132,6 +146,9 @@ class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             super().uninstrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
+        misplaced = sorted(kwargs.keys() & {field.name for field in fields(Settings)})
+        if misplaced:
+            raise TypeError(f"{misplaced[0]} is a setting: instrument(settings=Settings({misplaced[0]}=…))")
         settings = kwargs.get("settings")
         engine = Engine(
             Settings.from_env(mode=self._default_mode) if settings is None else settings,

@@ -45,6 +45,12 @@ def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
     return Exchange(engine, family_of(request), request, operation).run()
 
 
+def _check(transport: Any, sends: str, other: str) -> None:
+    """Refuse what cannot send here, before the first request does."""
+    if not hasattr(transport, sends):
+        raise TypeError(f"transport is {transport!r:.100}, which has no {sends}; for this one take {other}")
+
+
 class _WrappedBelow:
     """Lets whoever wraps a transport of ours from outside wrap the transport below it instead.
 
@@ -174,6 +180,7 @@ class InsiderTransport(EngineTransport):
         random: Returns a float from 0 up to, but not including, 1.
 
     Raises:
+        TypeError: ``transport`` sends for the other kind of client.
         SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used, or the store that ``state`` names never can.
         ImportError: That store needs a package that is not installed.
     """
@@ -190,6 +197,7 @@ class InsiderTransport(EngineTransport):
         sleep: Callable[[float], object] = time.sleep,
         random: Callable[[], float] | None = None,
     ) -> None:
+        _check(transport, "handle_request", "AsyncInsiderTransport, in an AsyncClient")
         engine = Engine(
             settings,
             tracer_provider=tracer_provider,
@@ -298,6 +306,7 @@ class AsyncInsiderTransport(AsyncEngineTransport):
         random: Returns a float.
 
     Raises:
+        TypeError: ``transport`` sends for the other kind of client.
         SettingsError: An ``INSIDER_OTEL_*`` variable cannot be used, or the store that ``state`` names never can.
         ImportError: That store needs a package that is not installed.
     """
@@ -314,6 +323,7 @@ class AsyncInsiderTransport(AsyncEngineTransport):
         sleep: Callable[[float], Awaitable[object]] = _sleep,
         random: Callable[[], float] | None = None,
     ) -> None:
+        _check(transport, "handle_async_request", "InsiderTransport, in a Client")
         engine = Engine(
             settings,
             tracer_provider=tracer_provider,

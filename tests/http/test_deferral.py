@@ -24,6 +24,7 @@ UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
 MAIL = "https://mail.useinsider.com/mail/v1/send"
 VERIFY = "https://verify.useinsider.com/v1/check"
 PROFILE = "https://unification.useinsider.com/api/user/v1/profile"
+OTHER_HOST = "https://api.example.com/v1/users"
 USERS = {"users": [{"identifiers": {"email": "jane@example.com"}}]}
 KEYS = {"X-PARTNER-NAME": "shop-one", "X-REQUEST-TOKEN": "token-of-shop-one"}
 MAIL_KEYS = {"X-INS-AUTH-KEY": "key-of-the-mail-shop"}
@@ -189,6 +190,39 @@ def test_defer_is_the_same_for_a_request_at_hand(shop: Shop) -> None:
     response = shop.rig.flavour.using(use, transport=transport)
     assert response.headers["x-insider-otel"] == f"deferred; job={shop.jobs[0].id}"
     assert shop.jobs[0].line
+
+
+@pytest.mark.parametrize("url", [UPSERT, OTHER_HOST])
+def test_defer_sends_nothing_past_insider_otel(shop: Shop, url: str) -> None:
+    """Who defers must not find that the call was made at once, by a client that nobody covers or to a mistyped host."""
+    sent: list[Any] = []
+    transport = shop.rig.flavour.answering(sent.append)
+    if url == OTHER_HOST:
+        transport = shop.rig.wrap(transport, settings=shop.settings())
+
+    def use(client: Any) -> Any:
+        return defer(client, client.build_request("POST", url, headers=KEYS, json=USERS))
+
+    with pytest.raises(CannotDefer, match="would be sent at once"):
+        shop.rig.flavour.using(use, transport=transport)
+    assert sent == []
+
+
+def test_defer_leaves_it_to_a_transport_of_the_apps_own_to_pass_the_call_on(shop: Shop) -> None:
+    class Own(shop.rig.flavour.module.BaseTransport, shop.rig.flavour.module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        inner = shop.answers(200)
+
+        def handle_request(self, request: Any) -> Any:
+            return self.inner.handle_request(request)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return await self.inner.handle_async_request(request)
+
+    def use(client: Any) -> Any:
+        return defer(client, client.build_request("POST", UPSERT, headers=KEYS, json=USERS))
+
+    response = shop.rig.flavour.using(use, transport=Own())
+    assert response.headers["x-insider-otel"] == f"deferred; job={shop.jobs[0].id}"
 
 
 def test_calls_with_an_ordering_key_go_through_the_outbox_in_one_line(shop: Shop) -> None:
