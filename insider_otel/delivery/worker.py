@@ -113,8 +113,14 @@ class Worker:
             self._store.change()
         # What is being sent when the process ends is seen through, if that does not take long.
         atexit.register(self.stop, _PATIENCE_AT_EXIT)
-        self._thread = threading.Thread(target=self.run, name="insider-otel outbox", daemon=True)
-        self._thread.start()
+        # Its crew is made here and not there: it may come to run only when the interpreter ends and makes no more threads.
+        crew = self._crew()
+        self._thread = threading.Thread(target=self._run, args=(crew,), name="insider-otel outbox", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:
+            crew.dismiss()
+            raise
 
     @property
     def is_alive(self) -> bool:
@@ -140,7 +146,12 @@ class Worker:
         Args:
             drain: End also when nothing is left that may be sent now, or in a moment.
         """
-        crew = Crew(self._concurrency, "insider-otel delivery")
+        self._run(self._crew(), drain=drain)
+
+    def _crew(self) -> Crew:
+        return Crew(self._concurrency, "insider-otel delivery")
+
+    def _run(self, crew: Crew, *, drain: bool = False) -> None:
         planned: list[_Planned] = []
         try:
             with suppress(Exception):
