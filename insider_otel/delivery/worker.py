@@ -113,7 +113,7 @@ class Worker:
             self._store.change()
         # What is being sent when the process ends is seen through, if that does not take long.
         atexit.register(self.stop, _PATIENCE_AT_EXIT)
-        # Its crew is made here and not there: it may come to run only when the interpreter ends and makes no more threads.
+        # Its crew is made here: an interpreter that ends makes no more threads, and it may come to run only then.
         crew = self._crew()
         self._thread = threading.Thread(target=self._run, args=(crew,), name="insider-otel outbox", daemon=True)
         try:
