@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import redis
 import trustme
 
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings, SettingsError
@@ -29,7 +31,7 @@ from insider_otel.state.protocol import (
 )
 from insider_otel.state.redis_store import RedisStore
 from insider_otel.testing import FakeInsider, sample_request
-from tests.state.on_redis.words import CLAIM, LIMIT, POOL
+from tests.state.on_redis.words import CLAIM, LIMIT, POOL, wait_until
 from tests.state.redis_server import free_port, redis_server, skip_without_program
 
 PASSWORD = "s3cret"
@@ -59,11 +61,12 @@ class TLSServer:
 
 
 @contextmanager
-def tls_server(directory: Path, *, clients: str = "no") -> Iterator[TLSServer]:
+def tls_server(directory: Path, *others: str, clients: str = "no") -> Iterator[TLSServer]:
     """A server of one's own, with a certificate for ``localhost``.
 
     Args:
         directory: A place for certificates.
+        *others: Other options of the server.
         clients: ``yes`` if it lets in only those who have a certificate themselves.
     """
     authority = trustme.CA()
@@ -78,7 +81,7 @@ def tls_server(directory: Path, *, clients: str = "no") -> Iterator[TLSServer]:
     try:
         started = redis_server(
             *("--port", "0", "--tls-port", str(port), *options, "--tls-auth-clients", clients),
-            *("--requirepass", PASSWORD),
+            *("--requirepass", PASSWORD, *others),
         )
         with started:
             yield TLSServer(port, directory)
@@ -157,6 +160,19 @@ class TestTrusted:
             assert store.perform(Admit(pool, LIMIT)).used == 1
             store.close()
             nobody.close()
+
+    def test_the_nodes_of_a_cluster_are_asked_behind_tls_too(self, tmp_path: Path, pool: PoolKey) -> None:
+        skip_without_program()
+        with tls_server(tmp_path, "--cluster-enabled", "yes", "--tls-cluster", "yes") as server:
+            with redis.Redis.from_url(server.trusted) as admin:
+                admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                wait_until(lambda: b"cluster_state:ok" in admin.execute_command("CLUSTER", "INFO"))
+            store = RedisStore(server.trusted, timeout=5, cluster=True)
+            assert [store.perform(Admit(pool, LIMIT)).used for _ in range(2)] == [1, 2]
+            assert asyncio.run(store.perform_async(Admit(pool, LIMIT))).used == 3
+            assert [use.pool for use in store.perform(ListPools())] == [pool]
+            assert {node for node in store._clients if node} == {("localhost", server.port)}
+            store.close()
 
     def test_who_asks_for_no_check_gets_none(self, server: TLSServer, pool: PoolKey) -> None:
         store = RedisStore(server.url(ssl_cert_reqs="none"), timeout=5)
