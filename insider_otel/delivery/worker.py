@@ -46,7 +46,8 @@ _PURGED_AT_ONCE = 100
 """Dead letters that are deleted in one transaction: calls that are to be kept wait for it."""
 
 _TROUBLE_PAUSE = 1.0
-_TELLING_TRIES = 5
+_TRIES = 5
+"""How often the outbox is told what became of a job; and asked for jobs, by a worker that is to drain it."""
 
 _log = logging.getLogger("insider_otel.outbox")
 
@@ -145,6 +146,9 @@ class Worker:
 
         Args:
             drain: End also when nothing is left that may be sent now, or in a moment.
+
+        Raises:
+            OutboxError: The outbox to be drained is in trouble, and stays so for several tries.
         """
         self._run(self._crew(), drain=drain)
 
@@ -193,7 +197,7 @@ class Worker:
                 self._deliver_now(lease, link)
 
     def _work(self, crew: Crew, planned: list[_Planned], drain: bool) -> None:
-        wake_at, seen = 0.0, object()
+        wake_at, seen, failed = 0.0, object(), 0
         while not self._stopping:
             now, was_idle = self._clock(), not self._held
             try:
@@ -204,16 +208,20 @@ class Worker:
                     seen = change
                     wake_at = self._take(planned, now)
                 self._purge(now)
-            except OutboxError as error:
-                _log.error("the outbox cannot be asked for jobs, which wait: %s", error)
+            except Exception as error:
+                failed += 1
+                if drain and failed == _TRIES:
+                    # Whoever waits for the end of it, such as cron, is to hear of it.
+                    raise
+                if isinstance(error, OutboxError):
+                    _log.error("the outbox cannot be asked for jobs, which wait: %s", error)
+                else:
+                    # A fault of ours, after which the worker is still wanted.
+                    _log.error("the worker stumbled, and goes on: %s", type(error).__name__)
                 wake_at = 0.0
                 self._pause(_TROUBLE_PAUSE)
                 continue
-            except Exception as error:  # noqa: BLE001  (a fault of ours, after which the worker is still wanted)
-                _log.error("the worker stumbled, and goes on: %s", type(error).__name__)
-                wake_at = 0.0
-                self._pause(_TROUBLE_PAUSE)
-                continue
+            failed = 0
             now = self._clock()
             while planned and planned[0][0] <= now:
                 _, _, lease, link = heapq.heappop(planned)
@@ -326,7 +334,7 @@ class Worker:
 
     def _tell(self, act: Callable[[], None]) -> None:
         """Have the outbox know what became of a job, while its lease lives."""
-        for tries_left in reversed(range(_TELLING_TRIES)):
+        for tries_left in reversed(range(_TRIES)):
             try:
                 return act()
             except OutboxError as error:

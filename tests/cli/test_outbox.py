@@ -405,6 +405,16 @@ def test_it_waits_for_work_and_sends_it_when_it_comes(shop: Shop, worker: Worker
     assert "0 waiting, 0 dead" in ended(process)
 
 
+def test_draining_an_outbox_that_stays_in_trouble_ends_with_an_error(shop: Shop, worker: Worker) -> None:
+    # What is no database is never mended; a directory that forbids is none to root.
+    shop.path.write_bytes(b"no database" * 1000)
+    process = worker("--drain")
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert f"insider-otel: the outbox cannot be used: sqlite:///{shop.path}: " in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
 def test_who_has_no_credentials_to_send_with_is_told_at_the_start(shop: Shop, outbox: Callable[..., str]) -> None:
     assert "INSIDER_OTEL_CREDENTIALS_" in outbox("run", "--drain", status=2)
 

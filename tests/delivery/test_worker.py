@@ -446,6 +446,44 @@ def test_an_outbox_in_trouble_is_told_of_and_asked_again(
     assert len(shop.insider.requests) == 1
 
 
+@pytest.mark.parametrize("trouble", [OutboxError("no such file"), RuntimeError("a fault")])
+def test_one_that_is_to_drain_an_outbox_in_lasting_trouble_ends_and_says_so(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    asked = troubled(monkeypatch, lambda number: trouble)
+    with pytest.raises(type(trouble), match=str(trouble)):
+        shop.worker().run(drain=True)
+    assert len(asked) == 5
+
+
+def test_one_that_is_to_drain_an_outbox_bears_trouble_that_passes_as_often_as_it_comes(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        shop.defer(name)
+    asked = troubled(monkeypatch, lambda number: OutboxError("busy") if number % 5 else None)
+    shop.worker(concurrency=1).run(drain=True)
+    assert len(asked) > 10
+    assert shop.store.stats() == EMPTY
+
+
+def troubled(monkeypatch: pytest.MonkeyPatch, trouble: Callable[[int], Exception | None]) -> list[int]:
+    """Have an outbox raise what ``trouble`` says of the number of times it was asked; returns those."""
+    asked: list[int] = []
+    take_jobs = SQLiteOutbox.take
+
+    def ask(*arguments: Any, **options: Any) -> Any:
+        asked.append(len(asked) + 1)
+        error = trouble(len(asked))
+        if error is not None:
+            raise error
+        return take_jobs(*arguments, **options)
+
+    monkeypatch.setattr(SQLiteOutbox, "take", ask)
+    monkeypatch.setattr("insider_otel.delivery.worker._TROUBLE_PAUSE", 0.001)
+    return asked
+
+
 def test_an_outbox_that_cannot_be_told_is_told_again_and_nothing_is_sent_twice(
     shop: Shop, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

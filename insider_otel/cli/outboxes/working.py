@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,6 +27,9 @@ def work(engine: Engine, arguments: argparse.Namespace) -> int:
         engine: Names the outbox.
         arguments: What the parser made of the command line.
 
+    Returns:
+        The exit status: 1 if the outbox is in trouble.
+
     Raises:
         UsageError: It cannot be done.
     """
@@ -37,14 +41,15 @@ def work(engine: Engine, arguments: argparse.Namespace) -> int:
     except SettingsError as error:
         raise UsageError(str(error)) from None
     assert engine.desk is not None, "the worker has looked"
-    with _stopped_by_signals(worker):
-        if not arguments.json:
-            print(f"Sending the jobs of {engine.desk.url.display}. SIGTERM or Ctrl-C stops it.", flush=True)
-        worker.run(drain=arguments.drain)
     try:
+        with _stopped_by_signals(worker):
+            if not arguments.json:
+                print(f"Sending the jobs of {engine.desk.url.display}. SIGTERM or Ctrl-C stops it.", flush=True)
+            worker.run(drain=arguments.drain)
         stats = cast("JobStore", engine.desk.outbox).stats()
     except OutboxError as error:
-        raise UsageError(f"the outbox cannot be used: {error}") from None
+        print(f"insider-otel: the outbox cannot be used: {error}", file=sys.stderr)
+        return 1
     if arguments.json:
         print_json({"waiting": stats.waiting, "dead": stats.dead})
     else:

@@ -474,6 +474,14 @@ def test_the_command_drains_the_outbox(shop: Shop, insider: FakeInsider, capsys:
     assert len(insider.accepted("user.upsert")) == 1
 
 
+def test_draining_before_the_tables_are_made_ends_and_says_how_to_make_them(tmp_path: Path) -> None:
+    with manage("insider_outbox", "run", "--drain", database=tmp_path / "empty.sqlite3") as command:
+        printed, _ = command.communicate(timeout=BOUND)
+    assert command.returncode == 1
+    assert "manage.py migrate" in printed.splitlines()[-1]
+    assert "Traceback" not in printed
+
+
 @pytest.mark.parametrize(
     ("options", "arguments", "says"),
     [
