@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -16,13 +17,16 @@ from insider_otel.http.scope import RequestScope, open_scope
 from insider_otel.telemetry.server_span import watch_server_spans
 from insider_otel.web.clients import Clients
 from insider_otel.web.delivering import OutboxWorker
-from insider_otel.web.failures import Failure, failure_of
+from insider_otel.web.failures import Failure, failure_of, own_errors
 from insider_otel.web.options import WebOptions
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+
+
+_log = logging.getLogger("insider_otel.web")
 
 
 class Providers(TypedDict, total=False):
@@ -88,8 +92,15 @@ class WebApp:
         self._worker.start()
 
     def failure_of(self, error: BaseException) -> Failure | None:
-        """The HTTP answer for an exception that left a view; None if it is not to be answered here."""
-        return failure_of(error) if self.options.error_responses else None
+        """The HTTP answer for an exception that left a view; None if it is not to be answered here.
+
+        What it hides and the library itself said goes to the log: nobody would see it otherwise.
+        """
+        failure = failure_of(error) if self.options.error_responses else None
+        if failure is not None:
+            for own in own_errors(error):
+                _log.error("a call to Insider failed, and its visitor is answered with %d: %s", failure.status, own)
+        return failure
 
     def clients(self, module: ModuleType | None = None) -> Clients:
         """Its clients.
@@ -104,6 +115,11 @@ class WebApp:
             # Two threads may come here at once.
             clients = self._clients.setdefault(module.__name__, new)
         return clients
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether its clients send to a fake Insider, in tests."""
+        return self._transport is not None
 
     @contextmanager
     def override(self, fake: Any) -> Generator[None]:

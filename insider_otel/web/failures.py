@@ -15,6 +15,7 @@ _STATUS = {
     Category.UNAVAILABLE: 503,
 }
 _BAD_GATEWAY = 502
+_OURS = "insider_otel."
 _DETAIL = {
     502: "A service this page needs gave no usable answer.",
     503: "A service this page needs is busy. Please try again in a moment.",
@@ -62,6 +63,20 @@ def failure_of(error: BaseException) -> Failure | None:
     status = _STATUS.get(call.verdict.category, _BAD_GATEWAY)
     after = call.verdict.retry_after if status == 503 else None
     return Failure(status, _DETAIL[status], None if after is None else max(math.ceil(after), 1))
+
+
+def own_errors(error: BaseException) -> list[BaseException]:
+    """What this library itself refused or could not do: a mistake on this side, or an outbox in trouble.
+
+    The texts of its exceptions hold no secret and nothing that Insider said, which those of httpx may.
+
+    Args:
+        error: The exception that left a view, or the group of them that its tasks raised.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return [own for each in group.exceptions for own in own_errors(each)]
+    return [error] if type(error).__module__.startswith(_OURS) else []
 
 
 def _call_behind(error: BaseException) -> Call | None:

@@ -10,7 +10,7 @@ import httpx
 import httpx2
 import pytest
 
-from insider_otel import InsiderInstrumentor, Settings, SettingsError, call_of
+from insider_otel import CannotDefer, InsiderInstrumentor, OutboxError, Settings, SettingsError, call_of
 from insider_otel.testing import CapturedSpans, FakeClock, FakeInsider, sample_request
 from insider_otel.web import WebApp, WebOptions
 
@@ -135,3 +135,51 @@ def test_a_test_is_not_held_back_by_what_an_earlier_one_sent() -> None:
         with app.override(fake):
             post(app.clients().client(), sample_request("mail.send"))
         assert len(fake.accepted("mail.send")) == 1
+
+
+# ------------------------------------------------------------------------------------- what an answer would hide
+
+
+def deferred(app: WebApp) -> Exception:
+    """The exception of a call that was to be deferred, and could not be."""
+    client = app.clients().client()
+    with pytest.raises((CannotDefer, OutboxError)) as raised:
+        client.post(UPSERT.url, headers=UPSERT.headers, content=UPSERT.content, extensions={"insider": {"defer": True}})
+    return raised.value
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_an_answer_for_what_the_library_refused_leaves_its_reason_in_the_log(
+    grouped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = WebApp(WebOptions(instrument=False, error_responses=True))
+    with app.override(FakeInsider()):
+        error = deferred(app)
+    failure = app.failure_of(ExceptionGroup("tasks", [error, error]) if grouped else error)
+    assert failure is not None
+    assert failure.status == 502
+    [record, *others] = caplog.records
+    assert len(others) == (1 if grouped else 0)
+    assert (record.name, record.levelname) == ("insider_otel.web", "ERROR")
+    assert record.getMessage().endswith(f"answered with 502: {error}")
+    assert "there is no outbox" in record.getMessage()
+
+
+def test_an_exception_that_the_app_logs_itself_is_not_logged_twice(caplog: pytest.LogCaptureFixture) -> None:
+    app = WebApp(WebOptions(instrument=False))
+    with app.override(FakeInsider()):
+        assert app.failure_of(deferred(app)) is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("step", ["400", "401", "503", "timeout", "reset"])
+def test_what_insider_or_httpx_said_is_not_logged(step: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = WebApp(
+        WebOptions(instrument=False, error_responses=True, settings=Settings(quick_retries=0, spread_retries=0))
+    )
+    fake = FakeInsider(clock=FakeClock())
+    fake.script("user.upsert", step)
+    with app.override(fake), pytest.raises(httpx.HTTPError) as raised:
+        post(app.clients().client()).raise_for_status()
+    assert app.failure_of(raised.value) is not None
+    assert not [record for record in caplog.records if record.name.startswith("insider_otel")]

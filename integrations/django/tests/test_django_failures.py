@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.test import AsyncClient, Client, override_settings
+from django_project.insider import credentials
 
 from insider_otel.testing import FakeInsider, set_testing
 
@@ -99,3 +100,21 @@ def test_it_is_logged_as_django_logs_it(fake: FakeInsider, caplog: pytest.LogCap
     with caplog.at_level(logging.ERROR, "django.request"):
         get()
     assert [record.getMessage() for record in caplog.records] == ["Service Unavailable: /failing"]
+
+
+def test_tables_that_are_missing_are_named_in_the_log(fake: FakeInsider, caplog: pytest.LogCaptureFixture) -> None:
+    """Without ``manage.py migrate``: neither the visitor's page nor Django's own line says what to do."""
+    options = {
+        "INSTRUMENT": False,
+        "ERROR_RESPONSES": True,
+        "OUTBOX": "django",
+        "OUTBOX_WORKER": False,
+        "CREDENTIALS": credentials,
+    }
+    with override_settings(INSIDER_OTEL=options), set_testing(hold=True), caplog.at_level(logging.ERROR):
+        response = get("/failing/deferred")
+    assert response.status_code == 502
+    assert "migrate" not in response.text
+    [ours] = [record.getMessage() for record in caplog.records if record.name == "insider_otel.web"]
+    assert "its tables are missing" in ours
+    assert "run manage.py migrate" in ours

@@ -18,6 +18,7 @@ urlpatterns = [
     path("file", views.file),
     path("failing", views.failing),
     path("failing/async", views.failing_async),
+    path("failing/deferred", views.failing_deferred),
     path("broken", views.broken),
     path("hasty", views.hasty),
     path("hasty/async", views.hasty_async),

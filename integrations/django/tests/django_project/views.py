@@ -115,6 +115,12 @@ async def failing_async(request: HttpRequest) -> HttpResponse:
     return HttpResponse("never")
 
 
+def failing_deferred(request: HttpRequest) -> HttpResponse:
+    """The same, of a call that was to be deferred."""
+    client().request(**sample(), extensions={"insider": {"defer": True}})
+    return HttpResponse("kept")
+
+
 def broken(request: HttpRequest) -> HttpResponse:
     """A view with a mistake, after a call."""
     client().request(**sample())
