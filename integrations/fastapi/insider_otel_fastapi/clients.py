@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
-from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from insider_otel.web import WebApp
-from insider_otel_fastapi.middleware import InsiderMiddleware
+from insider_otel_fastapi.middleware import insider_layers
 
 
 async def async_client(app: ASGIApp) -> httpx.AsyncClient:
@@ -27,7 +26,7 @@ async def async_client(app: ASGIApp) -> httpx.AsyncClient:
         app: The app.
 
     Raises:
-        RuntimeError: The app has no ``InsiderMiddleware``.
+        RuntimeError: The app has no ``InsiderMiddleware``, or two of them.
     """
     made: httpx.AsyncClient = await _web_app_of(app).clients().async_client()
     return made
@@ -40,7 +39,7 @@ def client(app: ASGIApp) -> httpx.Client:
         app: The app.
 
     Raises:
-        RuntimeError: The app has no ``InsiderMiddleware``.
+        RuntimeError: The app has no ``InsiderMiddleware``, or two of them.
     """
     made: httpx.Client = _web_app_of(app).clients().client()
     return made
@@ -57,23 +56,14 @@ def override(app: ASGIApp, fake: Any) -> AbstractContextManager[None]:
         fake: A ``FakeInsider``, or any transport for sync and async clients.
 
     Raises:
-        RuntimeError: The app has no ``InsiderMiddleware``.
+        RuntimeError: The app has no ``InsiderMiddleware``, or two of them.
     """
     return _web_app_of(app).override(fake)
 
 
 def _web_app_of(app: ASGIApp) -> WebApp:
-    layer: Any = app
-    while layer is not None:
-        if isinstance(layer, InsiderMiddleware):
-            return layer.web_app
-        if isinstance(layer, Starlette):
-            # What the app itself does before its first request, or its lifespan.
-            layer.middleware_stack = layer.middleware_stack or layer.build_middleware_stack()
-            layer = layer.middleware_stack
-        else:
-            # Middleware keeps the next layer here; the last one, a router, has none.
-            layer = getattr(layer, "app", None)
+    for layer in insider_layers(app):
+        return layer.web_app
     raise RuntimeError(
         "this app does not use insider-otel yet: call app.add_middleware(insider_otel_fastapi.InsiderMiddleware); if "
         "it does, below a middleware that hides it, pass the InsiderMiddleware itself"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from functools import cached_property
 from typing import Any, Unpack, cast
 
+from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +19,7 @@ from insider_otel_fastapi.visitors import Visitor, cancel_for_visitors_who_leave
 # What nginx notes for it, and who reads traces knows.
 _CLIENT_CLOSED_REQUEST = 499
 _LIFESPAN_IS_OVER = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
+_DEEPEST = 100
 
 
 class InsiderMiddleware:
@@ -44,7 +47,14 @@ class InsiderMiddleware:
 
         Raises:
             SettingsError: An option cannot be used.
+            RuntimeError: The app has another ``InsiderMiddleware`` further in.
         """
+        if any(insider_layers(self.app)):
+            # Endpoints would get the clients of that one, and tests would put their fakes below those of this one.
+            raise RuntimeError(
+                "this app has InsiderMiddleware twice: call app.add_middleware(InsiderMiddleware) once, or write "
+                "app = InsiderMiddleware(app), and not both"
+            )
         given = self._options
         providers = cast("Providers", {name: given[name] for name in given.keys() & Providers.__annotations__.keys()})
         options = WebOptions.from_config({name: given[name] for name in given.keys() - providers.keys()})
@@ -63,8 +73,13 @@ class InsiderMiddleware:
             await self.app(scope, receive, send)
 
     def _leave_in(self, scope: Scope, request_scope: RequestScope | None) -> None:
+        web_app = self.web_app
+        above = scope.get(KEY)
+        if isinstance(above, Connection) and above.web_app.is_overridden and not web_app.is_overridden:
+            # Of the app in which this one is mounted: its test is not to reach the real Insider from here.
+            web_app = above.web_app
         # The ASGI scope is not copied: who is further out reads there what the router found.
-        scope[KEY] = Connection(self.web_app, request_scope)
+        scope[KEY] = Connection(web_app, request_scope)
 
     async def _handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_scope = self.web_app.open_scope()
@@ -107,6 +122,26 @@ class InsiderMiddleware:
             await send(message)
 
         await self.app(scope, receive, send_and_close)
+
+
+def insider_layers(app: ASGIApp) -> Generator[InsiderMiddleware]:
+    """Every ``InsiderMiddleware`` of an app, from the outside in; not those of apps that are mounted in it.
+
+    Args:
+        app: The app.
+    """
+    layer: Any = app
+    # An object may have whatever attribute it is asked for, without end: a mock.
+    for _ in range(_DEEPEST):
+        if isinstance(layer, InsiderMiddleware):
+            yield layer
+        if isinstance(layer, Starlette):
+            # What the app itself does before its first request, or its lifespan.
+            layer.middleware_stack = layer.middleware_stack or layer.build_middleware_stack()
+            layer = layer.middleware_stack
+        else:
+            # Middleware keeps the next layer here; the last one, a router, has none.
+            layer = getattr(layer, "app", None)
 
 
 class _Response:

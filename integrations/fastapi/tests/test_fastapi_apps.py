@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -159,3 +160,47 @@ def test_providers_of_an_apps_own_get_its_spans(insider_fake: FakeInsider, insid
     with override(app, insider_fake), TestClient(app) as visitor:
         visitor.post("/signup")
     assert insider_spans.tree() == ["call user.upsert succeeded", "  POST /api/user/v1/upsert 200"]
+
+
+# ------------------------------------------------------------------------------------------------ a second middleware
+
+
+def added_twice() -> Any:
+    app = app_with()
+    app.add_middleware(InsiderMiddleware)
+    return app
+
+
+def added_and_put_round() -> Any:
+    return InsiderMiddleware(app_with())
+
+
+TWICE = pytest.mark.parametrize("make", [added_twice, added_and_put_round])
+
+
+@TWICE
+def test_an_app_with_two_of_them_does_not_start(make: Callable[[], Any]) -> None:
+    with pytest.raises(RuntimeError, match="InsiderMiddleware twice"), TestClient(make()):
+        raise AssertionError("it started")
+
+
+@TWICE
+def test_nor_does_it_serve_where_there_is_no_lifespan(make: Callable[[], Any]) -> None:
+    """Not every server sends the messages of a lifespan."""
+    with pytest.raises(RuntimeError, match="InsiderMiddleware twice"):
+        TestClient(make()).get("/")
+
+
+@TWICE
+def test_nor_is_a_fake_put_where_its_endpoints_would_not_use_it(
+    make: Callable[[], Any], insider_fake: FakeInsider
+) -> None:
+    with pytest.raises(RuntimeError, match="InsiderMiddleware twice"), override(make(), insider_fake):
+        raise AssertionError("the endpoints call the real Insider")
+
+
+@pytest.mark.anyio
+async def test_an_app_that_has_every_attribute_is_looked_through_in_a_bounded_time() -> None:
+    app = AsyncMock()
+    await InsiderMiddleware(app)({"type": "websocket"}, AsyncMock(), AsyncMock())
+    app.assert_awaited_once()

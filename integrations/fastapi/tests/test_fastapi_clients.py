@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -161,6 +161,24 @@ def test_a_mounted_app_finds_the_clients_of_the_app_above(insider_fake: FakeInsi
     app.mount("/api", below)
     with override(app, insider_fake), TestClient(app) as visitor:
         assert visitor.post("/api/signup").json() == 200
+
+
+@pytest.mark.parametrize("faked", ["the app above", "both"])
+def test_a_mounted_app_with_clients_of_its_own_sends_to_a_fake_where_the_app_above_does(faked: str) -> None:
+    app, below = app_with(), app_with()
+    above, own = FakeInsider(), FakeInsider()
+
+    @below.post("/signup")
+    async def signup(insider: Insider) -> int:
+        return (await upsert(insider)).status_code
+
+    app.mount("/api", below)
+    with ExitStack() as fakes, TestClient(app) as visitor:
+        fakes.enter_context(override(app, above))
+        if faked == "both":
+            fakes.enter_context(override(below, own))
+        assert visitor.post("/api/signup").json() == 200
+    assert len((own if faked == "both" else above).accepted("user.upsert")) == 1
 
 
 def test_code_that_knows_no_adapter_is_covered(served: Any, fake: FakeInsider) -> None:
