@@ -54,7 +54,8 @@ def health() -> dict[str, Any]:
           call failed and it is for Insider or the network to mend that.
         * ``products``: by product, how its last call ended: ``outcome``, ``category``, ``fault`` and ``age_s``.
         * ``pools``: by pool, the share of its rate limit that is used, 0 to 1.
-        * ``stores``: where limits and duplicates are held: ``kind`` and ``available``.
+        * ``stores``: where limits and duplicates are held: ``kind`` and ``available``. The memory of the process is
+          named only if no call names another store.
         * ``outboxes``: where deferred calls are: ``kind``; ``worker``, whether one works in this process; and of one on
           this machine, as it was within the last second, ``available``, ``waiting``, ``dead`` and ``oldest_age_s``.
           None for what is not known here.
@@ -75,9 +76,8 @@ def health() -> dict[str, Any]:
         for pool, used in state.utilization():
             pools[pool] = max(pools.get(pool, 0.0), round(used, 4))
     stores = [
-        {"kind": "memory" if state.store is None else state.store.name, "available": not state.is_away}
-        for state in states
-    ]
+        {"kind": state.store.name, "available": not state.is_away} for state in states if state.store is not None
+    ] or [{"kind": "memory", "available": True}]
     outboxes = [_outbox(watch) for watch in _watches()]
     failing = any(
         last.outcome is Outcome.FAILED and last.fault in {Fault.INSIDER, Fault.NETWORK} for last in _last.values()

@@ -19,6 +19,9 @@ from insider_otel.outbox import watch as watch_module
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
 from insider_otel.outbox.watch import watch
+from insider_otel.policy.state_url import StateURL
+from insider_otel.state import opening
+from insider_otel.state.shared import SharedState
 from insider_otel.testing import FakeClock, FakeInsider, sample_request
 
 ONCE = Settings(quick_retries=0, spread_retries=0)
@@ -40,12 +43,38 @@ def product(name: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def only_the_stores_of_this_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    opened: dict[StateURL, SharedState] = {}
+    monkeypatch.setattr(opening, "_states", opened)
+    yield
+    for state in opened.values():
+        if state.store is not None:
+            state.store.close()
+
+
 def test_before_the_first_call_all_is_well() -> None:
     found = health()
-    # Other tests of this process may have opened stores.
-    assert {"kind": "memory", "available": True} in found.pop("stores")
     assert found.pop("outboxes") is not None
-    assert found == {"status": "ok", "products": {}, "pools": {}}
+    stores = [{"kind": "memory", "available": True}]
+    assert found == {"status": "ok", "products": {}, "pools": {}, "stores": stores}
+
+
+def test_a_store_that_calls_name_is_told_of_in_place_of_the_memory(tmp_path: Path) -> None:
+    call("user.upsert", settings=replace(ONCE, state=f"sqlite:///{tmp_path}/limits.db"))
+    assert health()["stores"] == [{"kind": "sqlite", "available": True}]
+
+
+def test_a_store_that_cannot_be_used_degrades(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.db"
+    settings = replace(ONCE, state=f"sqlite:///{limits}", limits={"user.upsert": "4/60s"})
+    call("user.upsert", settings=settings)
+    for left in tmp_path.iterdir():
+        left.write_bytes(b"no database" * 1000)
+    call("user.upsert", settings=settings)
+    found = health()
+    assert found["stores"] == [{"kind": "sqlite", "available": False}]
+    assert found["status"] == "degraded"
 
 
 def test_the_last_call_of_each_product_is_there() -> None:
