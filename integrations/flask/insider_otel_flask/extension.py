@@ -34,9 +34,11 @@ class InsiderOTel:
 
     Raises:
         SettingsError: The app's config, or the environment, has an option that cannot be used.
+        TypeError: An option is given here; options are config keys.
     """
 
     def __init__(self, app: Flask | None = None, *, module: ModuleType = httpx, **providers: Unpack[Providers]) -> None:
+        _refuse_options(providers)
         self._module = module
         self._providers = providers
         if app is not None:
@@ -64,3 +66,11 @@ class InsiderOTel:
         app.wsgi_app = ScopedApp(app.wsgi_app, web_app)  # type: ignore[method-assign]
         if options.error_responses:
             answer_failures(app, web_app)
+
+
+def _refuse_options(given: Mapping[str, Any]) -> None:
+    for name in sorted(given.keys() - Providers.__annotations__.keys()):
+        if name in WebOptions.names():
+            key = PREFIX + name.upper()
+            raise TypeError(f'InsiderOTel() takes no {name}: set app.config["{key}"], or the variable {key}')
+        raise TypeError(f"InsiderOTel() takes no {name}; it takes module, {', '.join(Providers.__annotations__)}")

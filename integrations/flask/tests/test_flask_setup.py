@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import httpx2
@@ -98,6 +99,19 @@ def test_a_value_that_cannot_be_used_is_an_error_that_names_its_key(key: str, va
     app.config[key] = value
     with pytest.raises(SettingsError, match=key):
         InsiderOTel(app)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"request_deadline": 2.0}, r'no request_deadline: set app\.config\["INSIDER_OTEL_REQUEST_DEADLINE"\]'),
+        ({"quick_retries": 0}, r'no quick_retries: set app\.config\["INSIDER_OTEL_QUICK_RETRIES"\]'),
+        ({"tracer": None}, "no tracer; it takes module, tracer_provider, meter_provider, logger_provider"),
+    ],
+)
+def test_an_option_in_place_of_a_config_key_is_an_error_that_names_the_key(given: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        InsiderOTel(**given)
 
 
 def test_an_app_is_set_up_once() -> None:
