@@ -8,6 +8,7 @@ from insider_otel.cli.checks.environment import Environment, Finding
 from insider_otel.cli.checks.export import endpoint, exporter, sdk
 from insider_otel.cli.checks.instrumentation import excluded, settings, stock_instrumentors, zero_code
 from insider_otel.cli.checks.libraries import libraries, pre_fork, retry_libraries
+from insider_otel.cli.checks.outbox import credentials, outbox
 from insider_otel.cli.checks.privacy import captured_headers, url_logging
 from insider_otel.cli.checks.state import limits, state
 
@@ -21,6 +22,8 @@ CHECKS: tuple[Callable[[Environment], Iterator[Finding]], ...] = (
     settings,
     limits,
     state,
+    outbox,
+    credentials,
     excluded,
     captured_headers,
     url_logging,
