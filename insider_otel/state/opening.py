@@ -69,8 +69,8 @@ def shared_state(address: str, clock: Callable[[], float] | None = None) -> Shar
             except StoreError as error:
                 raise SettingsError(f"state ({variable_of('state')}): {error}") from error
             if clock is not None:
-                return SharedState(store, clock, clock)
-            state = _states[url] = SharedState(store, time.monotonic, time.time)
+                return SharedState(store, clock, clock, owners_fail_apart=url.cluster)
+            state = _states[url] = SharedState(store, time.monotonic, time.time, owners_fail_apart=url.cluster)
     return state
 
 

@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from insider_otel.api.operations import Limit
@@ -18,7 +19,7 @@ from insider_otel.policy.budget import RetryBudget
 from insider_otel.state.availability import Availability, Caller
 from insider_otel.state.experience import Experience
 from insider_otel.state.ledger import Ledger, Told
-from insider_otel.state.memory import MemoryStore
+from insider_otel.state.memory import MOST_POOLS, MemoryStore
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Admission,
@@ -34,6 +35,9 @@ from insider_otel.state.protocol import (
     StoreEffects,
     StoreError,
 )
+from insider_otel.state.recent import Recent
+
+_THE_WHOLE = b""
 
 
 class Grant(NamedTuple):
@@ -65,6 +69,7 @@ class SharedState:
         store: The store; None for this process's own memory alone.
         clock: Returns seconds; only differences matter.
         wall_clock: Returns seconds since 1970.
+        owners_fail_apart: Whether what one owner has can be in trouble while what others have is well, as in a cluster.
     """
 
     def __init__(
@@ -72,8 +77,11 @@ class SharedState:
         store: Store | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        *,
+        owners_fail_apart: bool = False,
     ) -> None:
         self.store = store
+        self._owners_fail_apart = owners_fail_apart
         self._clock = clock
         self._local = MemoryStore(clock, wall_clock)
         self.forget()
@@ -86,7 +94,7 @@ class SharedState:
         self.experience = Experience()
         self._budgets: dict[str, RetryBudget] = {}
         self._worker = secrets.token_bytes(8)
-        self._availability = None if self.store is None else Availability(self.store, self._clock)
+        self._availabilities: Recent[bytes, Availability] = Recent(self._new_availability, MOST_POOLS)
 
     def budget(self, host: str) -> RetryBudget:
         """The retry budget that all calls to ``host`` share."""
@@ -98,8 +106,9 @@ class SharedState:
 
     @property
     def is_away(self) -> bool:
-        """Whether there is a store, and it is in trouble."""
-        return self._availability is not None and self._availability.is_away
+        """Whether there is a store, and it is in trouble, or a part of it."""
+        with self._lock:
+            return any(each.is_away for _, each in self._availabilities.items())
 
     def admit(self, ask: Admit, caller: Caller, held: Grant | None = None) -> StoreEffects[Grant]:
         """Ask for a slot, for a content, or for both.
@@ -112,9 +121,10 @@ class SharedState:
         Returns:
             The answer: the store's or, while that is away, this process's own.
         """
-        if self.store is None or self._availability is None:
+        if self.store is None:
             return self._admit_locally(ask, held)
-        spell = self._availability.may_ask(caller)
+        availability = self._availability(ask.pool)
+        spell = availability.may_ask(caller)
         if spell is None:
             return self._admit_in_its_place(ask, held)
         asked = self._clock()
@@ -125,12 +135,12 @@ class SharedState:
             answer: Admission = yield question
         except StoreError as error:
             self._ledger.untold(told)
-            self._availability.failed(error, spell, asked, caller)
+            availability.failed(error, spell, asked, caller)
             return self._admit_in_its_place(ask, held)
         except BaseException:
             yield from self._cancel(told, question.reply, caller, held)
             raise
-        was_well = self._availability.answered(spell)
+        was_well = availability.answered(spell)
         knows_all = self._ledger.heard(told, answer) and was_well
         admission = _confirmed(answer, holding)
         if admission.learned is not None:
@@ -213,10 +223,14 @@ class SharedState:
         It is above 1 where the limit was lowered since. Where a pool is used with several credentials it is the
         fullest one's.
         """
+        own = ((use.pool, use.limit, use.used) for use in self._local.perform(ListPools()) if use.limit is not None)
         uses = (
-            ((use.pool, use.limit, use.used) for use in self._local.perform(ListPools()) if use.limit is not None)
-            if self.store is None or self.is_away
-            else self._ledger.uses()
+            own
+            if self.store is None
+            else chain(
+                (use for use in own if self._is_away(use[0])),
+                (use for use in self._ledger.uses() if not self._is_away(use[0])),
+            )
         )
         fullest: dict[str, float] = {}
         for key, limit, used in uses:
@@ -226,7 +240,7 @@ class SharedState:
     def _in_force(self, pool: PoolKey, limit: Limit) -> Limit:
         """The limit that the next ask will be for, where Insider has named a lower one since the last."""
         named = self.experience.limit(pool)
-        if named is not None and self.is_away:
+        if named is not None and self._is_away(pool):
             named = self._ledger.share(pool, named)
         # What was used of another window's limit says nothing of this one's.
         if named is None or (named.window, named.calendar) != (limit.window, limit.calendar):
@@ -243,7 +257,7 @@ class SharedState:
 
     def _admit_in_its_place(self, ask: Admit, held: Grant | None) -> Grant:
         """Answer in place of the store that is away, by this process's share of the limit."""
-        lost = self._availability is not None and self._availability.take_news()
+        lost = self.store is not None and self._availability(ask.pool).take_news()
         if held is not None and not held.local:
             # The store that granted the slot went away while it was waited for. It is as good as it was, unless what
             # came before it was used late.
@@ -317,19 +331,37 @@ class SharedState:
 
     def _tell_store(self, report: Report, caller: Caller) -> StoreEffects[bool]:
         """Tell the store, if it is not away; returns whether it knows."""
-        if self.store is None or self._availability is None:
+        if self.store is None:
             return False
-        spell = self._availability.may_ask(caller)
+        availability = self._availability(report.pool)
+        spell = availability.may_ask(caller)
         if spell is None:
             return False
         asked = self._clock()
         try:
             yield Perform(self.store, report)
         except StoreError as error:
-            self._availability.failed(error, spell, asked, caller)
+            availability.failed(error, spell, asked, caller)
             return False
-        self._availability.answered(spell)
+        availability.answered(spell)
         return True
+
+    def _availability(self, pool: PoolKey) -> Availability:
+        """Whether the store can be used for a pool."""
+        part = pool.owner if self._owners_fail_apart else _THE_WHOLE
+        with self._lock:
+            return self._availabilities.get(part, _is_well)
+
+    def _new_availability(self) -> Availability:
+        assert self.store is not None, "what is not there is in no trouble"
+        return Availability(self.store, self._clock)
+
+    def _is_away(self, pool: PoolKey) -> bool:
+        return self.store is not None and self._availability(pool).is_away
+
+
+def _is_well(availability: Availability) -> bool:
+    return not availability.is_away
 
 
 def _confirmed(admission: Admission, holding: int | None) -> Admission:

@@ -116,6 +116,14 @@ class RedisCluster:
                     heard[name.removeprefix("cmdstat_")] += told["calls"]
         return {name: heard[name] for name in _WORDS if heard[name]}
 
+    def asked(self, node: RedisServer) -> int:
+        """How often a node was given the script since ``forget_calls``."""
+        import redis
+
+        with redis.Redis.from_url(node.url) as client:
+            told: int = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
+            return told
+
     def forget_calls(self) -> None:
         """Count ``calls`` from now on."""
         for node in self.nodes:

@@ -392,7 +392,7 @@ class TestSQLite:
         working = load(f"sqlite:///{path}")
         for _ in range(3):
             for file in path.parent.glob("state.db*"):
-                file.unlink()
+                file.unlink(missing_ok=True)
             working.goes_on(30)
         working.stop()
         working.is_held()
