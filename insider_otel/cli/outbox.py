@@ -21,6 +21,12 @@ _ELSEWHERE = {
     "django": "the app's own database is the outbox: `manage.py insider_outbox` has these commands",
 }
 
+_ABOUT_RUN = (
+    "It sees nothing of the app's own settings: credentials come from INSIDER_OTEL_CREDENTIALS_<PRODUCT>, and hosts "
+    "that are not Insider's own from INSIDER_OTEL_HOSTS. Example: opentelemetry-instrument insider-otel outbox run "
+    "--outbox sqlite:///outbox.db"
+)
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to the parser of ``insider-otel``."""
@@ -31,10 +37,10 @@ def add_parser(commands: Any) -> None:
         "those that were given up, and run the worker that sends them. Personal data is masked unless it is asked for.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("--outbox", metavar="URL", help="the outbox; INSIDER_OTEL_OUTBOX by default")
-    actions = parser.add_subparsers(title="commands", metavar="COMMAND", dest="action", required=True)
-    jobs.add_commands(actions)
-    jobs.add_run(actions)
+    parsers = jobs.add_commands(parser, about_run=_ABOUT_RUN)
+    jobs.add_anywhere(
+        parsers, "--outbox", default=None, metavar="URL", help="the outbox; INSIDER_OTEL_OUTBOX by default"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

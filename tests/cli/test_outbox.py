@@ -275,6 +275,37 @@ def test_jobs_are_named_or_all_dead_ones_meant(command: str, shop: Shop, outbox:
     assert "--all-dead" in outbox(command, name, "--all-dead", status=2)
 
 
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("command", ["list", "stats", "show", "retry", "discard"])
+def test_options_stand_before_a_command_as_well_as_after_it(
+    command: str, shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"sqlite:///{shop.path}"
+    for is_before in (True, False):
+        options = ["--json", "--outbox", url]
+        asked = [command] if command in {"list", "stats"} else [command, shop.defer()]
+        if command == "discard":
+            asked.append("--yes")
+        assert main(["outbox", *(options + asked if is_before else asked + options)]) == 0
+        json.loads(capsys.readouterr().out)
+
+
+def test_the_example_in_the_help_of_run_works(
+    shop: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        main(["outbox", "run", "--help"])
+    (example,) = re.findall(r"Example: opentelemetry-instrument insider-otel (.*)", capsys.readouterr().out)
+    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_UNIFICATION", "{}")
+    monkeypatch.chdir(shop.path.parent)
+    assert main([*example.split(), "--drain"]) == 0
+    assert shop.path.exists()
+    assert "0 waiting, 0 dead" in capsys.readouterr().out
+
+
 # -------------------------------------------------------------------------------------------------------------- errors
 
 

@@ -19,12 +19,17 @@ _SHORTEST_PREFIX = 4
 _ALL = sys.maxsize
 
 
-def add_commands(commands: Any) -> None:
-    """Add the commands to those of an argument parser.
+def add_commands(parser: argparse.ArgumentParser, *, about_run: str) -> Sequence[argparse.ArgumentParser]:
+    """Add the commands to an argument parser.
 
     Args:
-        commands: What ``add_subparsers`` of the parser returned.
+        parser: The parser.
+        about_run: Where the settings of the worker come from, and an example: the end of the help of ``run``.
+
+    Returns:
+        The parser and those of the commands: for ``add_anywhere``.
     """
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="action", required=True)
     listing = _add(commands, "list", _list, "list the jobs, the oldest first")
     which = listing.add_mutually_exclusive_group()
     which.add_argument("--waiting", action="store_const", const="waiting", dest="state", help="only those to be sent")
@@ -54,26 +59,39 @@ def add_commands(commands: Any) -> None:
         each.add_argument("--all-dead", action="store_true", help="all that were given up")
 
     _add(commands, "stats", _stats, "tell how many jobs wait, how many were given up, and since when the oldest waits")
+    _add_run(commands, about_run)
+    parsers = (parser, *commands.choices.values())
+    add_anywhere(parsers, "--json", action="store_true", default=False, help="print as JSON")
+    return parsers
 
 
-def add_run(commands: Any) -> None:
-    """Add ``run`` to those of an argument parser.
+def add_anywhere(parsers: Sequence[argparse.ArgumentParser], name: str, *, default: object, **options: Any) -> None:
+    """Add an option that may stand before the name of a command as well as after it.
 
     Args:
-        commands: What ``add_subparsers`` of the parser returned.
+        parsers: The parser, and those of its commands.
+        name: The option.
+        default: Its value where it stands nowhere.
+        **options: What else ``add_argument`` is to know.
     """
+    parser, *commands = parsers
+    parser.add_argument(name, default=default, **options)
+    for command in commands:
+        # Without a default, which would take the place of what was said before the command's name.
+        command.add_argument(name, default=argparse.SUPPRESS, **options)
+
+
+def _add_run(commands: Any, about: str) -> None:
     parser = commands.add_parser(
         "run",
         help="send the jobs",
         description="Send the jobs as they fall due, in the traces of their calls and no faster than their rate limits "
         "allow, until SIGTERM or Ctrl-C: what is being sent then is seen through, the rest is left to others. Any "
-        "number may run. The credentials come from INSIDER_OTEL_CREDENTIALS_<PRODUCT>. Traces and metrics go where "
-        "those of the process go: run it under opentelemetry-instrument.",
-        epilog="example: opentelemetry-instrument insider-otel outbox run --outbox sqlite:///outbox.db",
+        "number may run. Traces and metrics go where those of the process go: run it under opentelemetry-instrument.",
+        epilog=about,
     )
     parser.add_argument("--concurrency", type=int, metavar="N", help="calls at a time; a few by default")
     parser.add_argument("--drain", action="store_true", help="stop when nothing is left to send now, for cron")
-    parser.add_argument("--json", action="store_true", help="print as JSON what is left at the end")
     parser.set_defaults(act=None)
 
 
@@ -102,7 +120,6 @@ def run_command(store: JobStore, arguments: argparse.Namespace, settings: Settin
 def _add(commands: Any, name: str, act: Callable[..., int], text: str, more: str = "") -> argparse.ArgumentParser:
     sentence = f"{text[0].upper()}{text[1:]}."
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{sentence} {more}".strip())
-    parser.add_argument("--json", action="store_true", help="print as JSON")
     parser.set_defaults(act=act)
     return parser
 

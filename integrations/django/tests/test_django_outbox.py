@@ -438,9 +438,13 @@ def _defer_users(number: int, url: str, hosts: dict[str, str]) -> list[str]:
 
 def run_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     """What a command prints as JSON."""
+    return json.loads(_printed(capsys, *arguments, "--json"))
+
+
+def _printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with override_settings(INSIDER_OTEL=OPTIONS):
-        call_command("insider_outbox", *arguments, "--json")
-    return json.loads(capsys.readouterr().out)
+        call_command("insider_outbox", *arguments)
+    return capsys.readouterr().out
 
 
 def test_the_command_lists_shows_retries_and_discards(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -457,6 +461,7 @@ def test_the_command_lists_shows_retries_and_discards(shop: Shop, capsys: pytest
     assert run_command(capsys, "retry", dead) == {"retried": [dead], "refused": []}
     assert run_command(capsys, "discard", waiting, "--yes") == {"discarded": [waiting], "refused": []}
     assert [job.id for job in shop.outbox.jobs("waiting")] == [dead]
+    assert json.loads(_printed(capsys, "--json", "list"))["jobs"][0]["id"] == dead
 
 
 def test_the_command_drains_the_outbox(shop: Shop, insider: FakeInsider, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from insider_otel.cli.outboxes.commands import add_commands, add_run, run_command
+from insider_otel.cli.outboxes.commands import add_commands, run_command
 from insider_otel.cli.outboxes.working import work
 from insider_otel.cli.output import UsageError
 from insider_otel.http.engine import Engine
@@ -23,9 +23,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add a command for each thing to do."""
-        actions = parser.add_subparsers(title="commands", metavar="COMMAND", dest="action", required=True)
-        add_commands(actions)
-        add_run(actions)
+        add_commands(
+            parser,
+            about_run="Settings and credentials are those of the app. Example: opentelemetry-instrument "
+            "python manage.py insider_outbox run",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the command."""
