@@ -350,7 +350,7 @@ class SharedState:
         """Whether the store can be used for a pool."""
         part = pool.owner if self._owners_fail_apart else _THE_WHOLE
         with self._lock:
-            return self._availabilities.get(part, _is_well)
+            return self._availabilities.get(part, _is_idle)
 
     def _new_availability(self) -> Availability:
         assert self.store is not None, "what is not there is in no trouble"
@@ -360,8 +360,9 @@ class SharedState:
         return self.store is not None and self._availability(pool).is_away
 
 
-def _is_well(availability: Availability) -> bool:
-    return not availability.is_away
+def _is_idle(_: Availability) -> bool:
+    """Never: a call under way may be about to say there how its ask went."""
+    return False
 
 
 def _confirmed(admission: Admission, holding: int | None) -> Admission:
