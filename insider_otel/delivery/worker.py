@@ -22,9 +22,9 @@ from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.redelivery import LeaseLost
-from insider_otel.outbox.job import pool_of
+from insider_otel.outbox.job import Job, pool_of
 from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
-from insider_otel.outbox.rules import purged_text
+from insider_otel.outbox.rules import given_up_text, purged_text
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE, LONGEST_WAIT, pace
 from insider_otel.policy.limits import limit_of
 from insider_otel.policy.settings import Mode, SettingsError
@@ -65,6 +65,10 @@ class Worker:
         concurrency: Deliveries at a time.
         lease: Seconds after which others may take the jobs of a worker that was killed.
 
+    Attributes:
+        sent: How many jobs it has sent so far that are done with.
+        given_up: How many it has made dead letters of.
+
     Raises:
         SettingsError: There is no outbox, or one whose jobs others send; or the mode is ``observe``.
     """
@@ -77,6 +81,7 @@ class Worker:
         concurrency: int = DEFAULT_CONCURRENCY,
         lease: float = LEASE,
     ) -> None:
+        self.sent = self.given_up = 0
         self._own_client: httpx.Client | None = None
         self._client = client or self._make_client
         self._deliverer = Deliverer(engine, self._client)
@@ -329,8 +334,17 @@ class Worker:
             return
         job = ending.job
         self._tell(lambda: self._store.delivered(lease) if job is None else self._store.put_back(lease, job))
+        self._note(job)
         if ending.pool_opens_at is not None:
             self._store.hold_pool(lease.job.pool, ending.pool_opens_at)
+
+    def _note(self, job: Job | None) -> None:
+        """Count a job that is done with or given up, and tell of the latter."""
+        if job is not None and job.stopped is not None:
+            _log.warning("%s", given_up_text(job))
+        with self._wake:
+            self.sent += job is None
+            self.given_up += job is not None and job.stopped is not None
 
     def _tell(self, act: Callable[[], None]) -> None:
         """Have the outbox know what became of a job, while its lease lives."""

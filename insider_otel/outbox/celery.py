@@ -27,6 +27,7 @@ from insider_otel.outbox.celery_outbox import LONGEST_ETA, PURGE_TASK, TASK, Cel
 from insider_otel.outbox.job import Job, JobError
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import OutboxError
+from insider_otel.outbox.rules import reason_text
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE
 from insider_otel.policy.outbox_url import DEFAULT_QUEUE, OutboxURL
 from insider_otel.policy.settings import Settings, SettingsError
@@ -182,21 +183,15 @@ def _deliver(task: Any, value: object, queue: str) -> None:
         later = ending.job
         if later is not None and later.stopped is not None:
             _bury(outbox, later.to_json(), later.id, later.stopped_at)
-            raise DeadLetter(f"{later.operation} was given up: {_why(later)}; it is kept in {outbox.dead_queue}")
+            raise DeadLetter(f"{later.operation} was given up: {reason_text(later)}; it is kept in {outbox.dead_queue}")
         if later is not None:
-            _put_back(outbox, later, _why(later))
+            _put_back(outbox, later, reason_text(later))
         _tell(lambda: outbox.forget(job.id))
 
 
 def _was_delivered_before(request: Any) -> bool:
     delivery: Mapping[str, Any] = request.delivery_info or {}
     return bool(delivery.get("redelivered"))
-
-
-def _why(job: Job) -> str:
-    """Why a job was not accepted: nothing of what it holds."""
-    said = (job.stopped, job.verdict.get("category"), job.verdict.get("rule"))
-    return ", ".join(text for text in said if text)
 
 
 def _bury(outbox: CeleryOutbox, value: object, job_id: str, stopped_at: float | None, *, wait: float = 0.0) -> None:

@@ -46,3 +46,25 @@ def purged_text(purged: Mapping[str, int]) -> str:
     """
     operations = ", ".join(f"{operation} {number}" for operation, number in sorted(purged.items()))
     return f"dead letters whose outbox_retention is over were deleted, {sum(purged.values())} in all: {operations}"
+
+
+def reason_text(job: Job) -> str:
+    """Why a job was not accepted by the last delivery, or given up: nothing of what it holds.
+
+    Args:
+        job: The job.
+    """
+    said = (job.stopped, job.verdict.get("category"), job.verdict.get("rule"))
+    return ", ".join(text for text in said if text)
+
+
+def given_up_text(job: Job) -> str:
+    """What the log says of a job that has become a dead letter: nothing that could tell whom it was about.
+
+    Args:
+        job: The job.
+    """
+    return (
+        f"a deferred call of {job.operation} was given up, and is a dead letter: {reason_text(job)}; "
+        f"attempts: {job.attempts}; job: {job.id}"
+    )

@@ -404,7 +404,16 @@ def test_draining_sends_what_is_due_and_leaves_the_rest(shop: Shop, worker: Work
     printed = json.loads(ended(worker("--drain", "--json")))
     sent = len(shop.fake.requests)
     assert sent >= 20
-    assert printed == {"waiting": 25 - sent, "dead": 0}
+    assert printed == {"sent": sent, "given_up": 0, "waiting": 25 - sent, "dead": 0}
+
+
+def test_draining_says_how_many_were_sent_or_given_up_and_what_is_left(shop: Shop, worker: Worker) -> None:
+    shop.dead()
+    shop.fake.reset()
+    for _ in range(2):
+        shop.defer()
+    shop.fake.script("user.upsert", "400")
+    assert "1 sent, 1 given up. The outbox has 0 waiting, 2 dead." in ended(worker("--drain"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")

@@ -194,6 +194,24 @@ def test_it_ends_by_itself_if_it_is_to_drain_and_nothing_is_left(shop: Shop) -> 
     assert shop.store.stats() == EMPTY
 
 
+def test_the_log_names_each_dead_letter_and_says_why_but_not_whom_it_was_about(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.insider.statuses = [400]
+    shop.defer("jane@example.com")
+    (job,) = shop.store.jobs()
+    shop.defer("sent")
+    worker = shop.worker(concurrency=1)
+    worker.run(drain=True)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("insider_otel.outbox", "WARNING")
+    assert record.getMessage() == (
+        "a deferred call of user.upsert was given up, and is a dead letter: failed, validation, status.400; "
+        f"attempts: 1; job: {job.id}"
+    )
+    assert (worker.sent, worker.given_up) == (1, 1)
+
+
 # ------------------------------------------------------------------------------------------------------------ stopping
 
 

@@ -51,9 +51,11 @@ def work(engine: Engine, arguments: argparse.Namespace) -> int:
         print(f"insider-otel: the outbox cannot be used: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        print_json({"waiting": stats.waiting, "dead": stats.dead})
+        done = {"sent": worker.sent, "given_up": worker.given_up}
+        print_json({**done, "waiting": stats.waiting, "dead": stats.dead})
     else:
-        print(f"Stopped; {stats.waiting} waiting, {stats.dead} dead.", flush=True)
+        print(f"Stopped; {worker.sent} sent, {worker.given_up} given up.", end=" ")
+        print(f"The outbox has {stats.waiting} waiting, {stats.dead} dead.", flush=True)
     return 0
 
 

@@ -475,7 +475,7 @@ def test_the_command_drains_the_outbox(shop: Shop, insider: FakeInsider, capsys:
         hosts = {f"127.0.0.1:{served.port}": "*"}
         with override_settings(INSIDER_OTEL={**OPTIONS, "HOSTS": hosts}):
             call_command("insider_outbox", "run", "--drain", "--json")
-    assert json.loads(capsys.readouterr().out) == {"waiting": 0, "dead": 0}
+    assert json.loads(capsys.readouterr().out) == {"sent": 1, "given_up": 0, "waiting": 0, "dead": 0}
     assert len(insider.accepted("user.upsert")) == 1
 
 
