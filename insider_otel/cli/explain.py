@@ -15,6 +15,7 @@ import httpx
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Operation, find
 from insider_otel.api.verdict import Fault, Retry, Verdict
+from insider_otel.cli.documented_path import path_remark
 from insider_otel.cli.output import UsageError, print_json
 from insider_otel.cli.resending import Resending, resending
 
@@ -69,14 +70,15 @@ def run(arguments: argparse.Namespace) -> int:
     headers = _headers(arguments.header)
     url = _url(arguments.url)
     operation = _operation(arguments.method, url)
+    path = _path_remark(operation, arguments.method, url)
     body = sys.stdin.buffer.read() if arguments.body == "-" else os.fsencode(arguments.body)
     status, exception = _status(arguments.status, body)
     verdict = classify(status, body, headers=headers, url=None if url is None else arguments.url, exception=exception)
     after = resending(operation, verdict, status=status, exception=exception) if operation else None
     if arguments.json:
-        print_json(asdict(verdict) | _facts(operation, after))
+        print_json(asdict(verdict) | _facts(operation, after) | ({"path": path} if path else {}))
     else:
-        for line in _lines(verdict, status, operation, after):
+        for line in _lines(verdict, status, operation, path, after):
             print(line)
     return 0
 
@@ -86,7 +88,17 @@ def _operation(method: str | None, url: httpx.URL | None) -> Operation | None:
         if method is not None:
             raise UsageError("--method says nothing without --url")
         return None
-    return find((method or "POST").upper(), url.host.lower(), url.path)
+    return find(_method(method), url.host.lower(), url.path)
+
+
+def _path_remark(operation: Operation | None, method: str | None, url: httpx.URL | None) -> str | None:
+    if operation is None or url is None:
+        return None
+    return path_remark(operation, _method(method), url.host.lower(), url.path)
+
+
+def _method(given: str | None) -> str:
+    return (given or "POST").upper()
 
 
 def _facts(operation: Operation | None, after: Resending | None) -> dict[str, Any]:
@@ -138,9 +150,12 @@ def _url(text: str | None) -> httpx.URL | None:
     return url
 
 
-def _lines(verdict: Verdict, status: int | None, operation: Operation | None, after: Resending | None) -> list[str]:
+def _lines(
+    verdict: Verdict, status: int | None, operation: Operation | None, path: str | None, after: Resending | None
+) -> list[str]:
     facts = {
         "operation": operation and operation.name,
+        "path": path,
         "category": verdict.category,
         "rule": verdict.rule,
         "fault": f"{verdict.fault}: {FAULTS[verdict.fault]}",

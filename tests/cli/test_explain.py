@@ -168,6 +168,53 @@ def test_a_host_that_is_not_insiders_has_no_operation(capsys: pytest.CaptureFixt
     assert "operation" not in facts(capsys, "503", "--url", "https://example.com/v1/send")
 
 
+INSIDER = "https://unification.useinsider.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "remark"),
+    [
+        (f"{INSIDER}/api/user/v1/upsrt", "has this path: did you mean POST /api/user/v1/upsert?"),
+        (f"{INSIDER}/API/user/v2/upsert?debug=1", "has this path: did you mean POST /api/user/v1/upsert?"),
+        (f"{MAIL}/", "has this very path: did you mean POST /mail/v1/send?"),
+        (MAIL.replace("/mail/v1", "//mail/v1"), "has this very path: did you mean POST /mail/v1/send?"),
+        (MAIL.replace("send", "Send"), "has this very path: did you mean POST /mail/v1/send?"),
+        (f"{INSIDER}/mail/v1/send", f"has this path: did you mean POST {MAIL}?"),
+        (
+            f"{INSIDER}/api/user/v1/identity",
+            "answers POST at this path: did you mean PATCH/DELETE /api/user/v1/identity?",
+        ),
+        (
+            "https://web-push.api.useinsider.com/v1/single/42/",
+            "has this very path: did you mean POST /v1/single/{campaign_id}?",
+        ),
+        (f"{INSIDER}/xyzzy", "has this path"),
+    ],
+)
+def test_a_path_that_is_not_documented_is_told_with_the_nearest_that_is(
+    url: str, remark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    not_found = ("404", "404 page not found", "--url", url)
+    assert explain(capsys, *not_found)["path"] == f"no documented operation {remark}"
+    assert facts(capsys, *not_found)["path"].startswith("no documented operation ")
+
+
+def test_a_path_that_is_documented_needs_no_remark(capsys: pytest.CaptureFixture[str]) -> None:
+    for operation in operations():
+        for method in operation.methods:
+            url = f"https://{operation.host}{operation.path}"
+            assert "path" not in explain(capsys, "404", "--url", url, "--method", method)
+
+
+def test_the_nearest_path_is_asked_for_with_the_method_that_was_used(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("404", "--url", f"{INSIDER}/api/user/v1/identiti", "--method", "delete")
+    assert explain(capsys, *asked)["path"].endswith("did you mean DELETE /api/user/v1/identity?")
+
+
+def test_a_path_of_another_host_than_insiders_is_no_matter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "path" not in explain(capsys, "404", "--url", "https://example.com/api/user/v1/upsrt")
+
+
 def test_what_insider_said_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "400", '{"error": "\\u001b[2Jbad\\u0007 request"}']) == 0
     assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)
