@@ -195,6 +195,17 @@ def test_what_is_sent_is_shown_on_request(shop: Shop, outbox: Callable[..., str]
     assert EMAIL in outbox("show", "--reveal", name)
 
 
+def test_a_job_that_waits_for_credentials_says_what_to_do(
+    shop: Shop, outbox: Callable[..., str], worker: Worker, served: dict[str, str]
+) -> None:
+    name = shop.defer()
+    served["INSIDER_OTEL_CREDENTIALS_UNIFICATION"] = "{}"
+    assert "0 sent, 0 given up. The outbox has 1 waiting" in ended(worker("--drain"))
+    shown = outbox("show", name)
+    assert "configuration" in shown
+    assert "put it into INSIDER_OTEL_CREDENTIALS_UNIFICATION" in shown
+
+
 def test_what_is_sent_does_not_drive_the_terminal(shop: Shop, outbox: Callable[..., str]) -> None:
     with shop.client() as client:
         sample = sample_request("user.upsert")
@@ -225,7 +236,16 @@ def test_a_job_is_found_by_the_beginning_of_its_name_if_no_other_begins_so(
     names = [shop.defer() for _ in range(3)]
     assert json.loads(outbox("show", "--json", names[1][:12]))["id"] == names[1]
     assert "no job is called 'zzzz'" in outbox("show", "zzzz", status=2)
-    assert "no job is called" in outbox("show", "", status=2)
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "discard"])
+def test_a_beginning_that_is_too_short_is_refused_for_that(
+    command: str, shop: Shop, outbox: Callable[..., str]
+) -> None:
+    name = shop.defer()
+    for short in (name[:3], ""):
+        assert "the beginning of a name needs 4 characters" in outbox(command, short, status=2)
+    assert outbox(command, name[:4], *(["--yes"] if command == "discard" else []))
 
 
 # ------------------------------------------------------------------------------------------------------------- dealing

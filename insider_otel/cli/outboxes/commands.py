@@ -16,6 +16,7 @@ from insider_otel.outbox.protocol import JobStore, OutboxError
 from insider_otel.policy.settings import Settings
 
 _SHORTEST_PREFIX = 4
+_BEGINNING = f"the beginning of it, {_SHORTEST_PREFIX} characters at least"
 _ALL = sys.maxsize
 
 
@@ -37,7 +38,7 @@ def add_commands(parser: argparse.ArgumentParser, *, about_run: str) -> Sequence
     listing.add_argument("--most", type=int, default=100, metavar="N", help="so many at most (default: 100)")
 
     shown = _add(commands, "show", _show, "show one job")
-    shown.add_argument("job", metavar="ID", help="its name, or the beginning of it")
+    shown.add_argument("job", metavar="ID", help=f"its name, or {_BEGINNING}")
     shown.add_argument(
         "--reveal",
         action="store_true",
@@ -55,7 +56,7 @@ def add_commands(parser: argparse.ArgumentParser, *, about_run: str) -> Sequence
     discard = _add(commands, "discard", _discard, "forget jobs: their calls are never sent")
     discard.add_argument("--yes", action="store_true", help="do not ask")
     for each in (retry, discard):
-        each.add_argument("jobs", nargs="*", metavar="ID", help="a job's name, or the beginning of it")
+        each.add_argument("jobs", nargs="*", metavar="ID", help=f"a job's name, or {_BEGINNING}")
         each.add_argument("--all-dead", action="store_true", help="all that were given up")
 
     _add(commands, "stats", _stats, "tell how many jobs wait, how many were given up, and since when the oldest waits")
@@ -217,9 +218,9 @@ def _find(store: JobStore, name: str) -> Job:
     job = store.job(name)
     if job is not None:
         return job
-    found = (
-        [each for each in store.jobs(most=_ALL) if each.id.startswith(name)] if len(name) >= _SHORTEST_PREFIX else []
-    )
+    if len(name) < _SHORTEST_PREFIX:
+        raise UsageError(f"no job is called {name!r}, and the beginning of a name needs {_SHORTEST_PREFIX} characters")
+    found = [each for each in store.jobs(most=_ALL) if each.id.startswith(name)]
     if len(found) == 1:
         return found[0]
     if found:
