@@ -261,6 +261,31 @@ def test_every_setting_that_cannot_be_used_is_an_error() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("INSIDER_OTEL_REQUEST_DEADLINE", "abc"),
+        ("INSIDER_OTEL_REQUEST_DEADLINE", "-1"),
+        ("INSIDER_OTEL_ERROR_RESPONSES", "maybe"),
+        ("INSIDER_OTEL_OUTBOX_WORKER", "2"),
+    ],
+)
+def test_an_option_of_web_apps_that_cannot_be_used_is_an_error(variable: str, value: str) -> None:
+    error = only(findings({variable: value}), Level.ERROR)
+    assert f"({variable}) is " in error.what
+    assert error.why.startswith("The adapters for Django, FastAPI and Flask refuse to start with it")
+
+
+def test_options_of_web_apps_that_can_be_used_are_fine() -> None:
+    found = findings({"INSIDER_OTEL_REQUEST_DEADLINE": "none", "INSIDER_OTEL_ERROR_RESPONSES": "true"})
+    assert {finding.level for finding in found} == {Level.OK, Level.NOTE}
+
+
+def test_a_misspelt_option_of_web_apps_gets_its_right_name() -> None:
+    warning = only(findings({"INSIDER_OTEL_REQUEST_DEADLIN": "3"}), Level.WARNING)
+    assert warning.remedy == "Did you mean INSIDER_OTEL_REQUEST_DEADLINE?"
+
+
 def test_a_setting_that_cannot_be_used_is_an_error_with_what_it_accepts() -> None:
     error = only(findings({"INSIDER_OTEL_MODE": "maybe"}), Level.ERROR)
     assert error.what == "mode (INSIDER_OTEL_MODE) is 'maybe'; it accepts 'observe' or 'enforce'"

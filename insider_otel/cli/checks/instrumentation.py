@@ -9,9 +9,9 @@ from dataclasses import fields
 
 from insider_otel.api.operations import operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
-from insider_otel.policy.settings import PREFIX, Settings, SettingsError, variable_of
+from insider_otel.policy.settings import PREFIX, Settings, SettingsError
 from insider_otel.telemetry.captured_headers import excluded_urls
-from insider_otel.web.options import WebOptions
+from insider_otel.web.options import OptionsError, WebOptions
 
 
 def stock_instrumentors(environment: Environment) -> Iterator[Finding]:
@@ -77,10 +77,11 @@ def zero_code(environment: Environment) -> Iterator[Finding]:
 def settings(environment: Environment) -> Iterator[Finding]:
     """The ``INSIDER_OTEL_*`` variables: names nobody reads, and values nobody can use."""
     names = [setting.name.upper() for setting in fields(Settings)]
-    of_web_apps = {variable_of(name) for name in WebOptions.names()}
-    for variable in sorted(set(Settings.unknown_variables(environment.variables)) - of_web_apps):
+    all_names = sorted(name.upper() for name in WebOptions.names())
+    known = {PREFIX + name for name in all_names}
+    for variable in sorted(set(Settings.unknown_variables(environment.variables)) - known):
         # Without the prefix: it alone would make any two names look alike.
-        close = difflib.get_close_matches(variable.removeprefix(PREFIX), names, n=1)
+        close = difflib.get_close_matches(variable.removeprefix(PREFIX), all_names, n=1)
         yield Finding(
             Level.WARNING,
             f"{variable} is no setting",
@@ -97,6 +98,17 @@ def settings(environment: Environment) -> Iterator[Finding]:
         except SettingsError as error:
             yield Finding(
                 Level.ERROR, str(error), "insider-otel refuses to start with it.", "Correct the variable, or unset it."
+            )
+    for name in sorted(set(all_names) - set(names)):
+        variable = PREFIX + name
+        try:
+            WebOptions.from_config({}, {variable: environment.variable(variable)})
+        except OptionsError as error:
+            yield Finding(
+                Level.ERROR,
+                str(error),
+                "The adapters for Django, FastAPI and Flask refuse to start with it; nothing else reads it.",
+                "Correct the variable, or unset it.",
             )
 
 
