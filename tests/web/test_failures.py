@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -39,7 +41,10 @@ def raised(
     ("step", "status"),
     [
         ("service_unavailable", 503),
+        ("429", 503),
+        ("502", 503),
         ("timeout", 504),
+        ("504", 504),
         ("reset", 502),
         ("401", 502),
         ("400", 502),
@@ -51,6 +56,21 @@ def test_what_failed_and_how_decides_the_status(step: str, status: int, module: 
     failure = failure_of(raised(step, module=module))
     assert failure is not None
     assert failure.status == status
+
+
+def test_a_refused_connection_is_no_usable_answer() -> None:
+    with socket.socket() as held:
+        # Bound and not listening: nobody else takes the port meanwhile.
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        settings = replace(ONCE, hosts={f"127.0.0.1:{port}": "*"})
+        sample = sample_request("user.upsert", base_url=f"http://127.0.0.1:{port}")
+        with (
+            httpx.Client(transport=InsiderTransport(httpx.HTTPTransport(), settings=settings)) as client,
+            pytest.raises(httpx.ConnectError) as refused,
+        ):
+            client.post(sample.url, headers=sample.headers, content=sample.content)
+    assert failure_of(refused.value) == Failure(502, "A service this page needs gave no usable answer.")
 
 
 def test_a_busy_insider_says_when_to_come_back() -> None:

@@ -9,5 +9,6 @@ from insider_otel_django.views import health
 
 __all__ = ["InsiderMiddleware", "async_client", "client", "deadline", "health", "on_commit", "override"]
 
-# Here and not in the app's ``ready``: that the app is not installed is one of the things they find.
+# Here and not in the app's ``ready``: that the app is not installed is one of the things they find, where an installed
+# app imports this one.
 checks.register_all()

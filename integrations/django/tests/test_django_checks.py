@@ -14,6 +14,7 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 
+from insider_otel.outbox import opening
 from insider_otel.testing import FakeInsider
 
 OURS = "insider_otel_django.InsiderMiddleware"
@@ -120,6 +121,30 @@ def test_a_server_does_not_start_with_options_that_cannot_be_used() -> None:
     with (
         override_settings(INSIDER_OTEL={"INSTRUMENT": False, "MODE": "enforced"}),
         pytest.raises(ImproperlyConfigured, match="INSIDER_OTEL_MODE"),
+    ):
+        Client().get("/signup")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"STATE": "sqlite:////nowhere/at/all/limits.db"}, "INSIDER_OTEL_STATE"),
+        (
+            {"OUTBOX": "django", "CREDENTIALS": lambda operation, account: None},
+            "INSIDER_OTEL_OUTBOX.* tables are missing",
+        ),
+    ],
+    ids=["E003", "E005"],
+)
+def test_a_server_does_not_start_with_a_store_or_an_outbox_that_can_never_be_opened(
+    options: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a process that begins: other tests have opened some.
+    monkeypatch.setattr(opening, "_outboxes", {})
+    installed = [app for app in settings.INSTALLED_APPS if app != "insider_otel_django.outbox"]
+    with (
+        override_settings(INSIDER_OTEL={"INSTRUMENT": False, **options}, INSTALLED_APPS=installed),
+        pytest.raises(ImproperlyConfigured, match=says),
     ):
         Client().get("/signup")
 

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from insider_otel_fastapi.options import Options
+
+from insider_otel.web import WebOptions
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -30,7 +33,10 @@ def test_the_app_and_the_test_of_the_readme_run(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout
 
 
-def test_it_names_every_option_of_the_adapter() -> None:
-    readme = README.read_text("utf-8")
-    for name in ("request_deadline", "error_responses", "instrument", "cancel_on_disconnect"):
-        assert f"| `{name}` |" in readme
+def test_its_table_names_every_option_and_nothing_else() -> None:
+    (table,) = re.findall(r"^\| option .*\n((?:\|.*\n)+)", README.read_text("utf-8"), flags=re.MULTILINE)
+    _, *rows = (row.split(" | ") for row in table.splitlines())
+    of_settings = rows.pop()
+    named = re.findall(r"`(\w+)`", "".join(row[0] for row in rows) + of_settings[-1])
+    assert sorted(named) == sorted({*Options.__annotations__, "cancel_on_disconnect"})
+    assert WebOptions.names() <= set(named)

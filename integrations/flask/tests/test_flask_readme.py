@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from insider_otel.policy.settings import PREFIX
+from insider_otel.web import WebOptions
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -28,3 +31,10 @@ def test_the_app_and_the_tests_of_the_readme_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
+
+
+def test_its_tables_name_every_option_and_nothing_else() -> None:
+    cells = re.findall(r"^\| (`INSIDER_OTEL_[^|]*) \|", README.read_text("utf-8"), flags=re.MULTILINE)
+    # `INSIDER_OTEL_DEDUPE`, `_DEDUPE_WINDOW`
+    keys = [key.removeprefix(PREFIX).removeprefix("_") for cell in cells for key in re.findall(r"`([A-Z_]+)`", cell)]
+    assert sorted(keys) == sorted(name.upper() for name in WebOptions.names())
