@@ -103,6 +103,27 @@ def test_a_file_that_can_be_read_but_not_written_is_an_error(path: Path, store: 
     assert finding.why.startswith("A call that does not fit its deadline then fails")
 
 
+@pytest.mark.parametrize("which", ["file", "directory"])
+@pytest.mark.skipif(sys.platform == "win32", reason="its rights are others")
+def test_a_file_that_is_not_writable_is_an_error_and_gets_nothing_beside_it(
+    which: str, path: Path, store: SQLiteOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwritable = path if which == "file" else path.parent
+    # For root everything is writable, whatever its rights.
+    access = os.access
+
+    def as_the_user(name: Path, mode: int) -> bool:
+        return access(name, mode) and not (mode & os.W_OK and name == unwritable)
+
+    monkeypatch.setattr(os, "access", as_the_user)
+    finding = only(seen(f"sqlite:///{path}"))
+    assert (finding.level, finding.what) == (
+        Level.ERROR,
+        f"the outbox sqlite:///{path} cannot be used: it is not writable",
+    )
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_file_that_is_something_else_is_an_error(tmp_path: Path) -> None:
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear Jane, " * 100)

@@ -104,9 +104,15 @@ def _file(url: OutboxURL) -> Iterator[Finding]:
             "It holds what deferred calls say, personal data included.",
             f"chmod 600 {path}*",
         )
+    if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
+        # Not even opened: sqlite would read it, and leave files beside it that its owner cannot write.
+        yield Finding(
+            Level.ERROR, f"the outbox {url.display} cannot be used: it is not writable", _WITHOUT, _AS_THE_APP
+        )
+        return
     try:
-        # An empty list: the lock for writing is taken, and nothing written.
-        store.renew([], until=0)
+        # There is no such pool: what can be changed is found out, and nothing changed.
+        store.hold_pool("doctor", until=0)
         stats = store.stats()
     except OutboxError as error:
         yield Finding(Level.ERROR, f"the outbox cannot be used: {error}", _WITHOUT, _AS_THE_APP)
