@@ -8,6 +8,7 @@ local BYTES = 8
 local DAY = 86400000000
 local MIDNIGHT_GUARD = 2000000
 local GRAIN = 16
+local LONGEST_LINE = 500
 
 local uses = {first = 0, stop = 0}
 
@@ -442,7 +443,7 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
       end
       trim()
     end
-    if is_held or is_forgotten then
+    if is_held or (is_forgotten and uses.stop - bisect_right(uses, now) <= LONGEST_LINE) then
       -- It finds the pool closed or the limit lowered, or has slept so long that others have come before it or its slot
       -- no longer counts: all who wait are moved, so that it keeps its rank.
       forget(limit, now)
@@ -476,9 +477,8 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
 end
 
 local function correct(slot, cost, actual, late, now)
-  if actual > 0 and slot > now then
-    return -- a moment of another clock: the pool was held by another kind of limit then
-  end
+  -- A moment of another clock: the pool was held by another kind of limit then.
+  if actual > 0 and slot > now then return end
   local moment, counted = math.min(slot + late, math.max(now, slot)), math.min(actual, cost)
   give_back(slot, cost - counted)
   if counted > 0 and find(gone, slot) then

@@ -29,6 +29,9 @@ _GRAIN = 16
 """A closing that grows by less than this part of what is left of it, or of a window, moves nobody before it must: many
 replies tell of it, each a little later."""
 
+_LONGEST_LINE = 500
+"""A longer line is not moved for each who slept through its window: that takes a millisecond, and they are many."""
+
 
 class RollingWindow:
     """The uses of one limit. Not safe between threads: its store sees to that.
@@ -99,7 +102,7 @@ class RollingWindow:
                     self._trim()
                     return later, False
                 self._trim()
-            if is_held or is_forgotten:
+            if is_held or (is_forgotten and len(self._moments) - self._moments.until(now) <= _LONGEST_LINE):
                 # It finds the pool closed or the limit lowered, or has slept so long that others have come before it or
                 # its slot no longer counts: all who wait are moved, so that it keeps its rank.
                 self._forget(limit, now)

@@ -381,6 +381,18 @@ def test_a_crowd_that_is_told_to_come_back_later_and_later_is_moved_once() -> No
     assert moments.touched < 3 * crowd + 1_000 * 15 * math.log2(crowd)
 
 
+def test_a_crowd_that_slept_through_its_window_is_not_moved_for_each_who_wakes() -> None:
+    moments, crowd, limit = CountingMoments(), 3_000, rolling(100, MICROSECONDS)
+    window = RollingWindow(moments, [], [], [])
+    slots = taken(window, limit, *[0] * (100 + crowd))[100:]
+    now, most = slots[1_000] + 2 * MICROSECONDS, 0
+    for slot in slots[:1_000]:
+        moments.touched = 0
+        window.confirm(limit, slot, now, longest_wait=FOREVER)
+        most = max(most, moments.touched)
+    assert most <= 15 * math.log2(crowd)
+
+
 def test_what_is_given_back_is_cleared_away_once_for_all() -> None:
     moments, count = CountingMoments(), 10_000
     window, limit = RollingWindow(moments, [], [], []), rolling(count, 60 * MICROSECONDS)
