@@ -284,7 +284,9 @@ class Deferral:
         except (CannotDefer, OutboxError) as error:
             if wanted:
                 raise
-            desk.complain(f"a call of {self._operation.name} was not deferred: {error}")
+            # A refusal names the operation itself.
+            said = "" if isinstance(error, CannotDefer) else f"a call of {self._operation.name} was not deferred: "
+            desk.complain(f"{said}{error}")
             return None
         return job.id
 

@@ -141,14 +141,18 @@ def provide(
         return {}
     given = _ask(provider or from_environment, operation, account)
     by_place = {place.lower(): value for place, value in given.items() if isinstance(place, str)}
-    for place in wanted:
-        value = by_place.get(place.lower())
-        if not isinstance(value, str) or not value:
-            raise CredentialsError(
-                f"nobody provides {place} to send {operation.name} with later, for credentials are not stored with a "
-                f"call: let Settings.credentials return it, or put it into {variable_of(operation.product, account)}"
-            )
+    missing = [place for place in wanted if not _is_text(by_place.get(place.lower()))]
+    if missing:
+        them = "it" if len(missing) == 1 else "them"
+        raise CredentialsError(
+            f"nobody provides {' and '.join(missing)}, and credentials are not stored with a call: "
+            f"let Settings.credentials return {them}, or put {them} into {variable_of(operation.product, account)}"
+        )
     return {place: cast("str", by_place[place.lower()]) for place in wanted}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _ask(provider: Provider, operation: Operation, account: str | None) -> Mapping[object, object]:

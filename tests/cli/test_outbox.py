@@ -203,7 +203,7 @@ def test_a_job_that_waits_for_credentials_says_what_to_do(
     assert "0 sent, 0 given up. The outbox has 1 waiting" in ended(worker("--drain"))
     shown = outbox("show", name)
     assert "configuration" in shown
-    assert "put it into INSIDER_OTEL_CREDENTIALS_UNIFICATION" in shown
+    assert "put them into INSIDER_OTEL_CREDENTIALS_UNIFICATION" in shown
 
 
 def test_what_is_sent_does_not_drive_the_terminal(shop: Shop, outbox: Callable[..., str]) -> None:
