@@ -57,9 +57,10 @@ class Engine:
         clock: Callable[[], float] | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
-        self.settings = Settings.from_env() if settings is None else settings
-        if not isinstance(self.settings, Settings):
-            raise TypeError(f"settings is a {type(settings).__name__}; it takes Settings(…) of insider_otel")
+        given: object = settings
+        if not isinstance(given, Settings | None):
+            raise TypeError(f"settings is a {type(given).__name__}; it takes Settings(…) of insider_otel")
+        self.settings = given or Settings.from_env()
         self.telemetry = Telemetry.to(
             tracer_provider,
             meter_provider,
