@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+def _checked(settings: object) -> Settings:
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings is a {type(settings).__name__}; it takes Settings(…) of insider_otel")
+    return settings
+
+
 class Engine:
     """Settings, telemetry, shared state, clock and chance of all calls through one transport or instrumentor.
 
@@ -57,10 +63,7 @@ class Engine:
         clock: Callable[[], float] | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
-        given: object = settings
-        if not isinstance(given, Settings | None):
-            raise TypeError(f"settings is a {type(given).__name__}; it takes Settings(…) of insider_otel")
-        self.settings = given or Settings.from_env()
+        self.settings = Settings.from_env() if settings is None else _checked(settings)
         self.telemetry = Telemetry.to(
             tracer_provider,
             meter_provider,
