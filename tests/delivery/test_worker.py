@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import subprocess
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,113 +20,12 @@ from insider_otel import Settings, SettingsError
 from insider_otel.delivery.worker import Worker
 from insider_otel.http.engine import Engine
 from insider_otel.http.transport import EngineTransport
-from insider_otel.outbox.job import Job
-from insider_otel.outbox.protocol import Lease, OutboxError, Stats
+from insider_otel.outbox.protocol import Lease, OutboxError
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
 from insider_otel.testing import FakeInsider, sample_request
-from tests.outbox.jobs import NOW, put, take
+from tests.delivery.shop import BOUND, EMPTY, Shop, wait_until
 from tests.outbox.killed import KEYS
 from tests.outbox.killed import processes as forkserver
-
-UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
-BOUND = 60.0
-"""Seconds. More than anything here takes on a slow machine; less than a test that hangs."""
-
-EMPTY = Stats(waiting=0, dead=0, oldest=None, leased=0)
-
-
-class Insider:
-    """Answers 200, or as told; holds answers back until it is let go."""
-
-    def __init__(self) -> None:
-        self.requests: list[str] = []
-        self.statuses: list[int] = []
-        self.arrived = threading.Semaphore(0)
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        self.at_once = self.most_at_once = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        with self._lock:
-            # However the version of httpx at hand spells JSON.
-            self.requests.append(json.dumps(json.loads(request.content), separators=(",", ":")))
-            self.at_once += 1
-            self.most_at_once = max(self.at_once, self.most_at_once)
-            status = self.statuses.pop(0) if self.statuses else 200
-        self.arrived.release()
-        assert self.may_answer.wait(BOUND)
-        with self._lock:
-            self.at_once -= 1
-        return httpx.Response(status, json={"data": {"successful": {"count": 1}}})
-
-
-class Shop:
-    """An app that defers calls, and a worker that sends them."""
-
-    def __init__(self, path: Path, **settings: Any) -> None:
-        self.path = path
-        self.insider = Insider()
-        options: dict[str, Any] = {
-            "outbox": f"sqlite:///{path}?timeout=0.2",
-            "credentials": lambda operation, account: KEYS,
-            "quick_retries": 0,
-            "retry_window": 0.1,
-        }
-        self.engine = Engine(Settings(**{**options, **settings}))
-        self.client = httpx.Client(transport=EngineTransport(self.engine, httpx.MockTransport(self.insider)))
-        self.store = SQLiteOutbox(path, timeout=BOUND)
-
-    def defer(self, name: str, **options: Any) -> None:
-        headers = {name: KEYS[name] for name in ("X-PARTNER-NAME", "X-REQUEST-TOKEN")}
-        extensions = {"insider": {"defer": True, **options}}
-        response = self.client.post(UPSERT, headers=headers, json={"users": [name]}, extensions=extensions)
-        assert response.status_code == 202
-
-    def worker(self, **options: Any) -> Worker:
-        return Worker(self.engine, client=lambda: self.client, **options)
-
-    @contextmanager
-    def working(self, **options: Any) -> Iterator[Worker]:
-        """A worker that works for the length of a ``with`` block."""
-        worker = self.worker(**options)
-        worker.start()
-        try:
-            yield worker
-        finally:
-            self.insider.may_answer.set()
-            worker.stop(BOUND)
-            assert not worker.is_alive
-
-    def wait_for_request(self) -> None:
-        assert self.insider.arrived.acquire(timeout=BOUND)
-
-    def wait_until_empty(self) -> None:
-        wait_until(lambda: self.store.stats() == EMPTY)
-
-    def leased_until(self) -> float:
-        """The latest end of a lease."""
-        with closing(sqlite3.connect(self.path)) as connection:
-            (moment,) = connection.execute("SELECT max(leased_until) FROM jobs").fetchone()
-        return float(moment)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    ends = time.monotonic() + BOUND
-    while not holds():
-        assert time.monotonic() < ends, "it does not come true"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "outbox.db"
-
-
-@pytest.fixture
-def shop(path: Path) -> Shop:
-    return Shop(path)
-
 
 # ---------------------------------------------------------------------------------------------------------- waking up
 
@@ -358,86 +255,6 @@ def test_a_job_is_not_sent_whose_lease_was_lost(shop: Shop, path: Path, monkeypa
     assert shop.insider.requests == []
     (job,) = shop.store.jobs()
     assert (job.attempts, job.ambiguous_since) == (0, None)
-
-
-# --------------------------------------------------------------------------------------------------------- retention
-
-
-def give_up(store: SQLiteOutbox, stopped_at: float, **fields: Any) -> Job:
-    """A dead letter."""
-    one = put(store, **{"content": b"p jane@example.com", **fields})
-    lease = next(lease for lease in take(store, 100) if lease.job.id == one.id)
-    dead = replace(one, stopped="failed", stopped_at=stopped_at)
-    store.put_back(lease, dead)
-    return dead
-
-
-def test_dead_letters_whose_time_is_over_are_deleted_at_the_start_and_the_log_says_how_many(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    shop = Shop(path, outbox_retention=7200.0)
-    for operation in ("mail.send", "sms.send", "mail.send"):
-        give_up(shop.store, NOW - 7201.0, operation=operation)
-    young = give_up(shop.store, NOW - 3600.0)
-    shop.worker().run(drain=True)
-    assert shop.store.jobs() == [young]
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        (
-            "WARNING",
-            "dead letters whose outbox_retention is over were deleted, 3 in all: mail.send 2, sms.send 1",
-        )
-    ]
-
-
-def test_nothing_of_what_is_deleted_is_left_beside_the_file_or_in_it(path: Path) -> None:
-    shop = Shop(path, outbox_retention=60.0)
-    give_up(shop.store, NOW - 61.0)
-    assert any(b"jane@example.com" in file.read_bytes() for file in path.parent.iterdir())
-    with shop.working():
-        wait_until(lambda: not any(b"jane@example.com" in file.read_bytes() for file in path.parent.iterdir()))
-
-
-def test_a_worker_looks_again_about_once_an_hour(path: Path) -> None:
-    now = NOW
-    shop = Shop(path, outbox_retention=86_400.0)
-    assert shop.engine.desk is not None
-    shop.engine.desk.wall_clock = lambda: now
-    give_up(shop.store, NOW - 86_400.0)
-    young = give_up(shop.store, NOW - 84_600.0)
-    with shop.working():
-        wait_until(lambda: shop.store.jobs() == [young])
-        now += 3600.0
-        shop.wait_until_empty()
-
-
-def test_all_is_deleted_before_a_worker_ends_that_is_to_drain(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    shop = Shop(path, outbox_retention=60.0)
-    for _ in range(250):
-        give_up(shop.store, NOW - 61.0)
-    shop.worker().run(drain=True)
-    assert shop.store.stats() == EMPTY
-    assert len(caplog.records) == 3, "no transaction is a long one"
-
-
-def test_dead_letters_are_kept_for_ever_if_the_setting_says_so(path: Path) -> None:
-    shop = Shop(path, outbox_retention=None)
-    dead = give_up(shop.store, 1.0)
-    shop.worker().run(drain=True)
-    assert shop.store.jobs() == [dead]
-
-
-def test_calls_are_sent_also_if_nothing_can_be_deleted(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*_: object, **__: object) -> Any:
-        raise OutboxError("no room on the disk")
-
-    monkeypatch.setattr(SQLiteOutbox, "purge", refuse)
-    with shop.working():
-        wait_until(lambda: "no room on the disk" in caplog.text)
-        shop.defer("first")
-        shop.wait_until_empty()
-    assert shop.insider.requests == ['{"users":["first"]}']
 
 
 # ------------------------------------------------------------------------------------------------------------- trouble
