@@ -94,7 +94,7 @@ class InsiderMiddleware:
             if who.has_left and is_about_leaving(error):
                 # Nobody reads it; but logs and the server span do not call it an error of the shop.
                 answer = Response(status_code=_CLIENT_CLOSED_REQUEST)
-            elif (failure := self.web_app.failure_of(error)) is not None and not response.has_started:
+            elif not response.has_started and (failure := self.web_app.failure_of(error)) is not None:
                 answer = JSONResponse({"detail": failure.detail}, failure.status, failure.headers)
             else:
                 raise

@@ -12,7 +12,7 @@ import pytest
 from fastapi import BackgroundTasks, Depends, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
-from fastapi_calls import Scoped, app_with, upsert, upsert_sync
+from fastapi_calls import UPSERT, Scoped, app_with, upsert, upsert_sync
 from insider_otel_fastapi import (
     Insider,
     SyncInsider,
@@ -21,7 +21,7 @@ from insider_otel_fastapi import (
     override,
 )
 
-from insider_otel import RequestScope, background
+from insider_otel import CannotDefer, RequestScope, background
 from insider_otel.testing import CapturedSpans, FakeInsider
 
 # ------------------------------------------------------------------------------------------------------ deadline
@@ -333,3 +333,40 @@ def test_no_request_leaves_its_scope_to_the_next(insider_fake: FakeInsider) -> N
             visitor.post("/signup")
     assert len(set(map(id, scopes))) == 3
     assert [scope.summary()["insider.request.calls"] for scope in scopes] == [1, 1, 1]
+
+
+async def defer_without_an_outbox(insider: Any) -> AsyncIterator[bytes]:
+    extensions = {"insider": {"defer": True}}
+    await insider.post(UPSERT.url, headers=UPSERT.headers, content=UPSERT.content, extensions=extensions)
+    yield b"kept"
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "insider_otel.web"]
+
+
+def test_what_the_library_refused_is_logged_where_an_answer_hides_it(caplog: pytest.LogCaptureFixture) -> None:
+    app = app_with(error_responses=True)
+
+    @app.post("/signup")
+    async def signup(insider: Insider) -> None:
+        await anext(defer_without_an_outbox(insider))
+
+    with override(app, FakeInsider()), TestClient(app) as visitor:
+        response = visitor.post("/signup")
+    assert response.status_code == 502
+    assert "outbox" not in response.text
+    [line] = logged(caplog)
+    assert "there is no outbox" in line
+
+
+def test_what_the_server_logs_as_the_response_has_begun_is_not_logged_twice(caplog: pytest.LogCaptureFixture) -> None:
+    app = app_with(error_responses=True)
+
+    @app.post("/signup")
+    async def signup(insider: Insider) -> StreamingResponse:
+        return StreamingResponse(defer_without_an_outbox(insider))
+
+    with override(app, FakeInsider()), TestClient(app) as visitor, pytest.raises(CannotDefer, match="no outbox"):
+        visitor.post("/signup")
+    assert logged(caplog) == []
