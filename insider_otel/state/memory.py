@@ -28,11 +28,11 @@ class _Pool:
         longest: The limit with the longest window, of those it was held to since it forgot its uses.
     """
 
-    __slots__ = ("by_calendar", "closed_until", "free", "learned", "limit", "longest", "moments", "window")
+    __slots__ = ("calendar_clock", "closed_until", "free", "learned", "limit", "longest", "moments", "window")
 
     def __init__(self) -> None:
         self.limit: Limit | None = None
-        self.by_calendar = False
+        self.calendar_clock = 0
         self.learned: Limit | None = None
         self.closed_until = 0
         self.forget_uses()
@@ -55,7 +55,9 @@ class _Pool:
             return False
         if not self.moments or self.longest is None:
             return True
-        return window_end(self.moments[-1], self.longest) <= (wall if self.by_calendar else now)
+        return window_end(self.moments[-1], self.longest) <= (
+            max(self.calendar_clock, wall) if self.calendar_clock else now
+        )
 
 
 class MemoryStore:
@@ -143,7 +145,8 @@ class MemoryStore:
         """What became of a slot: a ``Report`` of nothing else, without making one."""
         with self._lock:
             held = self._pool(pool)
-            held.window.correct(correction, self._wall_now() if held.by_calendar else self._now())
+            now = rules.window_now(held, self._now(), self._wall_now())
+            held.window.correct(correction, now)
 
     def uses(self, pool: PoolKey) -> Counter[int]:
         """The uses of a pool's limit that still count, by their moment."""

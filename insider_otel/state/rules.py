@@ -10,7 +10,7 @@ from bisect import bisect_right
 from typing import Protocol
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import window_end
+from insider_otel.state.expiry import DAY, window_end
 from insider_otel.state.moments import Moments
 from insider_otel.state.protocol import (
     MICROSECONDS,
@@ -33,13 +33,13 @@ class Pool(Protocol):
 
     Attributes:
         limit: The limit it was last asked for with.
-        by_calendar: Whether its moments are those of the wall clock.
+        calendar_clock: Where its moments are those of the wall clock, the latest that this has shown; else 0.
         learned: The limit that Insider named.
         closed_until: The moment from which it is open.
     """
 
     limit: Limit | None
-    by_calendar: bool
+    calendar_clock: int
     learned: Limit | None
     closed_until: int
 
@@ -172,17 +172,38 @@ def use_of(pool: Pool, key: PoolKey, workers: int, now: int, wall: int) -> PoolU
         now: The present moment, by the store's steady clock.
         wall: Microseconds since 1970.
     """
-    used = 0 if pool.limit is None else _used(pool, pool.limit, wall if pool.limit.calendar else now)
+    at = max(pool.calendar_clock, wall) if pool.calendar_clock else now
+    used = 0 if pool.limit is None else _used(pool, pool.limit, at)
     return PoolUse(key, pool.limit, used, max(pool.closed_until - now, 0) / MICROSECONDS, workers, pool.learned)
 
 
 def hold(pool: Pool, limit: Limit | None) -> None:
     """Hold a pool to a limit from now on."""
     pool.limit = limit
-    if limit is not None and limit.calendar is not pool.by_calendar:
+    if limit is not None and limit.calendar is not bool(pool.calendar_clock):
         # Moments of one clock say nothing on the other.
-        pool.by_calendar = limit.calendar
+        pool.calendar_clock = int(limit.calendar)
         pool.forget_uses()
+
+
+def window_now(pool: Pool, now: int, wall: int) -> int:
+    """The present moment, by the clock that a pool's window goes by.
+
+    A wall clock that is set back stands still until it is where it was: what was used is not to come. One that was
+    wrong by more than a day has counted nothing that is worth keeping.
+
+    Args:
+        pool: The pool.
+        now: The present moment, by the store's steady clock.
+        wall: Microseconds since 1970.
+    """
+    if not pool.calendar_clock:
+        return now
+    if pool.calendar_clock > wall + DAY:
+        pool.calendar_clock = wall
+        pool.forget_uses()
+    pool.calendar_clock = max(pool.calendar_clock, wall)
+    return pool.calendar_clock
 
 
 def _slot(pool: Pool, ask: Admit, steady: int, wall: int, *, takes: bool) -> Admission:
@@ -200,7 +221,7 @@ def _slot(pool: Pool, ask: Admit, steady: int, wall: int, *, takes: bool) -> Adm
             closed=closed_for > 0,
             learned=pool.learned,
         )
-    now = wall if limit.calendar else steady
+    now = window_now(pool, steady, wall)
     window = pool.window
     _correct(pool, ask.corrections, steady, wall)
     if ask.past:
@@ -212,8 +233,10 @@ def _slot(pool: Pool, ask: Admit, steady: int, wall: int, *, takes: bool) -> Adm
         slot, taken = window.reserve(limit, now, cost=ask.cost, not_before=opens, longest_wait=longest)
     else:
         slot, taken = window.confirm(limit, ask.holding, now, cost=ask.cost, not_before=opens, longest_wait=longest)
+    # Where the wall clock was set back, it takes so much longer to get there.
+    shown = min(now, wall) if limit.calendar else now
     return Admission(
-        wait=max(slot - now, 0) / MICROSECONDS,
+        wait=(slot - shown if slot > now else 0) / MICROSECONDS,
         slot=slot if taken else None,
         closed=closed_for > 0,
         used=window.used(limit, now),
@@ -222,8 +245,10 @@ def _slot(pool: Pool, ask: Admit, steady: int, wall: int, *, takes: bool) -> Adm
 
 
 def _correct(pool: Pool, corrections: tuple[Correction, ...], now: int, wall: int) -> None:
-    for correction in corrections:
-        pool.window.correct(correction, wall if pool.by_calendar else now)
+    if corrections:
+        moment = window_now(pool, now, wall)
+        for correction in corrections:
+            pool.window.correct(correction, moment)
 
 
 def _used(pool: Pool, limit: Limit, now: int) -> int:

@@ -200,7 +200,7 @@ class Pool:
         id: Its row.
         born: When its row was made.
         limit: The limit it was last asked for with.
-        by_calendar: Whether its moments are those of the wall clock.
+        calendar_clock: Where its moments are those of the wall clock, the latest that this has shown; else 0.
         learned: The limit that Insider named.
         closed_until: The moment from which it is open.
         window: The uses of its limit.
@@ -214,7 +214,7 @@ class Pool:
     key: PoolKey
     born: int
     limit: Limit | None
-    by_calendar: bool
+    calendar_clock: int
     learned: Limit | None
     closed_until: int
     window: RollingWindow
@@ -232,7 +232,7 @@ class Pool:
         row = connection.execute("SELECT * FROM pools WHERE name = ? AND owner = ?", key).fetchone()
         if row is None:
             _make_room(connection, now)
-            new = (None, *key, now, None, False, None, 0, now, 0, 0, 0, b"", b"", b"")
+            new = (None, *key, now, None, 0, None, 0, now, 0, 0, 0, b"", b"", b"")
             identity = connection.execute(
                 "INSERT INTO pools VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", new
             ).lastrowid
@@ -256,7 +256,7 @@ class Pool:
             PoolKey(name, owner),
             born,
             _limit(limit),
-            bool(by_calendar),
+            by_calendar,
             _limit(learned),
             closed_until,
             RollingWindow(moments, free, gone, kept),
@@ -280,7 +280,7 @@ class Pool:
         oldest = self.moments.save(self._oldest)
         row = (
             _text(self.limit),
-            self.by_calendar,
+            self.calendar_clock,
             _text(self.learned),
             self.closed_until,
             oldest,

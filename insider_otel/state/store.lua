@@ -37,7 +37,8 @@ local function load_pool()
     closed = tonumber(fields[4]) or 0,
     limit = fields[7],
     learned = fields[8],
-    by_calendar = fields[9] == "1",
+    -- Where its moments are those of the wall clock, the latest that this has shown.
+    calendar_clock = tonumber(fields[9]) or 0,
   }
   uses.key, uses.first, uses.stop = USES, tonumber(fields[5]) or 0, tonumber(fields[6]) or 0
   set(free, fields[10] or "")
@@ -60,7 +61,7 @@ local function save_pool(pool)
   redis.call(
     "HSET", POOL, "born", digits(pool.born), "last", digits(pool.now), "skew", digits(pool.now - pool.wall),
     "closed", digits(pool.closed), "first", digits(uses.first), "stop", digits(uses.stop),
-    "limit", pool.limit or "", "learned", pool.learned or "", "calendar", pool.by_calendar and 1 or 0,
+    "limit", pool.limit or "", "learned", pool.learned or "", "calendar", digits(pool.calendar_clock),
     "free", free.bytes, "gone", gone.bytes, "kept", kept.bytes
   )
   local limit = read_limit(pool.limit)
@@ -70,17 +71,24 @@ local function save_pool(pool)
   for number = 1, 3 do redis.call("PEXPIRE", KEYS[number], digits(kept_for / 1000)) end
 end
 
--- A calendar day begins and ends by the clock on the wall.
+-- A calendar day begins and ends by the clock on the wall. One that is set back stands still until it is where it was; one
+-- that was wrong by more than a day has counted nothing that is worth keeping.
 local function window_now(pool)
-  return pool.by_calendar and pool.wall or pool.now
+  if pool.calendar_clock == 0 then return pool.now end
+  if pool.calendar_clock > pool.wall + DAY then
+    pool.calendar_clock = pool.wall
+    forget_uses()
+  end
+  pool.calendar_clock = math.max(pool.calendar_clock, pool.wall)
+  return pool.calendar_clock
 end
 
 -- Hold the pool to a limit from now on.
 local function hold(pool, limit)
   pool.limit = ask.limit
-  if limit and limit.calendar ~= pool.by_calendar then
+  if limit and limit.calendar ~= (pool.calendar_clock > 0) then
     -- Moments of one clock say nothing on the other.
-    pool.by_calendar = limit.calendar
+    pool.calendar_clock = limit.calendar and 1 or 0
     forget_uses()
   end
 end
@@ -177,9 +185,11 @@ local function admit()
   local in_use = limit and used(limit, now) or 0
   see_worker(pool, limit)
   save_pool(pool)
+  -- Where the wall clock was set back, it takes so much longer to get there.
+  local shown = limit and limit.calendar and math.min(now, pool.wall) or now
   return {
-    math.max(slot - now, 0), taken and slot, closed_for > 0 and 1 or 0, in_use, count_workers(pool, limit), pool.born,
-    pool.learned ~= "" and pool.learned or false, claim or false, age or 0, token or false,
+    slot > now and slot - shown or 0, taken and slot, closed_for > 0 and 1 or 0, in_use, count_workers(pool, limit),
+    pool.born, pool.learned ~= "" and pool.learned or false, claim or false, age or 0, token or false,
   }
 end
 
