@@ -271,7 +271,7 @@ class Deferral:
         desk, wanted = self._desk, self.is_wanted
         if desk is None:
             if wanted:
-                raise CannotDefer("there is no outbox: set Settings(outbox=…), or INSIDER_OTEL_OUTBOX")
+                raise CannotDefer("there is no outbox: name one in the setting outbox, or in INSIDER_OTEL_OUTBOX")
             return None
         if not wanted and not self._operation.deferrable:
             return None
@@ -304,8 +304,8 @@ def _check_credentials(settings: Settings) -> None:
     variables = {name for name in os.environ if name.startswith(CREDENTIALS_PREFIX)}
     if not variables:
         raise SettingsError(
-            "outbox needs the credentials to send deferred calls with, for they are never stored: set "
-            f"Settings(credentials=…), or {CREDENTIALS_PREFIX}<PRODUCT>, such as "
+            "outbox needs the credentials to send deferred calls with, for they are never stored: let the "
+            f"setting credentials be a function that returns them, or set {CREDENTIALS_PREFIX}<PRODUCT>, such as "
             f'{variable_of("mail", None)}=\'{{"X-INS-AUTH-KEY": "…"}}\''
         )
     by_product = {operation.product.upper(): operation for operation in operations()}

@@ -279,7 +279,7 @@ def test_a_stream_cannot_be_deferred(shop: Shop) -> None:
 
 
 def test_without_an_outbox_a_call_that_asks_for_one_is_refused(rig: Rig) -> None:
-    with pytest.raises(CannotDefer, match="there is no outbox: set Settings"):
+    with pytest.raises(CannotDefer, match="there is no outbox: name one in the setting outbox"):
         rig.flavour.post(UPSERT, transport=rig.answers(200), headers=KEYS, json=USERS, extensions=LATER)
 
 
