@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from itertools import count
 
@@ -101,16 +102,17 @@ class TestEveryNode:
             store.perform(Admit(pool, LIMIT))
         assert cluster.calls() == {"evalsha": 3}
 
-    def test_a_crowd_of_tasks_reads_the_map_once(
+    def test_a_crowd_of_tasks_reads_the_map_no_more_than_every_half_second(
         self, cluster: RedisCluster, store: RedisStore, pools: list[PoolKey]
     ) -> None:
         cluster.forget_calls()
+        begun = time.monotonic()
 
         async def ask_many() -> list[Admission]:
             return list(await asyncio.gather(*(store.perform_async(Admit(pools[1], ROOMY)) for _ in range(500))))
 
         assert sorted(admission.used for admission in asyncio.run(ask_many())) == list(range(1, 501))
-        assert cluster.calls()["cluster|slots"] == 1
+        assert 1 <= cluster.calls()["cluster|slots"] <= 1 + (time.monotonic() - begun) / 0.5
 
     def test_all_pools_of_all_nodes_are_listed(self, store: RedisStore, pools: list[PoolKey]) -> None:
         for pool in pools:
