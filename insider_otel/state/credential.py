@@ -6,15 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl
 
 from insider_otel.api.operations import Operation
 
+if TYPE_CHECKING:
+    import httpx
+
 NOBODY = b"\0" * 16
 """The owner of what is sent without credentials: all such calls of an operation share its limit."""
 
-_PARTNER = "X-PARTNER-NAME"
+_PARTNER = b"x-partner-name"
 _IN_BODY = "body:"
 _LONGEST_BODY = 1024 * 1024
 
@@ -24,17 +27,19 @@ class Credentials:
 
     Args:
         operation: Says which headers, or fields of the body, carry credentials; where both may, either will do.
-        headers: The request's headers; a mapping that ignores case.
+        headers: The request's headers.
         body: The request's body; None if it cannot be read twice.
     """
 
     __slots__ = ("_from_body", "_from_headers", "_partner")
 
-    def __init__(self, operation: Operation, headers: Mapping[str, str], body: bytes | None) -> None:
+    def __init__(self, operation: Operation, headers: httpx.Headers, body: bytes | None) -> None:
         names, fields = _places(operation.credentials)
-        self._partner = partner = headers.get(_PARTNER, "") if operation.credentials else ""
+        # The raw ones: asking httpx for one by its name makes it decode them all.
+        sent = {name.lower(): value for name, value in headers.raw} if operation.credentials else {}
         # Empty where they are missing.
-        self._from_headers = [partner if name == _PARTNER else headers.get(name, "") for name in names]
+        self._partner = sent.get(_PARTNER, b"")
+        self._from_headers = [sent.get(name, b"") for name in names]
         self._from_body = _values(fields, body) if fields else []
 
     def owner(self) -> bytes | None:
@@ -69,24 +74,23 @@ class Credentials:
         # token.
         message = b""
         for value in (self._partner, *self._from_headers, *self._from_body):
-            encoded = value.encode("utf-8", "surrogatepass")
-            message += len(encoded).to_bytes(4, "big") + encoded
+            message += len(value).to_bytes(4, "big") + value
         return hashlib.blake2b(message, person=purpose, digest_size=16).digest()
 
 
-def _complete(values: list[str]) -> bool:
+def _complete(values: list[bytes]) -> bool:
     return bool(values) and all(values)
 
 
 @cache
-def _places(credentials: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The headers, and the fields of the body, that carry an operation's credentials."""
-    headers = tuple(name for name in credentials if not name.startswith(_IN_BODY))
+def _places(credentials: tuple[str, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
+    """The headers, in lower case, and the fields of the body that carry an operation's credentials."""
+    headers = tuple(name.lower().encode() for name in credentials if not name.startswith(_IN_BODY))
     fields = tuple(name.removeprefix(_IN_BODY) for name in credentials if name.startswith(_IN_BODY))
     return headers, fields
 
 
-def _values(names: tuple[str, ...], body: bytes | None) -> list[str]:
+def _values(names: tuple[str, ...], body: bytes | None) -> list[bytes]:
     """Fields of a body; empty where they are missing."""
     members: Mapping[str, object] = {}
     if body is not None and len(body) <= _LONGEST_BODY:
@@ -96,4 +100,5 @@ def _values(names: tuple[str, ...], body: bytes | None) -> list[str]:
         except (ValueError, RecursionError):
             # OAuth asks for its token with a form.
             members = dict(parse_qsl(body.decode("ascii", "replace")))
-    return [value if isinstance(value := members.get(name), str) else "" for name in names]
+    found = (value if isinstance(value := members.get(name), str) else "" for name in names)
+    return [value.encode("utf-8", "surrogatepass") for value in found]
