@@ -99,9 +99,12 @@ def options_of(request: httpx.Request) -> CallOptions:
     if given is None:
         return _NO_OPTIONS
     names = [each.name for each in fields(CallOptions)]
-    if not isinstance(given, Mapping) or not set(cast("Mapping[object, object]", given)) <= set(names):
-        raise CannotDefer(f'extensions["insider"] is a mapping with some of {", ".join(names)}')
+    if not isinstance(given, Mapping):
+        raise CannotDefer(f'extensions["insider"] is a {type(given).__name__}; it accepts a mapping')
     values = cast("Mapping[str, Any]", given)
+    unknown = [f"{name!r:.40}" for name in values if name not in names]
+    if unknown:
+        raise CannotDefer(f'extensions["insider"] has {", ".join(unknown)}; it accepts {", ".join(names)}')
     if not isinstance(values.get("defer", False), bool):
         raise CannotDefer('extensions["insider"]["defer"] is True or False')
     for name in ("ordering_key", "account"):

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from insider_otel.api.operations import Limit, Operation, Resend
 from insider_otel.api.verdict import Category, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
+from insider_otel.policy.limits import MIDNIGHT_GUARD
 from insider_otel.policy.settings import Mode, Settings
 from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource, is_judged
 
@@ -118,8 +119,9 @@ def _rate_window(limit: Limit | None, wall_time: float) -> float:
     """Seconds after which a documented limit certainly allows a request again."""
     if limit is None:
         return UNDOCUMENTED_WINDOW
-    # Of a rolling window only the oldest request's age could tell the rest; this one is sure.
-    return limit.window - wall_time % limit.window if limit.calendar else limit.window
+    # Of a rolling window only the oldest request's age could tell the rest; this one is sure. A day has ended once it is
+    # over by Insider's clock too.
+    return limit.window - (wall_time - MIDNIGHT_GUARD) % limit.window if limit.calendar else limit.window
 
 
 class CallMachine:

@@ -6,14 +6,13 @@ from itertools import groupby
 from operator import itemgetter
 
 from insider_otel.api.operations import Limit
+from insider_otel.policy.limits import MIDNIGHT_GUARD
 from insider_otel.state.moments import Moments
 from insider_otel.state.protocol import MICROSECONDS
 
 DAY = 86_400 * MICROSECONDS
 
-MIDNIGHT_GUARD = 2 * MICROSECONDS
-"""A use this close to midnight counts for the days on both sides of it: Insider's clock may be a little ahead of ours,
-or behind."""
+_GUARD = round(MIDNIGHT_GUARD * MICROSECONDS)
 
 
 def window_end(moment: int, limit: Limit) -> int:
@@ -24,7 +23,7 @@ def window_end(moment: int, limit: Limit) -> int:
         limit: The limit.
     """
     if limit.calendar:
-        return ((moment + MIDNIGHT_GUARD) // DAY + 1) * DAY + MIDNIGHT_GUARD
+        return ((moment + _GUARD) // DAY + 1) * DAY + _GUARD
     return moment + window_length(limit)
 
 
@@ -36,7 +35,7 @@ def last_expired(now: int, limit: Limit) -> int:
         limit: The limit.
     """
     if limit.calendar:
-        return (now - MIDNIGHT_GUARD) // DAY * DAY - MIDNIGHT_GUARD - 1
+        return (now - _GUARD) // DAY * DAY - _GUARD - 1
     return now - window_length(limit)
 
 

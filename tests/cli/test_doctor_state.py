@@ -111,6 +111,15 @@ def test_a_file_that_can_be_read_but_not_written_is_an_error(tmp_path: Path) -> 
     assert finding.why.startswith("Calls go on without it")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_of_another_user_is_an_error_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    url = made(tmp_path / "state.db")
+    (tmp_path / "state.db").chmod(0o400)
+    finding = seen(url)
+    assert (finding.level, finding.what) == (Level.ERROR, f"the state {url} cannot be used: it is not writable")
+    assert list(tmp_path.iterdir()) == [tmp_path / "state.db"]
+
+
 def test_a_store_that_answers_too_late_is_a_warning_with_a_timeout_that_would_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

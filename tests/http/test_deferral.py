@@ -239,7 +239,8 @@ def test_calls_with_an_ordering_key_go_through_the_outbox_in_one_line(shop: Shop
     ("options", "says"),
     [
         ({"url": VERIFY, "headers": MAIL_KEYS}, "verify.check cannot be deferred: somebody waits for its answer"),
-        ({"extensions": {"insider": {"later": True}}}, "some of defer, ordering_key, account"),
+        ({"extensions": {"insider": {"later": True}}}, "has 'later'; it accepts defer, ordering_key, account"),
+        ({"extensions": {"insider": True}}, "is a bool; it accepts a mapping"),
         ({"extensions": {"insider": {"defer": "yes"}}}, r'\["defer"\] is True or False'),
         ({"extensions": {"insider": {"ordering_key": 7}}}, r'\["ordering_key"\] is text'),
         ({"extensions": {"insider": {"defer": True, "account": "\ud800"}}}, r'\["account"\] is text'),

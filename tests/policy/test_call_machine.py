@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insider_otel.api.operations import Resend, operations
+from insider_otel.api.operations import Limit, Resend, operations
 from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.call import TRANSIT, CallMachine, CallPlan, plan_call
@@ -147,6 +147,26 @@ def test_both_quick_retries_of_the_defaults_fit_a_web_request_and_outlast_a_blip
     assert len(driven.sends) == 3
     assert driven.end == Done()
     assert drive(plan, [DOWN], random=0.5).sends == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("since_midnight", "closed_for"),
+    [(3_600, 82_802), (86_399, 3), (0, 2), (1.5, 0.5), (2, 86_400), (3, 86_399)],
+)
+def test_a_limit_of_a_day_is_closed_until_the_day_is_over_by_insiders_clock_too(
+    since_midnight: float, closed_for: float
+) -> None:
+    """Insider's clock may be two seconds behind: until then, what it refuses may be of the day before."""
+    plan = plan_call(
+        Settings(),
+        next(operation for operation in operations() if operation.name == "raw.export"),
+        replayable=True,
+        deadline=None,
+        limit=Limit(1, 86_400, calendar=True),
+        limited=True,
+        wall_time=20_000 * 86_400 + since_midnight,
+    )
+    assert CallMachine(plan, RetryBudget(), lambda: 0.0).block(TOO_MANY) == closed_for
 
 
 def test_case_4_an_empty_budget_ends_the_call_without_a_sleep() -> None:

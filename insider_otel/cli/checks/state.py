@@ -99,7 +99,15 @@ def state(environment: Environment) -> Iterator[Finding]:
         )
         return
     assert store is not None, "only memory:// needs no store"
-    yield _absent(url) if absent else _tried(store, url)
+    if absent:
+        yield _absent(url)
+    elif url.scheme == "sqlite" and not _is_writable(Path(url.target)):
+        # Not even opened: sqlite would read it, and leave files beside it that its owner cannot write.
+        yield Finding(
+            Level.ERROR, f"the state {url.display} cannot be used: it is not writable", _WITHOUT, _REMEDIES["sqlite"]
+        )
+    else:
+        yield _tried(store, url)
 
 
 def is_absent(url: StateURL) -> bool:
@@ -115,6 +123,10 @@ def is_absent(url: StateURL) -> bool:
         return url.scheme == "sqlite" and not os.stat(url.target)
     except FileNotFoundError:
         return True
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
 
 
 def _absent(url: StateURL) -> Finding:
