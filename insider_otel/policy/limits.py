@@ -9,8 +9,8 @@ from insider_otel.api.operations import Limit, Operation
 from insider_otel.api.verdict import RateLimit
 
 MIDNIGHT_GUARD = 2.0
-"""Seconds. What is this close to midnight belongs to the days on both sides of it: Insider's clock may be a little ahead
-of ours, or behind."""
+"""Seconds. What is this close to midnight belongs to the days on both sides of it: Insider's clock may be a little
+ahead of ours, or behind."""
 
 
 def limit_of(operation: Operation, limits: Mapping[str, Limit | None], learned: Limit | None) -> Limit | None:
