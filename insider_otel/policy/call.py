@@ -119,8 +119,8 @@ def _rate_window(limit: Limit | None, wall_time: float) -> float:
     """Seconds after which a documented limit certainly allows a request again."""
     if limit is None:
         return UNDOCUMENTED_WINDOW
-    # Of a rolling window only the oldest request's age could tell the rest; this one is sure. A day is over once it is by
-    # Insider's clock too.
+    # Of a rolling window only the oldest request's age could tell the rest; this one is sure. A day is not over before
+    # it is by Insider's clock.
     return limit.window - (wall_time - MIDNIGHT_GUARD) % limit.window if limit.calendar else limit.window
 
 
