@@ -12,7 +12,7 @@ from insider_otel.state.protocol import MICROSECONDS
 
 DAY = 86_400 * MICROSECONDS
 
-_GUARD = round(MIDNIGHT_GUARD * MICROSECONDS)
+GUARD = round(MIDNIGHT_GUARD * MICROSECONDS)
 
 
 def window_end(moment: int, limit: Limit) -> int:
@@ -23,7 +23,7 @@ def window_end(moment: int, limit: Limit) -> int:
         limit: The limit.
     """
     if limit.calendar:
-        return ((moment + _GUARD) // DAY + 1) * DAY + _GUARD
+        return ((moment + GUARD) // DAY + 1) * DAY + GUARD
     return moment + window_length(limit)
 
 
@@ -35,7 +35,7 @@ def last_expired(now: int, limit: Limit) -> int:
         limit: The limit.
     """
     if limit.calendar:
-        return (now - _GUARD) // DAY * DAY - _GUARD - 1
+        return (now - GUARD) // DAY * DAY - GUARD - 1
     return now - window_length(limit)
 
 

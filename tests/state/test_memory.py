@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import MIDNIGHT_GUARD
+from insider_otel.state.expiry import GUARD
 from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import (
     MICROSECONDS,
@@ -78,7 +78,7 @@ def test_a_pool_that_holds_uses_is_kept_whatever_was_asked_for_last(
     assert admit(store, LONG).slot is None
 
 
-@pytest.mark.parametrize(("limit", "ends"), [(LONG, NOON + 100), (DAILY, MIDNIGHT + MIDNIGHT_GUARD / MICROSECONDS)])
+@pytest.mark.parametrize(("limit", "ends"), [(LONG, NOON + 100), (DAILY, MIDNIGHT + GUARD / MICROSECONDS)])
 @pytest.mark.parametrize("asks_without", [False, True], ids=["asked with it last", "asked without it last"])
 def test_a_pool_goes_when_its_uses_no_longer_count(
     store: MemoryStore, clock: Clock, limit: Limit, ends: float, asks_without: bool

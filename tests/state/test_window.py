@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD
+from insider_otel.state.expiry import DAY, GUARD
 from insider_otel.state.moments import Moments, MomentsInMemory
 from insider_otel.state.protocol import MICROSECONDS, Correction
 from insider_otel.state.window import RollingWindow
@@ -31,26 +31,26 @@ def test_a_calendar_day_ends_a_little_after_midnight() -> None:
     limit, evening = Limit(1, 86_400.0, calendar=True), 3 * DAY - HOUR
     window = new_window()
     assert window.reserve(limit, evening) == (evening, True)
-    assert window.reserve(limit, evening) == (3 * DAY + MIDNIGHT_GUARD, False)
-    assert window.reserve(limit, 3 * DAY + MIDNIGHT_GUARD - 1)[1] is False
-    assert window.reserve(limit, 3 * DAY + MIDNIGHT_GUARD)[1] is True
+    assert window.reserve(limit, evening) == (3 * DAY + GUARD, False)
+    assert window.reserve(limit, 3 * DAY + GUARD - 1)[1] is False
+    assert window.reserve(limit, 3 * DAY + GUARD)[1] is True
 
 
 def test_a_use_just_before_midnight_counts_for_the_next_day_too() -> None:
-    limit, guarded = Limit(1, 86_400.0, calendar=True), 3 * DAY - MIDNIGHT_GUARD
+    limit, guarded = Limit(1, 86_400.0, calendar=True), 3 * DAY - GUARD
     for moment, ends in ((guarded - 1, 3 * DAY), (guarded, 4 * DAY), (3 * DAY, 4 * DAY)):
         window = new_window()
         assert window.reserve(limit, moment) == (moment, True)
-        assert window.reserve(limit, moment + 1) == (ends + MIDNIGHT_GUARD, False)
-        assert window.used(limit, ends + MIDNIGHT_GUARD - 1) == 1
-        assert window.used(limit, ends + MIDNIGHT_GUARD) == 0
+        assert window.reserve(limit, moment + 1) == (ends + GUARD, False)
+        assert window.used(limit, ends + GUARD - 1) == 1
+        assert window.used(limit, ends + GUARD) == 0
 
 
 def test_a_use_that_was_late_and_came_just_before_midnight_counts_for_the_next_day_too() -> None:
-    window, limit, slot = new_window(), Limit(1, 86_400.0, calendar=True), 3 * DAY - 2 * MIDNIGHT_GUARD
+    window, limit, slot = new_window(), Limit(1, 86_400.0, calendar=True), 3 * DAY - 2 * GUARD
     assert window.reserve(limit, slot) == (slot, True)
-    window.correct(Correction(slot, 1, 1, late=MIDNIGHT_GUARD), 3 * DAY)
-    assert window.reserve(limit, 3 * DAY) == (4 * DAY + MIDNIGHT_GUARD, False)
+    window.correct(Correction(slot, 1, 1, late=GUARD), 3 * DAY)
+    assert window.reserve(limit, 3 * DAY) == (4 * DAY + GUARD, False)
 
 
 def test_a_use_that_costs_more_than_the_limit_takes_all_of_it() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD, window_end
+from insider_otel.state.expiry import DAY, GUARD, window_end
 from insider_otel.state.protocol import Correction
 
 from .window_model import FOREVER, HOUR, Model, new_window, rolling
@@ -20,10 +20,8 @@ LIMITS = st.builds(rolling, st.integers(1, 5), st.integers(2, 20))
 DAYS = st.builds(Limit, st.integers(1, 4), st.just(86_400.0), st.just(True))
 GAPS = st.integers(0, 8)
 COSTS = st.sampled_from([1, 1, 2, 3])
-LONG_GAPS = st.one_of(
-    st.integers(0, 30 * HOUR), st.sampled_from([0, 1, MIDNIGHT_GUARD - 1, MIDNIGHT_GUARD, DAY - MIDNIGHT_GUARD, DAY])
-)
-STARTS = st.sampled_from([20_000 * DAY, 20_000 * DAY - 1, 20_000 * DAY - MIDNIGHT_GUARD])
+LONG_GAPS = st.one_of(st.integers(0, 30 * HOUR), st.sampled_from([0, 1, GUARD - 1, GUARD, DAY - GUARD, DAY]))
+STARTS = st.sampled_from([20_000 * DAY, 20_000 * DAY - 1, 20_000 * DAY - GUARD])
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,13 @@ def test_a_slot_of_a_calendar_day_is_the_earliest_that_breaks_no_day(limit: Limi
 @settings(max_examples=300)
 @given(
     limit=DAYS,
-    ahead=st.integers(-MIDNIGHT_GUARD, MIDNIGHT_GUARD),
+    ahead=st.integers(-GUARD, GUARD),
     arrivals=st.lists(
         st.tuples(
             st.integers(20_000, 20_003),
-            st.one_of(st.integers(-3 * MIDNIGHT_GUARD, 3 * MIDNIGHT_GUARD), st.integers(0, DAY)),
+            st.one_of(st.integers(-3 * GUARD, 3 * GUARD), st.integers(0, DAY)),
             COSTS,
-            st.sampled_from([0, 0, 1, MIDNIGHT_GUARD, 2 * MIDNIGHT_GUARD]),
+            st.sampled_from([0, 0, 1, GUARD, 2 * GUARD]),
         ),
         max_size=20,
     ),

@@ -24,6 +24,8 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "django_project.settings"
 settings.INSIDER_OTEL = {"INSTRUMENT": False}
 django.setup()
 
+from outbox_shop import Shop  # noqa: E402  (its imports need Django to be set up)
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -78,3 +80,17 @@ def _use_database(name: str) -> None:
     connection.settings_dict["NAME"] = name
     # One that is in memory is closed only now.
     connection.close()
+
+
+@pytest.fixture
+def insider() -> FakeInsider:
+    """A fake Insider."""
+    return FakeInsider()
+
+
+@pytest.fixture
+def shop(database: Path, insider: FakeInsider) -> Generator[Shop]:
+    """The app."""
+    shop = Shop(insider)
+    yield shop
+    shop.client.close()

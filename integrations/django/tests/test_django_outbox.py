@@ -2,98 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 import unittest
-from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.db import connection, connections, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import AsyncClient, Client, TestCase, override_settings
-from django_project.insider import credentials, sample
+from django_project.insider import sample
 from insider_otel_django import client, on_commit, override
 from insider_otel_django.outbox import clerk, open_outbox
 from insider_otel_django.outbox.models import OutboxJob
 from insider_otel_django.outbox.store import DjangoOutbox
+from outbox_shop import BOUND, OPTIONS, Shop, until
 
-from insider_otel import InsiderTransport, OutboxError, Settings, call_of, defer
-from insider_otel.api.operations import operations
-from insider_otel.delivery.worker import Worker
-from insider_otel.http.engine import Engine
-from insider_otel.http.transport import EngineTransport
+from insider_otel import OutboxError, defer
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
 from insider_otel.telemetry.suppression import is_suppressed
-from insider_otel.testing import CapturedSpans, FakeInsider, deliver_outbox, set_testing
+from insider_otel.testing import FakeInsider, deliver_outbox, set_testing
 
-HERE = Path(__file__).parent
-BOUND = 60.0
-OPTIONS = {"INSTRUMENT": False, "OUTBOX": "django", "OUTBOX_WORKER": False, "CREDENTIALS": credentials}
 DEFER = {"insider": {"defer": True}}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that is bound to happen."""
-    ends = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-
-
-class Shop:
-    """An app with an outbox in its database and a worker that sends from it."""
-
-    def __init__(self, fake: FakeInsider) -> None:
-        self.spans = CapturedSpans()
-        settings = Settings(outbox="django", credentials=credentials)
-        self.engine = Engine(settings, tracer_provider=self.spans.tracer_provider)
-        self.client = httpx.Client(transport=EngineTransport(self.engine, fake.transport()))
-        self.outbox = DjangoOutbox()
-
-    def defer(self, operation: str = "mail.send", **options: Any) -> str:
-        """Defer a call; returns the job."""
-        response = self.client.request(**sample(operation), extensions={"insider": {"defer": True, **options}})
-        assert response.status_code == 202
-        return response.headers["x-insider-otel"].removeprefix("deferred; job=")
-
-    @contextmanager
-    def working(self) -> Generator[Worker]:
-        """With a worker."""
-        worker = Worker(self.engine, client=lambda: self.client)
-        worker.start()
-        try:
-            yield worker
-        finally:
-            worker.stop()
-
-
-@pytest.fixture
-def insider() -> FakeInsider:
-    """A fake Insider."""
-    return FakeInsider()
-
-
-@pytest.fixture
-def shop(database: Path, insider: FakeInsider) -> Generator[Shop]:
-    """The app."""
-    shop = Shop(insider)
-    yield shop
-    shop.client.close()
 
 
 # ------------------------------------------------------------------------------------------------------- transactions
@@ -364,150 +303,3 @@ def test_the_process_that_serves_sends_what_a_view_deferred(database: Path, fake
         until(lambda: DjangoOutbox().stats().waiting == 0)
     assert len(fake.accepted("user.upsert")) == 1
     assert "insider-otel outbox database" not in [thread.name for thread in threading.enumerate()]
-
-
-# ------------------------------------------------------------------------------------------------------------ command
-
-
-def manage(*arguments: str, database: Path, **environ: str) -> subprocess.Popen[str]:
-    """Start ``manage.py``."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "django", *arguments],
-        cwd=HERE,
-        env={
-            **os.environ,
-            "DJANGO_DATABASE": str(database),
-            "DJANGO_INSIDER_OTEL": '{"OUTBOX": "django", "LIMITS": {"user.upsert": "off"}}',
-            "DJANGO_SETTINGS_MODULE": "django_project.settings",
-            "PYTHONPATH": str(HERE),
-            "INSIDER_OTEL_CREDENTIALS_UNIFICATION": json.dumps(_credentials()),
-            **environ,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _credentials() -> dict[str, str]:
-    upsert = next(each for each in operations() if each.name == "user.upsert")
-    return credentials(upsert, None)
-
-
-def test_migrations_are_in_step_with_the_models() -> None:
-    call_command("makemigrations", "insider_outbox", check=True, dry_run=True, verbosity=0)
-
-
-@pytest.mark.once
-def test_two_workers_never_send_a_job_twice_and_stop_when_they_are_told(database: Path) -> None:
-    fake = FakeInsider(limits={"user.upsert": None})
-    with fake.serve() as served:
-        hosts = json.dumps({f"127.0.0.1:{served.port}": "*"})
-        with ExitStack() as stack:
-            workers = [
-                stack.enter_context(manage("insider_outbox", "run", database=database, INSIDER_OTEL_HOSTS=hosts))
-                for _ in range(2)
-            ]
-            for worker in workers:
-                stack.callback(worker.kill)
-                assert worker.stdout is not None
-                assert worker.stdout.readline().startswith("Sending the jobs of django")
-            sent = _defer_users(60, served.url, json.loads(hosts))
-            until(lambda: DjangoOutbox().stats().waiting == 0)
-            for worker in workers:
-                worker.send_signal(signal.SIGTERM)
-            printed = [worker.communicate(timeout=BOUND)[0] for worker in workers]
-        assert [worker.returncode for worker in workers] == [0, 0], printed
-    received = Counter(each.json["users"][0]["identifiers"]["uuid"] for each in fake.requests)
-    assert received == Counter(sent)
-
-
-def _defer_users(number: int, url: str, hosts: dict[str, str]) -> list[str]:
-    """Defer a call for each of some users; returns their names."""
-    names = [f"user-{place}" for place in range(number)]
-    settings = Settings(outbox="django", hosts=hosts, credentials=credentials)
-    request = sample()
-    with httpx.Client(transport=InsiderTransport(FakeInsider().transport(), settings=settings)) as app:
-        for name in names:
-            body = json.loads(request["content"])
-            body["users"][0]["identifiers"]["uuid"] = name
-            response = app.post(f"{url}/api/user/v1/upsert", headers=request["headers"], json=body, extensions=DEFER)
-            assert call_of(response).outcome == "deferred"
-    return names
-
-
-def run_command(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
-    """What a command prints as JSON."""
-    return json.loads(_printed(capsys, *arguments, "--json"))
-
-
-def _printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    with override_settings(INSIDER_OTEL=OPTIONS):
-        call_command("insider_outbox", *arguments)
-    return capsys.readouterr().out
-
-
-def test_the_command_lists_shows_retries_and_discards(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
-    dead, waiting = shop.defer(), shop.defer("user.upsert")
-    _give_up(shop, dead)
-    assert run_command(capsys, "stats") | {"oldest_age_s": 0} == {
-        "waiting": 1,
-        "sending": 0,
-        "dead": 1,
-        "oldest_age_s": 0,
-    }
-    assert [job["id"] for job in run_command(capsys, "list", "--dead")["jobs"]] == [dead]
-    assert run_command(capsys, "show", dead)["stopped"] == "unsafe"
-    assert run_command(capsys, "retry", dead) == {"retried": [dead], "refused": []}
-    assert run_command(capsys, "discard", waiting, "--yes") == {"discarded": [waiting], "refused": []}
-    assert [job.id for job in shop.outbox.jobs("waiting")] == [dead]
-    assert json.loads(_printed(capsys, "--json", "list"))["jobs"][0]["id"] == dead
-
-
-def test_the_command_drains_the_outbox(shop: Shop, insider: FakeInsider, capsys: pytest.CaptureFixture[str]) -> None:
-    shop.defer("user.upsert")
-    with insider.serve() as served:
-        job = OutboxJob.objects.get()
-        codec = shop.engine.desk.codec
-        parcel = codec.decode(bytes(job.content))
-        job.content = codec.encode(replace(parcel, url=f"{served.url}/api/user/v1/upsert"))
-        job.save()
-        hosts = {f"127.0.0.1:{served.port}": "*"}
-        with override_settings(INSIDER_OTEL={**OPTIONS, "HOSTS": hosts}):
-            call_command("insider_outbox", "run", "--drain", "--json")
-    assert json.loads(capsys.readouterr().out) == {"sent": 1, "given_up": 0, "waiting": 0, "dead": 0}
-    assert len(insider.accepted("user.upsert")) == 1
-
-
-def test_draining_before_the_tables_are_made_ends_and_says_how_to_make_them(tmp_path: Path) -> None:
-    with manage("insider_outbox", "run", "--drain", database=tmp_path / "empty.sqlite3") as command:
-        printed, _ = command.communicate(timeout=BOUND)
-    assert command.returncode == 1
-    assert "manage.py migrate" in printed.splitlines()[-1]
-    assert "Traceback" not in printed
-
-
-@pytest.mark.parametrize(
-    ("options", "arguments", "says"),
-    [
-        ({"INSTRUMENT": False}, ["stats"], '"OUTBOX": "django"'),
-        (OPTIONS, ["show", "nobody"], "no job is called 'nobody'"),
-        (OPTIONS, ["run", "--concurrency", "0"], "a number from 1"),
-    ],
-)
-def test_the_command_says_what_it_cannot_do(
-    database: Path, options: dict[str, Any], arguments: list[str], says: str
-) -> None:
-    with override_settings(INSIDER_OTEL=options), pytest.raises(CommandError, match=says) as caught:
-        call_command("insider_outbox", *arguments)
-    assert caught.value.returncode == 2
-
-
-def _give_up(shop: Shop, job_id: str) -> None:
-    """Make a dead letter of a job."""
-    leases = shop.outbox.take(10, time.time(), lease=BOUND, pace=lambda pool: 0.0).leases
-    mine = next(lease for lease in leases if lease.job.id == job_id)
-    verdict = {"category": "network", "rule": "network.read_timeout"}
-    shop.outbox.put_back(mine, replace(mine.job, stopped="unsafe", attempts=1, verdict=verdict))
-    shop.outbox.release([lease for lease in leases if lease is not mine])
-    shop.outbox.close()

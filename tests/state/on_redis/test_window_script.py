@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import DAY, MIDNIGHT_GUARD
+from insider_otel.state.expiry import DAY, GUARD
 from insider_otel.state.moments import MomentsInMemory
 from insider_otel.state.protocol import (
     MICROSECONDS,
@@ -25,7 +25,7 @@ class TestTheScriptsWindow:
 
     limits = (Limit(3, 0.001), Limit(9, 0.002), Limit(4, 1, calendar=True))
     # All that is done takes less than a tenth of a second: about midnight, and where a day is guarded from it.
-    starts = tuple(20_000 * DAY + after for after in (1234567, -3000, -MIDNIGHT_GUARD - 3000, MIDNIGHT_GUARD - 3000))
+    starts = tuple(20_000 * DAY + after for after in (1234567, -3000, -GUARD - 3000, GUARD - 3000))
     # What is done, to which limit, of the slots granted before, how much later, and at what cost.
     steps = st.lists(
         st.tuples(
@@ -52,7 +52,7 @@ class TestTheScriptsWindow:
         window = RollingWindow(moments, free, gone, kept)
         slots = [(now - 2000, 1)]
         # Before midnight, where a limit of calendar days begins with what is guarded after it.
-        before = now - 3 * MIDNIGHT_GUARD // 2
+        before = now - 3 * GUARD // 2
         window.add((before, 1))
         calls: list[tuple[Any, ...]] = [("add", [[before, 1]])]
         answers: list[Any] = [None]
