@@ -50,8 +50,8 @@ def test_a_key_that_cannot_be_read_holds_nobody_back(rig: Rig) -> None:
 
 
 def test_the_limit_of_a_utc_day_ends_once_it_is_midnight_at_insider_too(rig: Rig) -> None:
-    """The fake clock starts at midnight; a minute before the next one, the wait is that minute, the two seconds by which
-    Insider's clock may be behind, and a twentieth of both as jitter.
+    """The fake clock starts at midnight; a minute before the next one, the wait is that minute, the two seconds by
+    which Insider's clock may be behind, and a twentieth of both as jitter.
     """
     rig.clock.advance(86_400 - 60)
     transport = rig.answers((429, {"error": "rejected: too many requests"}), OK)
