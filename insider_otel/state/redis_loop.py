@@ -38,7 +38,8 @@ class LoopClient:
 
     def disconnect(self) -> None:
         """Begin to close the connection, unless it is in use. Called in the loop."""
-        self._closing = asyncio.ensure_future(self._client.connection_pool.disconnect(inuse_connections=False))
+        if self._closing is None or self._closing.done():
+            self._closing = asyncio.ensure_future(self._client.connection_pool.disconnect(inuse_connections=False))
 
     async def execute(self, command: Command) -> Any:
         """Send a command and await its answer.

@@ -32,7 +32,7 @@ import redis.asyncio.connection
 import redis.connection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterDownError, MovedError, NoScriptError, RedisError
+from redis.exceptions import ClusterDownError, MovedError, NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -114,6 +114,9 @@ class RedisStore:
                 try:
                     answer = self._client(node).execute_command(*command)
                 except (RedisError, OSError) as error:
+                    if _is_demoted(error):
+                        # Others may be using its connections: they go with the last who does.
+                        self._clients.pop(node, None)
                     node, command = course.throw(_command_error(error))
                 else:
                     node, command = course.send(answer)
@@ -138,6 +141,8 @@ class RedisStore:
                     client = clients.get(node) or await self._open(clients, node)
                     answer = await client.execute(command)
                 except (RedisError, OSError) as error:
+                    if _is_demoted(error):
+                        clients[node].disconnect()
                     node, command = course.throw(_command_error(error))
                 else:
                     node, command = course.send(answer)
@@ -245,6 +250,12 @@ def _command_error(error: Exception) -> CommandError:
     ):
         return NodeLostError(error)
     return CommandError(error)
+
+
+def _is_demoted(error: Exception) -> bool:
+    """Whether another server is the primary now: who connects anew may be led there."""
+    # Redis 6.2 says so inside an error of the script.
+    return isinstance(error, ReadOnlyError) or "-READONLY " in str(error)
 
 
 def _says(error: Exception, word: str, kind: type[Exception]) -> bool:

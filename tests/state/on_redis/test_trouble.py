@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -13,13 +14,14 @@ import redis
 
 from insider_otel.api.operations import Limit
 from insider_otel.state.protocol import (
+    Admission,
     Admit,
     ClaimAsk,
     ListPools,
     StoreError,
 )
 from insider_otel.state.redis_store import RedisStore
-from tests.state.on_redis.words import CLAIM, LIMIT, POOL, record, use_all
+from tests.state.on_redis.words import CLAIM, LIMIT, POOL, record, use_all, wait_until
 from tests.state.redis_server import RedisServer, redis_server
 
 
@@ -118,6 +120,37 @@ class TestTrouble:
         finally:
             admin.replicaof("NO", "ONE")
         assert store.perform(Admit(POOL, LIMIT)).used == 1
+
+    @pytest.mark.parametrize("way", ["threads", "a loop"])
+    def test_a_server_that_was_demoted_is_left_for_the_one_that_has_its_name_now(
+        self, way: str, tmp_path: Path
+    ) -> None:
+        """It keeps its connections open, as one behind a load balancer does: who is on them has to leave."""
+        name = tmp_path / "redis.sock"
+        with redis_server() as old, redis_server() as new, asyncio.Runner() as loop:
+
+            def lead_to(server: RedisServer) -> None:
+                name.unlink(missing_ok=True)
+                name.symlink_to(server.url.removeprefix("unix://"))
+
+            def ask() -> Admission:
+                asked = Admit(POOL, LIMIT)
+                admission = store.perform(asked) if way == "threads" else loop.run(store.perform_async(asked))
+                assert isinstance(admission, Admission)
+                return admission
+
+            lead_to(old)
+            store = RedisStore(f"unix://{name}", timeout=5)
+            before = ask()
+            with redis.Redis.from_url(old.url) as admin:
+                admin.replicaof("127.0.0.1", 1)
+                lead_to(new)
+                with pytest.raises(StoreError, match="ReadOnlyError"):
+                    ask()
+                assert ask().born > before.born
+                # This one's alone: nothing is left behind.
+                wait_until(lambda: len(admin.client_list(_type="normal")) == 1)
+            store.close()
 
     def test_no_password_is_told(self) -> None:
         with redis_server("--requirepass", "sesame-open") as server:
