@@ -1,17 +1,17 @@
-"""Visitors who leave before they are answered, and those who stay: what is cancelled, and what is left alone."""
+"""Visitors who leave before they are answered: what is cancelled, and what is left alone."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
-from fastapi_calls import UPSERT, Scoped, app_with, upsert, upsert_sync
+from fastapi_calls import Scoped, app_with, upsert, upsert_sync
+from fastapi_visits import Insiders, Visit
 from insider_otel_fastapi import Insider, SyncInsider, override
 from insider_otel_fastapi.httpx2 import Insider as Insider2
 from starlette.requests import ClientDisconnect
@@ -23,50 +23,6 @@ pytestmark = pytest.mark.anyio
 
 CANCELLED = ["call user.upsert cancelled", "  POST /api/user/v1/upsert unanswered"]
 SUCCEEDED = ["call user.upsert succeeded", "  POST /api/user/v1/upsert 200"]
-
-
-class Insiders:
-    """An Insider that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Semaphore(0)
-        self.answers = asyncio.Event()
-
-    async def handle(self, request: httpx.Request) -> httpx.Response:
-        """A request arrived."""
-        self.asked.release()
-        await self.answers.wait()
-        return httpx.Response(200, json={"data": {"successful": {"count": 1}}})
-
-
-class Visit:
-    """A request, as a server hands it to an app: each of its messages is received once."""
-
-    def __init__(self, *parts: bytes) -> None:
-        self.messages = asyncio.Queue[Any]()
-        self.sent: list[Any] = []
-        for left, part in enumerate(parts or [b""], 1 - len(parts or [b""])):
-            self.messages.put_nowait({"type": "http.request", "body": part, "more_body": left < 0})
-
-    def leave(self) -> None:
-        """The visitor goes away."""
-        self.messages.put_nowait({"type": "http.disconnect"})
-
-    async def send(self, message: Any) -> None:
-        """The app answers. As with uvicorn, nothing more is to come after that."""
-        self.sent.append(message)
-        if message["type"] == "http.response.body" and not message.get("more_body"):
-            self.leave()
-
-    async def to(self, app: FastAPI) -> None:
-        """Have it handled."""
-        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [], "app": app}
-        await app({**scope, "asgi": {"version": "3.0", "spec_version": "2.3"}}, self.messages.get, self.send)
-
-    @property
-    def status(self) -> int | None:
-        """The status of the answer."""
-        return self.sent[0]["status"] if self.sent else None
 
 
 async def leave_while_insider_is_asked(app: FastAPI, *, times: int = 1, answered: bool = False) -> Visit:
@@ -253,148 +209,6 @@ async def test_a_plain_endpoint_goes_on(app: FastAPI, insider_spans: CapturedSpa
         await handling
     assert insider_spans.tree()[0] == SUCCEEDED[0]
     assert visit.status == 200
-
-
-# ------------------------------------------------------------------------------------------------- who stays
-
-
-@contextmanager
-def insider_that_answers(app: FastAPI) -> Iterator[None]:
-    insider = Insiders()
-    insider.answers.set()
-    with override(app, httpx.MockTransport(insider.handle)), anyio.fail_after(60):
-        yield
-
-
-@pytest.mark.parametrize("calls_before", [0, 1])
-async def test_a_body_that_is_read_between_calls_arrives_whole_and_in_order(app: FastAPI, calls_before: int) -> None:
-    parts = [str(number).encode() for number in range(5)]
-    read: list[bytes] = []
-
-    @app.post("/")
-    async def upload(request: Request, insider: Insider) -> None:
-        for _ in range(calls_before):
-            await upsert(insider)
-        async for part in request.stream():
-            read.append(part)
-            await upsert(insider)
-
-    visit = Visit(*parts)
-    with insider_that_answers(app):
-        await visit.to(app)
-    assert [part for part in read if part] == parts
-    assert visit.status == 200
-
-
-async def test_a_body_that_is_read_while_insider_is_asked_arrives_whole(app: FastAPI) -> None:
-    read: list[bytes] = []
-
-    @app.post("/")
-    async def upload(request: Request, insider: Insider) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(upsert, insider)
-            read.append(await request.body())
-
-    visit = Visit(b"one, ", b"two, ", b"three")
-    with insider_that_answers(app):
-        await visit.to(app)
-    assert read == [b"one, two, three"]
-    assert visit.status == 200
-
-
-@pytest.mark.parametrize("parts", [[b"one"], [b"one, ", b"two, ", b"three"]], ids=["one part", "several"])
-@pytest.mark.parametrize("first", ["the lookout", "the app"])
-async def test_a_body_can_be_passed_on_to_insider_as_it_comes(app: FastAPI, parts: list[bytes], first: str) -> None:
-    """The call waits for the body, of which the lookout has the first part, or will have it."""
-    passed_on: list[bytes] = []
-
-    async def answer(request: httpx.Request) -> httpx.Response:
-        passed_on.append(await request.aread())
-        return httpx.Response(200)
-
-    @app.post("/")
-    async def pass_on(request: Request, insider: Insider) -> None:
-        async def body() -> AsyncIterator[bytes]:
-            if first == "the lookout":
-                await anyio.wait_all_tasks_blocked()
-            async for part in request.stream():
-                yield part
-
-        await insider.post(UPSERT.url, headers=UPSERT.headers, content=body())
-
-    visit, whole = Visit(), Visit(*parts)
-    visit.messages.get_nowait()
-    with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
-        handling = asyncio.create_task(visit.to(app))
-        if first == "the app":
-            await anyio.wait_all_tasks_blocked()
-        while not whole.messages.empty():
-            visit.messages.put_nowait(whole.messages.get_nowait())
-        await handling
-    assert passed_on == [b"".join(parts)]
-    assert visit.status == 200
-
-
-async def test_an_endpoint_can_still_ask_whether_its_visitor_is_there(app: FastAPI) -> None:
-    there: list[bool] = []
-    visit = Visit()
-
-    @app.post("/")
-    async def signup(request: Request, insider: Insider) -> None:
-        await request.body()
-        await upsert(insider)
-        there.append(await request.is_disconnected())
-        visit.leave()
-        there.append(await request.is_disconnected())
-
-    with insider_that_answers(app):
-        await visit.to(app)
-    assert there == [False, True]
-
-
-async def test_nothing_looks_out_once_the_request_is_over(app: FastAPI) -> None:
-    @app.post("/")
-    async def signup(insider: Insider) -> None:
-        await upsert(insider)
-
-    before = asyncio.all_tasks()
-    with insider_that_answers(app):
-        await Visit().to(app)
-    await anyio.wait_all_tasks_blocked()
-    assert asyncio.all_tasks() == before
-
-
-async def test_an_app_on_trio_is_served() -> None:
-    """It has no client of ours there, and nobody to look out for."""
-    app = app_with()
-
-    @app.post("/")
-    async def echo(request: Request) -> str:
-        return (await request.body()).decode()
-
-    def serve() -> list[Any]:
-        import trio
-
-        sent: list[Any] = []
-        messages: Iterator[Any] = iter(
-            [{"type": "http.request", "body": part, "more_body": part == b"a"} for part in (b"a", b"b")]
-        )
-
-        async def receive() -> Any:
-            return next(messages)
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        async def run() -> None:
-            scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
-            await app(scope, receive, send)
-
-        trio.run(run)
-        return sent
-
-    sent = await asyncio.to_thread(serve)
-    assert (sent[0]["status"], sent[1]["body"]) == (200, b'"ab"')
 
 
 async def test_middleware_of_starlettes_base_class_on_either_side(app: FastAPI, insider_spans: CapturedSpans) -> None:
