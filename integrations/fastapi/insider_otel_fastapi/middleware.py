@@ -99,8 +99,10 @@ class InsiderMiddleware:
             else:
                 raise
             if not response.has_started:
-                await answer(scope, receive, send)
+                await answer(scope, receive, response.send)
         finally:
+            # Also where somebody further out answers: whoever works on for this request works for nobody who could leave.
+            who.answered()
             visitor.reset(token)
             request_scope.close()
 

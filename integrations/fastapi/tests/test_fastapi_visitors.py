@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Request
-from fastapi_calls import Scoped, app_with, upsert, upsert_sync
+from fastapi_calls import UPSERT, Scoped, app_with, upsert, upsert_sync
 from fastapi_visits import Insiders, Visit
 from insider_otel_fastapi import Insider, SyncInsider, override
 from insider_otel_fastapi.httpx2 import Insider as Insider2
@@ -182,6 +183,44 @@ async def test_a_background_task_is_not_for_a_visitor(app: FastAPI, insider_span
     visit = await leave_while_insider_is_asked(app, answered=True)
     assert insider_spans.tree() == SUCCEEDED
     assert visit.status == 200
+
+
+class Unhurried(Visit):
+    """As on servers whose ``send`` takes a while: others go on before it returns."""
+
+    async def send(self, message: Any) -> None:
+        """The app answers."""
+        await super().send(message)
+        await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize(("ending", "status"), [("a mistake", 500), ("a failed call", 502)])
+async def test_a_task_that_outlives_a_request_which_failed_is_not_for_a_visitor(ending: str, status: int) -> None:
+    """Its call goes on, and it may call again: nobody has left."""
+    app = app_with(error_responses=True)
+    tasks: list[asyncio.Task[list[int]]] = []
+
+    async def work(insider: Any) -> list[int]:
+        return [(await upsert(insider)).status_code for _ in range(2)]
+
+    @app.post("/")
+    async def signup(insider: Insider) -> None:
+        tasks.append(asyncio.create_task(work(insider)))
+        await insiders.asked.acquire()
+        if ending == "a mistake":
+            raise LookupError("a mistake")
+        (await insider.post(UPSERT.url, headers={**UPSERT.headers, "X-Refused": "1"})).raise_for_status()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400) if "X-Refused" in request.headers else await insiders.handle(request)
+
+    insiders, visit = Insiders(), Unhurried()
+    with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
+        with suppress(LookupError):
+            await visit.to(app)
+        insiders.answers.set()
+        assert await tasks[0] == [200, 200]
+    assert visit.status == status
 
 
 async def test_a_plain_endpoint_goes_on(app: FastAPI, insider_spans: CapturedSpans) -> None:
