@@ -101,7 +101,7 @@ class InsiderMiddleware:
             if not response.has_started:
                 await answer(scope, receive, response.send)
         finally:
-            # Also where somebody further out answers: whoever works on for this request works for nobody who could leave.
+            # Also where somebody further out answers: what goes on after this is for nobody who could leave.
             who.answered()
             visitor.reset(token)
             request_scope.close()

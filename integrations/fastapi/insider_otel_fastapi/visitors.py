@@ -29,8 +29,9 @@ class Visitor:
         self._receive = receive
         self._calls: set[CancelScope] = set()
         self._lookout: asyncio.Task[None] | None = None
-        # A part of the request that the lookout came upon, for the app.
+        # What the lookout came upon, for the app: a part of the request, and then an error.
         self._part: Message | None = None
+        self._error: Exception | None = None
         self._news = asyncio.Event()
         self._is_answered = False
         self.has_left = False
@@ -44,6 +45,9 @@ class Visitor:
         if self.has_left:
             return {"type": "http.disconnect"}
         part, self._part = self._part, None
+        if part is None and self._error is not None:
+            error, self._error = self._error, None
+            raise error
         return part or await self._receive()
 
     def answered(self) -> None:
@@ -66,7 +70,7 @@ class Visitor:
             raise ClientDisconnect
         with CancelScope() as scope:
             self._calls.add(scope)
-            if self._lookout is None:
+            if self._lookout is None and self._error is None:
                 self._lookout = asyncio.create_task(self._look_out())
             try:
                 return await call()
@@ -88,6 +92,8 @@ class Visitor:
                     return
                 self._part = message
                 self._news.set()
+        except Exception as error:  # noqa: BLE001  (it is the app's, as the part is that it was raised for)
+            self._error = error
         finally:
             # Told to stop, it may have a successor already.
             if self._lookout is asyncio.current_task():

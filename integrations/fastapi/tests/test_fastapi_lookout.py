@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi_calls import UPSERT, app_with, upsert
 from fastapi_visits import Visit, insider_that_answers
 from insider_otel_fastapi import Insider, override
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +43,77 @@ async def test_a_body_that_is_read_between_calls_arrives_whole_and_in_order(app:
         await visit.to(app)
     assert [part for part in read if part] == parts
     assert visit.status == 200
+
+
+class Refuses:
+    """Middleware that reads along, and refuses what it does not like: Starlette's own does what is too long."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+
+        async def checked() -> Any:
+            message = await receive()
+            if message.get("body") == b"refused":
+                raise HTTPException(413)
+            return message
+
+        await self.app(scope, checked, send)
+
+
+@contextmanager
+def insider_that_is_awaited(app: FastAPI) -> Iterator[None]:
+    """Whoever looks out has seen all there is before it answers."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await anyio.wait_all_tasks_blocked()
+        return httpx.Response(200)
+
+    with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
+        yield
+
+
+@pytest.mark.parametrize("parts", [[b"one", b"refused"], [b"one", b"refused", b"three"]], ids=["last", "between"])
+async def test_a_part_that_middleware_refuses_is_refused_to_the_app(app: FastAPI, parts: list[bytes]) -> None:
+    """Also if it was the lookout that came upon it."""
+    app.add_middleware(Refuses)
+    read: list[bytes] = []
+
+    @app.post("/")
+    async def upload(request: Request, insider: Insider) -> None:
+        async for part in request.stream():
+            read.append(part)
+            for _ in range(2):
+                await upsert(insider)
+
+    visit = Visit(*parts)
+    with insider_that_is_awaited(app):
+        await visit.to(app)
+    assert read == [b"one"]
+    assert visit.status == 413
+
+
+async def test_an_error_after_the_body_does_not_take_the_body_with_it(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.add_middleware(Refuses)
+    read: list[bytes] = []
+
+    @app.post("/")
+    async def upload(request: Request, insider: Insider) -> None:
+        await upsert(insider)
+        read.append(await request.body())
+
+    visit = Visit(b"whole")
+    visit.messages.put_nowait({"type": "http.request", "body": b"refused"})
+    with insider_that_is_awaited(app):
+        await visit.to(app)
+    assert read == [b"whole"]
+    assert visit.status == 200
+    gc.collect()
+    assert not caplog.records
 
 
 async def test_a_body_that_is_read_while_insider_is_asked_arrives_whole(app: FastAPI) -> None:
