@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.apps import AppConfig
 
-from insider_otel_django.site import UNUSABLE, site
-
-_logger = logging.getLogger("insider_otel.django")
+from insider_otel_django.site import site
 
 
 class InsiderOTelConfig(AppConfig):
@@ -19,9 +15,4 @@ class InsiderOTelConfig(AppConfig):
 
     def ready(self) -> None:
         """Set insider-otel up."""
-        try:
-            site.app()
-        except UNUSABLE as error:
-            # Raised here, it would keep ``manage.py check`` from reporting it. The middleware raises it: a server does
-            # not start.
-            _logger.error("insider-otel is off: %s", error)  # noqa: TRY400  (the traceback says no more)
+        site.set_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from insider_otel.outbox.protocol import JobStore
 
 _SETTING = "INSIDER_OTEL"
+_logger = logging.getLogger("insider_otel.django")
 
 UNUSABLE = (SettingsError, StoreError, ImportError)
 """What wrong options raise."""
@@ -43,11 +45,12 @@ def read_options() -> WebOptions:
 
 
 class _Site:
-    """The web app of the settings: made at its first use, and anew when they change."""
+    """The web app of the settings: made when Django starts or at its first use, and anew when they change."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._app: WebApp | None = None
+        self._is_wanted = False
         self._fake: Any = None
 
     def app(self) -> WebApp:
@@ -61,22 +64,34 @@ class _Site:
         app = self._app
         if app is None:
             with self._lock:
+                self._is_wanted = True
                 app = self._app = self._app or self._make()
         return app
 
-    def reset(self) -> None:
-        """Let go of the web app: the settings have changed."""
+    def set_up(self) -> None:
+        """Make the web app now, which covers every client of the process. If it cannot be made, the log says why."""
+        try:
+            self.app()
+        except UNUSABLE as error:
+            # Raised here, it would keep ``manage.py check`` from reporting it. The middleware raises it: a server does
+            # not start.
+            _logger.error("insider-otel is off: %s", error)  # noqa: TRY400  (the traceback says no more)
+
+    def renew(self) -> None:
+        """Make the web app anew, if there was to be one: the settings have changed."""
         with self._lock:
             app, self._app = self._app, None
             if app is not None:
                 app.close()
                 _leave_database()
+            if self._is_wanted:
+                self.set_up()
 
     def put_in_place(self, fake: Any) -> Any:
         """Let the clients send to a fake; None for the network. Returns the one before."""
         with self._lock:
             before, self._fake = self._fake, fake
-            self.reset()
+            self.renew()
         return before
 
     def _make(self) -> WebApp:
@@ -132,7 +147,7 @@ def override(fake: Any) -> Generator[None]:
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
     if setting == _SETTING:
-        site.reset()
+        site.renew()
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="insider_otel_django")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 from django.test import AsyncClient, Client, override_settings
 from django_project.insider import sample
 from insider_otel_django import async_client, client, override
-from insider_otel_django.site import site
 
 from insider_otel import InsiderInstrumentor, Settings, call_of, health
 from insider_otel.testing import FakeInsider
@@ -23,7 +22,6 @@ from insider_otel.web import WebOptions
 def test_every_client_of_the_process_is_covered() -> None:
     fake = FakeInsider()
     with override_settings(INSIDER_OTEL={}), httpx.Client(transport=fake.transport()) as shops_own:
-        site.app()
         assert call_of(shops_own.request(**sample())).outcome == "succeeded"
         assert InsiderInstrumentor().is_instrumented_by_opentelemetry
     assert not InsiderInstrumentor().is_instrumented_by_opentelemetry
@@ -35,15 +33,45 @@ def test_settings_that_change_hold_for_every_client_of_the_process() -> None:
     with httpx.Client(transport=fake.transport()) as shops_own:
         for retries in (0, 1):
             with override_settings(INSIDER_OTEL={"QUICK_RETRIES": retries, "QUICK_DELAY": 0.0, "SPREAD_RETRIES": 0}):
-                site.app()
                 assert call_of(shops_own.request(**sample())).attempts == 1 + retries
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: override(FakeInsider()),
+        lambda: override_settings(INSIDER_OTEL={"QUICK_RETRIES": 0}),
+        lambda: override_settings(INSIDER_OTEL={"QUICK_RETRIES": "many"}),
+    ],
+    ids=["a fake", "other settings", "settings that cannot be used"],
+)
+def test_code_outside_of_a_request_is_covered_again_when_a_change_is_over(change: Callable[[], Any]) -> None:
+    """A command or a task asks nobody for a client: nothing else would turn it on."""
+    with override_settings(INSIDER_OTEL={}), httpx.Client(transport=FakeInsider().transport()) as shops_own:
+        with change():
+            pass
+        assert call_of(shops_own.request(**sample())).outcome == "succeeded"
+
+
+def test_a_fake_leaves_the_clients_of_the_process_covered() -> None:
+    shops_own = httpx.Client(transport=FakeInsider().transport())
+    with override_settings(INSIDER_OTEL={}), override(FakeInsider()), shops_own:
+        assert call_of(shops_own.request(**sample())).outcome == "succeeded"
+
+
+def test_settings_that_cannot_be_used_are_named_in_the_log_when_they_change(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(INSIDER_OTEL={"MODE": "enforced"}):
+        assert not InsiderInstrumentor().is_instrumented_by_opentelemetry
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("insider_otel.django", "ERROR")
+    assert "enforced" in record.getMessage()
 
 
 def test_an_instrumentor_that_is_on_already_is_left_alone() -> None:
     InsiderInstrumentor().instrument(settings=Settings())
     try:
         with override_settings(INSIDER_OTEL={}):
-            site.app()
+            pass
         assert InsiderInstrumentor().is_instrumented_by_opentelemetry
     finally:
         InsiderInstrumentor().uninstrument()
