@@ -319,7 +319,8 @@ class Worker:
                 self._give_back([lease])
             else:
                 self._deliver_now(lease, link)
-        except Exception as error:  # noqa: BLE001  (the job waits until its lease ends; the worker works on)
+        except BaseException as error:  # noqa: BLE001  (a SystemExit or a cancellation would end this thread unheard)
+            # The job waits until its lease ends; the worker works on.
             _log.error("a delivery of %s broke off: %s", lease.job.operation, type(error).__name__)
         finally:
             with self._wake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import subprocess
@@ -347,6 +348,28 @@ def test_a_job_that_cannot_be_read_keeps_no_other_waiting(
     (left,) = shop.store.jobs()
     assert left.stopped is None, "a newer version may be able to read it"
     assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [SystemExit, asyncio.CancelledError])
+def test_no_exception_of_the_apps_own_ends_a_worker_and_the_job_is_sent_later(
+    path: Path, caplog: pytest.LogCaptureFixture, ending: type[BaseException]
+) -> None:
+    is_worker_asked = threading.Event()
+
+    def credentials(operation: object, account: str | None) -> dict[str, str]:
+        if threading.current_thread().name.startswith("insider-otel delivery") and not is_worker_asked.is_set():
+            is_worker_asked.set()
+            raise ending("the vault is sealed")
+        return KEYS
+
+    shop = Shop(path, credentials=credentials)
+    for name in ("first", "second"):
+        shop.defer(name)
+    with shop.working(concurrency=1, lease=1.0):
+        shop.wait_until_empty()
+    assert len(shop.insider.requests) == 2
+    assert f"a delivery of user.upsert broke off: {ending.__name__}" in caplog.text
+    assert "vault" not in caplog.text
 
 
 def test_without_an_outbox_there_is_no_worker() -> None:
