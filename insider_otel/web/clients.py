@@ -66,7 +66,12 @@ class Clients:
             RuntimeError: No asyncio loop runs here.
         """
         self._forget_the_parents()
-        loop = _running_loop()
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError(
+                "an app's async client is that of a running asyncio loop, and none runs here; under trio, open a "
+                "client of your own with AsyncInsiderTransport"
+            )
         mine = self._loops.get(loop)
         if mine is None:
             for other in [each for each in list(self._loops) if each.is_closed()]:
@@ -84,8 +89,9 @@ class Clients:
             client.close()
 
     async def aclose(self) -> None:
-        """Close the running loop's client."""
-        mine = self._loops.pop(_running_loop(), None)
+        """Close the running loop's client, if it has one; no other loop than asyncio's has."""
+        loop = running_loop()
+        mine = None if loop is None else self._loops.pop(loop, None)
         if mine is not None:
             await mine.close()
 
@@ -109,14 +115,12 @@ class Clients:
             self._client, self._loops = None, {}
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The asyncio loop that runs in this thread; None if none does, as under trio."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
-        raise RuntimeError(
-            "an app's async client is that of a running asyncio loop, and none runs here; under trio, open a client of "
-            "your own with AsyncInsiderTransport"
-        ) from None
+        return None
 
 
 class _LoopClient:

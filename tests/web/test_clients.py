@@ -181,6 +181,10 @@ def test_asyncio_is_named_where_another_loop_runs(clients: Clients) -> None:
         anyio.run(clients.async_client, backend="trio")
 
 
+def test_where_no_loop_of_asyncio_runs_there_is_none_to_close(clients: Clients) -> None:
+    anyio.run(clients.aclose, backend="trio")
+
+
 def test_under_gevent_nothing_is_started_when_visitors_are_there() -> None:
     """A program that is started forks, and other greenlets would run on in the child and read what visitors sent."""
     script = """

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
+import anyio
 import httpx
 import httpx2
 import pytest
@@ -119,6 +120,22 @@ def test_without_a_lifespan_the_client_is_closed_with_its_loop() -> None:
 
     assert TestClient(app).get("/").status_code == 200
     assert seen[0].is_closed
+
+
+def test_on_trio_the_lifespan_ends_as_it_should_and_the_sync_client_with_it() -> None:
+    app, sent = app_with(), list[str]()
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> dict[str, str]:
+        return {"type": next(messages)}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    opened = client(app)
+    anyio.run(app, {"type": "lifespan"}, receive, send, backend="trio")
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert opened.is_closed
 
 
 def test_an_endpoint_without_the_middleware_is_told_what_to_add() -> None:
