@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from insider_otel.http.scope import current_scope
+from insider_otel.web.clients import running_loop
 
 
 class Visitor:
@@ -27,6 +28,7 @@ class Visitor:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self._loop = running_loop()
         self._calls: set[CancelScope] = set()
         self._lookout: asyncio.Task[None] | None = None
         # What the lookout came upon, for the app: a part of the request, and then an error.
@@ -64,7 +66,8 @@ class Visitor:
         Raises:
             ClientDisconnect: The visitor has left; the call is cancelled, or was not begun.
         """
-        if self._is_answered:
+        # What a `def` endpoint runs in a loop of its own is not cancelled; the server is asked in the server's loop only.
+        if self._is_answered or running_loop() is not self._loop:
             return await call()
         if self.has_left:
             raise ClientDisconnect

@@ -11,6 +11,7 @@ import anyio
 import httpx
 from fastapi import FastAPI
 from insider_otel_fastapi import override
+from starlette.types import Receive
 
 
 class Insiders:
@@ -46,10 +47,10 @@ class Visit:
         if message["type"] == "http.response.body" and not message.get("more_body"):
             self.leave()
 
-    async def to(self, app: FastAPI) -> None:
+    async def to(self, app: FastAPI, receive: Receive | None = None) -> None:
         """Have it handled."""
         scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [], "app": app}
-        await app({**scope, "asgi": {"version": "3.0", "spec_version": "2.3"}}, self.messages.get, self.send)
+        await app({**scope, "asgi": {"version": "3.0", "spec_version": "2.3"}}, receive or self.messages.get, self.send)
 
     @property
     def status(self) -> int | None:

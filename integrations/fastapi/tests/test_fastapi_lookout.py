@@ -14,7 +14,7 @@ import pytest
 from fastapi import FastAPI, HTTPException, Request
 from fastapi_calls import UPSERT, app_with, upsert
 from fastapi_visits import Visit, insider_that_answers
-from insider_otel_fastapi import Insider, override
+from insider_otel_fastapi import Insider, async_client, override
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
@@ -192,6 +192,32 @@ async def test_nothing_looks_out_once_the_request_is_over(app: FastAPI) -> None:
         await Visit().to(app)
     await anyio.wait_all_tasks_blocked()
     assert asyncio.all_tasks() == before
+
+
+async def test_a_loop_that_an_endpoint_runs_in_its_thread_leaves_the_visitor_to_the_servers_loop(app: FastAPI) -> None:
+    loops: set[asyncio.AbstractEventLoop] = set()
+    visit = Visit()
+
+    async def receive() -> Any:
+        loops.add(asyncio.get_running_loop())
+        return await visit.messages.get()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        await anyio.wait_all_tasks_blocked()
+        return httpx.Response(200)
+
+    async def work() -> int:
+        status: int = (await upsert(await async_client(app))).status_code
+        return status
+
+    @app.post("/")
+    def signup() -> int:
+        return asyncio.run(work())
+
+    with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
+        await visit.to(app, receive)
+    assert visit.sent[1]["body"] == b"200"
+    assert loops <= {asyncio.get_running_loop()}
 
 
 async def test_an_app_on_trio_is_served() -> None:
