@@ -15,22 +15,64 @@ from insider_otel.web import WebOptions
 README = Path(__file__).parents[1] / "README.md"
 
 
-@pytest.mark.once
-def test_the_app_and_the_tests_of_the_readme_run(tmp_path: Path) -> None:
-    app, tests = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
-    (tmp_path / "shop.py").write_text(f"{app}\n\ndef create_app():\n    return app\n", "utf-8")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n", "utf-8")
-    (tmp_path / "test_shop.py").write_text(tests, "utf-8")
+SHOP_OF_OLD = """
+import httpx
+from flask import Flask
+from insider_otel_flask import InsiderOTel
+
+
+def create_app(config):
+    app = Flask(__name__)
+    app.config.from_mapping(config)
+    InsiderOTel(app)
+
+    @app.post("/signup")
+    def signup():
+        httpx.post(
+            f"{app.config['INSIDER_URL']}/api/user/v1/upsert",
+            headers={"X-PARTNER-NAME": "yourshop", "X-REQUEST-TOKEN": "your-token"},
+            json={"users": [{"identifiers": {"email": "jane@example.com"}, "attributes": {"age": 30}}]},
+        )
+        return "welcome"
+
+    return app
+"""
+"""It calls httpx itself."""
+
+
+def passed(folder: Path, shop: str, **tests: str) -> int:
+    """How many tests pass, in one process, of a shop; all have to."""
+    (folder / "shop.py").write_text(shop, "utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n", "utf-8")
+    for name, content in tests.items():
+        (folder / f"test_{name}.py").write_text(content, "utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 passed" in done.stdout
+    (count,) = re.findall(r"^(\d+) passed", done.stdout, flags=re.MULTILINE)
+    return int(count)
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.once
+def test_the_app_and_the_tests_of_the_readme_run(tmp_path: Path) -> None:
+    app, tests, _ = blocks()
+    assert passed(tmp_path, f"{app}\n\ndef create_app():\n    return app\n", signups=tests) == 2
+
+
+@pytest.mark.once
+def test_the_test_for_code_that_calls_httpx_itself_holds_for_each_test_of_a_run(tmp_path: Path) -> None:
+    _, _, test = blocks()
+    assert passed(tmp_path, SHOP_OF_OLD, first=test, second=test) == 2
 
 
 def test_its_tables_name_every_option_and_nothing_else() -> None:
