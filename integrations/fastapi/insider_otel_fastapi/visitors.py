@@ -66,7 +66,7 @@ class Visitor:
         Raises:
             ClientDisconnect: The visitor has left; the call is cancelled, or was not begun.
         """
-        # What a `def` endpoint runs in a loop of its own is not cancelled; the server is asked in the server's loop only.
+        # The server is asked in its own loop only: a `def` endpoint may run another, in its thread.
         if self._is_answered or running_loop() is not self._loop:
             return await call()
         if self.has_left:
@@ -74,7 +74,9 @@ class Visitor:
         with CancelScope() as scope:
             self._calls.add(scope)
             if self._lookout is None and self._error is None:
-                self._lookout = asyncio.create_task(self._look_out())
+                lookout = asyncio.create_task(self._look_out())
+                # Where tasks are begun at once, it may be over already.
+                self._lookout = None if lookout.done() else lookout
             try:
                 return await call()
             finally:

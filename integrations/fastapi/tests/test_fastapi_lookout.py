@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -218,6 +219,27 @@ async def test_a_loop_that_an_endpoint_runs_in_its_thread_leaves_the_visitor_to_
         await visit.to(app, receive)
     assert visit.sent[1]["body"] == b"200"
     assert loops <= {asyncio.get_running_loop()}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are begun later")
+async def test_tasks_that_are_begun_at_once_change_nothing(app: FastAPI) -> None:
+    """The lookout may be over by the time that it is there."""
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    read: list[bytes] = []
+
+    @app.post("/")
+    async def pass_on(request: Request, insider: Insider) -> None:
+        await insider.post(UPSERT.url, headers=UPSERT.headers, content=request.stream())
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        read.append(await request.aread())
+        return httpx.Response(200)
+
+    visit = Visit(b"one, ", b"two, ", b"three")
+    with override(app, httpx.MockTransport(answer)), anyio.fail_after(60):
+        await visit.to(app)
+    assert read == [b"one, two, three"]
+    assert visit.status == 200
 
 
 async def test_an_app_on_trio_is_served() -> None:
