@@ -24,7 +24,7 @@ from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.redelivery import LeaseLost
 from insider_otel.outbox.job import Job, pool_of
 from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
-from insider_otel.outbox.rules import given_up_text, purged_text
+from insider_otel.outbox.rules import LONGEST_HOLD, given_up_text, purged_text
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE, LONGEST_WAIT, pace
 from insider_otel.policy.limits import limit_of
 from insider_otel.policy.settings import Mode, SettingsError
@@ -337,7 +337,7 @@ class Worker:
         self._tell(lambda: self._store.delivered(lease) if job is None else self._store.put_back(lease, job))
         self._note(job)
         if ending.pool_opens_at is not None:
-            self._store.hold_pool(lease.job.pool, ending.pool_opens_at)
+            self._store.hold_pool(lease.job.pool, min(ending.pool_opens_at, self._clock() + LONGEST_HOLD))
 
     def _note(self, job: Job | None) -> None:
         """Count a job that is done with or given up, and tell of the latter."""

@@ -136,7 +136,7 @@ class JobStore(Outbox, Protocol):
         ...
 
     def hold_pool(self, pool: str, until: float) -> None:
-        """Take no job of a pool before a moment."""
+        """Take no job of a pool before a moment, ``rules.LONGEST_HOLD`` from now at the latest."""
         ...
 
     def change(self) -> Any:

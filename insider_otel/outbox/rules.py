@@ -10,6 +10,23 @@ from insider_otel.outbox.job import Job
 LOOK_AHEAD = 1.0
 """Seconds. A job that may start no later than that is taken already, so that starts need not be exact."""
 
+LONGEST_HOLD = 60.0
+"""Seconds for which a pool without room is left alone at once; then somebody looks again."""
+
+
+def opens_at(free_at: float, now: float, step: float) -> float:
+    """When the next delivery of a pool may start.
+
+    A moment farther ahead than any worker writes is the mark of a clock that was ahead then: the pool is free.
+
+    Args:
+        free_at: When the pool is free, as the last worker wrote it, in seconds since 1970.
+        now: The present moment, in seconds since 1970.
+        step: Seconds between two deliveries.
+    """
+    # Twice, for the clocks of two machines differ.
+    return max(free_at, now) if free_at <= now + step + 2 * LONGEST_HOLD else now
+
 
 def room(until_start: float, step: float, most: int) -> int:
     """How many deliveries of a pool may start within the time looked ahead.

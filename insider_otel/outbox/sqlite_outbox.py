@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from insider_otel.outbox.job import Job, read_context
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
-from insider_otel.outbox.rules import LOOK_AHEAD, interrupted, room
+from insider_otel.outbox.rules import LOOK_AHEAD, interrupted, opens_at, room
 from insider_otel.state.protocol import StoreError
 from insider_otel.state.sqlite_file import FileKind, SQLiteFile
 from insider_otel.state.threads import OUTBOX_THREADS, limiter
@@ -153,7 +153,8 @@ class SQLiteOutbox:
         wake: list[float] = []
         with self._writing() as connection:
             for pool, free_at in connection.execute(_POOLS).fetchall():
-                step, start = pace(pool), max(free_at, now)
+                step = pace(pool)
+                start = opens_at(free_at, now, step)
                 number = room(start - now, step, most - len(leases))
                 rows = _due(connection, pool, now, number) if number > 0 else []
                 for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sqlite3
 import subprocess
@@ -108,6 +109,20 @@ def test_the_log_names_each_dead_letter_and_says_why_but_not_whom_it_was_about(
         f"attempts: 1; job: {job.id}"
     )
     assert (worker.sent, worker.given_up) == (1, 1)
+
+
+def test_a_pool_without_room_is_left_alone_for_a_minute_and_then_looked_at_again(path: Path) -> None:
+    shop = Shop(path, limits={"user.upsert": "1/600s"})
+    for name in ("sent", "no room"):
+        shop.defer(name)
+    before = time.time()
+    assert shop.worker().deliver_due() == 2
+    after = time.time()
+    shop.defer("next")
+    take = functools.partial(shop.store.take, 10, lease=1.0, pace=lambda pool: 0.0)
+    assert take(before + 59).leases == []
+    assert len(take(after + 61).leases) == 1
+    assert len(shop.insider.requests) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ stopping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -332,6 +333,27 @@ def test_a_pool_is_not_let_go_sooner_than_it_was_held(store: JobStore) -> None:
     store.hold_pool("user.upsert", NOW + 60)
     store.hold_pool("user.upsert", NOW + 5)
     assert store.take(10, NOW + 30, lease=LEASE, pace=_tenth).leases == []
+
+
+def test_a_pace_of_hours_is_kept(store: JobStore) -> None:
+    first, second = put(store), put(store)
+    take_one = functools.partial(store.take, 10, lease=LEASE, pace=lambda pool: 7200.0)
+    (lease,) = take_one(NOW).leases
+    store.delivered(lease)
+    assert take_one(NOW + 7000).leases == []
+    (later,) = take_one(NOW + 7200).leases
+    assert (lease.job.id, later.job.id) == (first.id, second.id)
+
+
+@pytest.mark.parametrize("step", [0.0, 0.1])
+def test_a_clock_that_was_ahead_for_a_moment_closes_no_pool(store: JobStore, step: float) -> None:
+    ahead = NOW + 7 * 86_400
+    put(store, due=ahead, expires=ahead + 60)
+    (early,) = store.take(10, ahead, lease=LEASE, pace=lambda pool: step).leases
+    store.delivered(early)
+    one, two = put(store), put(store)
+    leases = store.take(10, NOW, lease=LEASE, pace=lambda pool: step).leases
+    assert [(lease.job.id, lease.start) for lease in leases] == [(one.id, NOW), (two.id, NOW + step)]
 
 
 # ------------------------------------------------------------------------------------------------------------ change

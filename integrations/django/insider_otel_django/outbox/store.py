@@ -19,7 +19,7 @@ from django.db.transaction import TransactionManagementError
 
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
-from insider_otel.outbox.rules import LOOK_AHEAD, interrupted, room
+from insider_otel.outbox.rules import LOOK_AHEAD, interrupted, opens_at, room
 from insider_otel_django.outbox.clerk import Clerk
 from insider_otel_django.outbox.models import OutboxJob, OutboxPool
 
@@ -213,7 +213,8 @@ def _take(most: int, now: float, lease: float, pace: Pace) -> Taken:
     leases: list[Lease] = []
     wake: list[float] = []
     for pool in _pools_with_work(now):
-        step, start = pace(pool.name), max(pool.free_at, now)
+        step = pace(pool.name)
+        start = opens_at(pool.free_at, now, step)
         number = room(start - now, step, most - len(leases))
         due = _due(pool.name, now, number) if number > 0 else []
         starts = [start + place * step for place in range(len(due) + 1)]
