@@ -16,10 +16,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import httpx
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import Link, get_current_span
 
 from insider_otel.delivery.deliverer import Deliverer
-from insider_otel.http.deferral import Desk
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
 from insider_otel.outbox.celery_dead_letters import DeadLetters
@@ -75,21 +75,31 @@ class _Sender:
         return self._options.get("settings") or Settings.from_env()
 
     def check(self) -> None:
-        settings = self.settings()
-        if settings.outbox is None:
-            raise SettingsError(
-                "deferred calls need an outbox to be sent: set Settings(outbox=…), or INSIDER_OTEL_OUTBOX"
-            )
-        Desk(settings, time.time)
+        # Neither kept nor measured: processes that are forked from now on make their own.
+        self._make({**self._options, "meter_provider": NoOpMeterProvider()})[1].close()
 
     def deliverer(self) -> Deliverer:
         with self._lock:
             if self._made is None:
-                engine = Engine(**self._options)
-                client = httpx.Client(limits=httpx.Limits(max_connections=None))
-                cover_client(client, engine)
-                self._made = Deliverer(engine, lambda: client), client
+                self._made = self._make(self._options)
             return self._made[0]
+
+    def _make(self, options: dict[str, Any]) -> tuple[Deliverer, httpx.Client]:
+        engine = Engine(**options)
+        client = _make_client()
+        cover_client(client, engine)
+        return Deliverer(engine, lambda: client), client
+
+
+def _make_client() -> httpx.Client:
+    try:
+        return httpx.Client(limits=httpx.Limits(max_connections=None))
+    except Exception as error:  # noqa: BLE001  (whatever is odd in the environment has an exception of its own)
+        # Not in its own words, which may hold a proxy's password.
+        raise SettingsError(
+            f"httpx makes no client with what this worker's environment says ({type(error).__name__}): see "
+            "SSL_CERT_FILE, SSL_CERT_DIR, HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+        ) from None
 
 
 _sender = _Sender()
@@ -146,11 +156,22 @@ def _deliver(task: Any, value: object, queue: str) -> None:
         value: The job's JSON.
         queue: The queue that it belongs to.
     """
+    try:
+        _settle(task.request, value, queue)
+    except (DeadLetter, _exceptions.Reject, _exceptions.Retry):
+        raise
+    except Exception as error:  # noqa: BLE001  (Celery would drop the message, and nobody knows that the job is kept)
+        _log.error("a deferred call is left to be delivered again: %s", type(error).__name__)
+        time.sleep(_TROUBLE_PAUSE)
+        raise _exceptions.Reject(type(error).__name__, requeue=True) from None
+
+
+def _settle(request: Any, value: object, queue: str) -> None:
     outbox = cast("CeleryOutbox", open_outbox(OutboxURL("celery", queue=queue)))
     try:
         job = Job.from_json(value)
     except JobError as error:
-        _bury(outbox, value, task.request.id, None)
+        _bury(outbox, value, request.id, None)
         raise DeadLetter(f"{error}; it is kept in {outbox.dead_queue}") from None
     if job.stopped is not None:
         _log.error(
@@ -162,14 +183,15 @@ def _deliver(task: Any, value: object, queue: str) -> None:
     if job.due > now:
         # It has to wait for longer than a message may.
         _put_back(outbox, job, "not due yet")
-    if _was_delivered_before(task.request):
+    if _was_delivered_before(request):
         # To a worker that is no more, or that said nothing for long. It can have sent it since it was due.
         since = job.due if job.ambiguous_since is None else job.ambiguous_since
         job = replace(job, attempts=job.attempts + 1, ambiguous_since=since)
     try:
         deliverer = _sender.deliverer()
-    except (ImportError, SettingsError) as error:
-        _log.error("deferred calls of %s wait, for they cannot be sent: %s", job.operation, error)
+    except Exception as error:  # noqa: BLE001  (whatever this worker lacks, the job waits for it)
+        said = error if isinstance(error, ImportError | SettingsError) else type(error).__name__
+        _log.error("deferred calls of %s wait, for they cannot be sent: %s", job.operation, said)
         _put_back(outbox, replace(job, due=now + _SETTINGS_PAUSE), "it cannot be sent")
     try:
         link = get_current_span().get_span_context()

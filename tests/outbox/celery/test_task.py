@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from celery.exceptions import Reject, Retry  # type: ignore[import-untyped]
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded  # type: ignore[import-untyped]
 
-from insider_otel import Settings
+from insider_otel import Settings, SettingsError
 from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.outbox import celery as task
 from insider_otel.outbox.celery_outbox import PURGE_TASK, TASK, CeleryOutbox
@@ -263,6 +263,60 @@ def test_a_worker_without_the_settings_to_send_says_so_when_it_starts_and_loses_
     assert "there is no outbox" in caplog.text
     (later,) = broker.jobs()
     assert (later.id, later.attempts, later.ambiguous_since) == (job.id, 0, None)
+
+
+ODD_ENVIRONMENTS = [
+    ("SSL_CERT_FILE", "/gone/planted.pem", "FileNotFoundError"),
+    ("HTTPS_PROXY", "sock://jane:planted@proxy.internal:3128", "ValueError"),
+    ("HTTPS_PROXY", "http://jane:pla/nted@proxy.internal:3128", "InvalidURL"),
+    ("NO_PROXY", "[::1]", "InvalidURL"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "error"), ODD_ENVIRONMENTS)
+def test_a_worker_that_httpx_makes_no_client_for_says_so_when_it_starts_and_loses_no_job(
+    deferred: Callable[[str], Job],
+    broker: Broker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    value: str,
+    error: str,
+) -> None:
+    job = deferred("sms.send")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=rf"{error}.*{variable}") as at_start:
+        task._check_at_start()
+    with caplog.at_level(logging.ERROR, "insider_otel.outbox"), pytest.raises(Retry, match="cannot be sent"):
+        run(job)
+    (later,) = broker.jobs()
+    assert (later.id, later.attempts, later.ambiguous_since) == (job.id, 0, None), "so even an SMS may still be sent"
+    assert later.due > time.time() + 50
+    assert f"({error})" in caplog.text
+    assert "pla" not in caplog.text + str(at_start.value)
+
+
+@pytest.mark.parametrize("moment", ["from_json", "deliverer", "put", "bury", "forget"])
+def test_a_message_is_given_back_to_the_broker_whatever_breaks_and_whenever(
+    deferred: Callable[[str], Job],
+    broker: Broker,
+    fake: FakeInsider,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    moment: str,
+) -> None:
+    def break_off(*_: object, **__: object) -> Any:
+        raise SoftTimeLimitExceeded("jane@example.com")
+
+    monkeypatch.setattr(task, "_TROUBLE_PAUSE", 0.0)
+    fake.script("user.upsert", {"put": "503", "bury": "400"}.get(moment, "ok"), repeat=True)
+    job = deferred("user.upsert")
+    owner = {"from_json": Job, "deliverer": task._Sender}.get(moment, CeleryOutbox)
+    monkeypatch.setattr(owner, moment, break_off)
+    with pytest.raises((Reject, Retry)) as raised:
+        run(job)
+    assert [each.id for each in broker.jobs()] == [job.id] if raised.type is Retry else raised.value.requeue
+    assert "jane" not in caplog.text + str(raised.value)
 
 
 def test_a_worker_with_settings_to_send_starts_without_a_word() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from insider_otel.outbox.celery_outbox import CeleryOutbox
 from insider_otel.testing import CapturedSpans, FakeInsider
@@ -124,8 +125,16 @@ def test_a_worker_that_starts_deletes_what_was_given_up_long_ago_and_nothing_els
     eventually(lambda: "outbox_retention is over were deleted, 1 in all: user.upsert 1" in log.read_text())
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("INSIDER_OTEL_OUTBOX", "", "there is no outbox: set"),
+        ("SSL_CERT_FILE", "/gone/ca.pem", "httpx makes no client with what this worker's environment says"),
+        ("INSIDER_OTEL_STATE", "sqlite:////gone/limits.db", "limits.db does not exist: make it"),
+    ],
+)
 def test_a_worker_that_could_send_nothing_says_so_in_its_log_when_it_starts(
-    start_worker: Callable[..., Path], eventually: Wait
+    start_worker: Callable[..., Path], eventually: Wait, variable: str, value: str, says: str
 ) -> None:
-    log = start_worker(INSIDER_OTEL_OUTBOX="")
-    eventually(lambda: "deferred calls need an outbox to be sent" in log.read_text())
+    log = start_worker(**{variable: value})
+    eventually(lambda: says in log.read_text())
