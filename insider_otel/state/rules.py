@@ -228,15 +228,19 @@ def _slot(pool: Pool, ask: Admit, steady: int, wall: int, *, takes: bool) -> Adm
         window.add(*((now - use.age, use.cost) for use in ask.past))
     if not takes:
         return Admission(used=window.used(limit, now), learned=pool.learned)
-    opens = now + closed_for
+    # Where the wall clock was set back, this one stands still until that is where it was; a closing goes on.
+    shown = min(now, wall) if limit.calendar else now
+    opens = max(now, shown + closed_for)
     if ask.holding is None:
         slot, taken = window.reserve(limit, now, cost=ask.cost, not_before=opens, longest_wait=longest)
     else:
         slot, taken = window.confirm(limit, ask.holding, now, cost=ask.cost, not_before=opens, longest_wait=longest)
-    # Where the wall clock was set back, it takes so much longer to get there.
-    shown = min(now, wall) if limit.calendar else now
+    wait = slot - shown if slot > now else closed_for
+    if taken and shown < now and wait > longest:
+        window.give_back(slot, min(ask.cost, limit.count))
+        taken = False
     return Admission(
-        wait=(slot - shown if slot > now else 0) / MICROSECONDS,
+        wait=wait / MICROSECONDS,
         slot=slot if taken else None,
         closed=closed_for > 0,
         used=window.used(limit, now),

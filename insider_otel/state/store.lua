@@ -168,15 +168,23 @@ local function admit()
     for _, use in ipairs(ask.past) do table.insert(past, {now - use[1], use[2]}) end
     add(past)
   end
+  -- Where the wall clock was set back, the window's stands still until that is where it was; a closing goes on.
+  local shown = limit and limit.calendar and math.min(now, pool.wall) or now
+  local opens = math.max(now, shown + closed_for)
   local slot, taken = now, false
   if claim == "done" then
     closed_for = 0
   elseif not limit then
-    slot, taken = now + closed_for, closed_for <= ask.longest
+    slot, taken = opens, closed_for <= ask.longest
   elseif ask.holding then
-    slot, taken = confirm(limit, ask.holding, now, ask.cost, now + closed_for, ask.longest)
+    slot, taken = confirm(limit, ask.holding, now, ask.cost, opens, ask.longest)
   else
-    slot, taken = reserve(limit, now, ask.cost, now + closed_for, ask.longest)
+    slot, taken = reserve(limit, now, ask.cost, opens, ask.longest)
+  end
+  local wait = slot > now and slot - shown or closed_for
+  if taken and shown < now and wait > ask.longest then
+    give_back(slot, math.min(ask.cost, limit.count))
+    taken = false
   end
   if token and not taken and not ask.claim.token then
     claim, age, token = nil, nil, nil
@@ -185,11 +193,9 @@ local function admit()
   local in_use = limit and used(limit, now) or 0
   see_worker(pool, limit)
   save_pool(pool)
-  -- Where the wall clock was set back, it takes so much longer to get there.
-  local shown = limit and limit.calendar and math.min(now, pool.wall) or now
   return {
-    slot > now and slot - shown or 0, taken and slot, closed_for > 0 and 1 or 0, in_use, count_workers(pool, limit),
-    pool.born, pool.learned ~= "" and pool.learned or false, claim or false, age or 0, token or false,
+    wait, taken and slot, closed_for > 0 and 1 or 0, in_use, count_workers(pool, limit), pool.born,
+    pool.learned ~= "" and pool.learned or false, claim or false, age or 0, token or false,
   }
 end
 
