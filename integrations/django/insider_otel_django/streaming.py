@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from insider_otel.http.scope import RequestScope
@@ -19,14 +20,22 @@ def keep_open(scope: RequestScope, response: Any) -> None:
     """
     # Django's own instrumentation would end it as soon as the content begins.
     scope.hold_server_span()
+    handled = HandledRequest(scope)
+    handled.begin_body()
+    # A visitor may leave: a generator's ``finally`` belongs to the request as well. Django has put its ``close`` there; the
+    # response has no public place for it.
+    closers = response._resource_closers
+    closers[:] = [partial(_close, closer, handled) for closer in closers]
     # A file is read by the server, perhaps by ``sendfile``: wrapped, it could not be.
     if getattr(response, "file_to_stream", None) is None:
-        handled = HandledRequest(scope)
-        handled.begin_body()
         parts = _parts_async if response.is_async else _parts
         response.streaming_content = parts(response.streaming_content, handled)
-    # Django puts ``request.close`` there too: the response has no public place for it.
-    response._resource_closers.append(scope.close)
+    closers.append(scope.close)
+
+
+def _close(closer: Callable[[], None], handled: HandledRequest) -> None:
+    with handled.resumed():
+        closer()
 
 
 # The request is resumed for each part and not for all of them: between two parts the thread is the server's, which may

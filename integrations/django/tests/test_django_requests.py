@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 from wsgiref.util import FileWrapper
 
@@ -156,6 +157,19 @@ def test_the_scope_ends_with_the_response(fake: FakeInsider, monkeypatch: pytest
     assert not seen[0].is_closed
     response.close()
     assert seen[0].is_closed
+
+
+@pytest.mark.parametrize("parts", [1, 3], ids=["the visitor leaves", "read to the end"])
+def test_what_a_stream_does_when_it_ends_belongs_to_the_request(fake: FakeInsider, parts: int) -> None:
+    """Else a call there could wait for minutes in the worker."""
+    views.tidied.clear()
+    response = get_sync("/stream/tidy")
+    list(islice(response, parts))
+    response.close()
+    [call] = views.tidied
+    assert call["calls"] == 1
+    assert call["remaining"] <= 5.0
+    assert current_scope() is None
 
 
 def test_a_file_is_sent_in_the_servers_own_way(fake: FakeInsider) -> None:

@@ -15,6 +15,7 @@ urlpatterns = [
     path("thread-to-async", views.thread_to_async),
     path("stream", views.stream),
     path("stream/async", views.stream_async),
+    path("stream/tidy", views.stream_and_tidy),
     path("file", views.file),
     path("failing", views.failing),
     path("failing/async", views.failing_async),

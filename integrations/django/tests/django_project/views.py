@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 from collections.abc import AsyncGenerator, Generator
@@ -93,6 +94,23 @@ async def stream_async(request: HttpRequest) -> StreamingHttpResponse:
     async def parts() -> AsyncGenerator[str]:
         for _ in range(2):
             yield answer(await (await async_client()).request(**sample())).text + "\n"
+
+    return StreamingHttpResponse(parts())
+
+
+tidied: list[Any] = []
+"""What became of the calls with which a stream ended."""
+
+
+def stream_and_tidy(request: HttpRequest) -> StreamingHttpResponse:
+    """A call when the stream ends, however it does."""
+
+    def parts() -> Generator[str]:
+        try:
+            yield "1\n"
+            yield "2\n"
+        finally:
+            tidied.append(json.loads(answer(client().request(**sample())).content))
 
     return StreamingHttpResponse(parts())
 
