@@ -22,8 +22,8 @@ def keep_open(scope: RequestScope, response: Any) -> None:
     scope.hold_server_span()
     handled = HandledRequest(scope)
     handled.begin_body()
-    # A visitor may leave: a generator's ``finally`` belongs to the request as well. Django has put its ``close`` there; the
-    # response has no public place for it.
+    # A visitor may leave: a generator's ``finally`` belongs to the request as well. Django has put its ``close`` there;
+    # the response has no public place for it.
     closers = response._resource_closers
     closers[:] = [partial(_close, closer, handled) for closer in closers]
     # A file is read by the server, perhaps by ``sendfile``: wrapped, it could not be.
