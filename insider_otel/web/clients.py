@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -15,6 +14,7 @@ import httpx
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.transport import AsyncEngineTransport, EngineTransport
+from insider_otel.web.per_process import PerProcess
 
 
 class Clients:
@@ -39,10 +39,7 @@ class Clients:
         self._module: Any = module
         self._transport = transport
         self._prepare_async = prepare_async
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._client: Any = None
-        self._loops: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
+        self._opened = PerProcess(_Opened)
         if transport is None and "gevent" in sys.modules:
             # What httpx loads with its first client starts a program (trio looks for a library). Under gevent other
             # greenlets run on in the child before that, and read what visitors have sent: better before any are there.
@@ -50,11 +47,11 @@ class Clients:
 
     def client(self) -> Any:
         """The client of this process: ``httpx.Client``, or ``httpx2.Client``. Opened at its first use."""
-        self._forget_the_parents()
-        client = self._client
+        opened = self._opened.get()
+        client = opened.client
         if client is None:
-            with self._lock:
-                client = self._client = self._client or self._make(is_async=False)
+            with opened.lock:
+                client = opened.client = opened.client or self._make(is_async=False)
         return client
 
     async def async_client(self) -> Any:
@@ -65,33 +62,33 @@ class Clients:
         Raises:
             RuntimeError: No asyncio loop runs here.
         """
-        self._forget_the_parents()
         loop = running_loop()
         if loop is None:
             raise RuntimeError(
                 "an app's async client is that of a running asyncio loop, and none runs here; under trio, open a "
                 "client of your own with AsyncInsiderTransport"
             )
-        mine = self._loops.get(loop)
+        loops = self._opened.get().loops
+        mine = loops.get(loop)
         if mine is None:
-            for other in [each for each in list(self._loops) if each.is_closed()]:
-                self._loops.pop(other, None)
-            mine = self._loops[loop] = _LoopClient(self._make(is_async=True))
+            for other in [each for each in list(loops) if each.is_closed()]:
+                loops.pop(other, None)
+            mine = loops[loop] = _LoopClient(self._make(is_async=True))
             await mine.start()
         return mine.client
 
     def close(self) -> None:
         """Close the process's client. The next call of ``client`` opens another."""
-        self._forget_the_parents()
-        with self._lock:
-            client, self._client = self._client, None
+        opened = self._opened.get()
+        with opened.lock:
+            client, opened.client = opened.client, None
         if client is not None:
             client.close()
 
     async def aclose(self) -> None:
         """Close the running loop's client, if it has one; no other loop than asyncio's has."""
         loop = running_loop()
-        mine = None if loop is None else self._loops.pop(loop, None)
+        mine = None if loop is None else self._opened.get().loops.pop(loop, None)
         if mine is not None:
             await mine.close()
 
@@ -107,13 +104,6 @@ class Clients:
             self._prepare_async(client)
         return client
 
-    def _forget_the_parents(self) -> None:
-        if self._pid != os.getpid():
-            # Its connections are still the parent's, which goes on using them: they are not to be closed either.
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-            self._client, self._loops = None, {}
-
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The asyncio loop that runs in this thread; None if none does, as under trio."""
@@ -121,6 +111,15 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+class _Opened:
+    """What a process has opened. A child's own is empty: its parent's connections are not to be closed in it either."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.client: Any = None
+        self.loops: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
 
 
 class _LoopClient:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from insider_otel.http.engine import Engine
 from insider_otel.policy import testing_mode
 from insider_otel.policy.settings import Mode
+from insider_otel.web.per_process import PerProcess
 
 if TYPE_CHECKING:
     from insider_otel.delivery.worker import Worker
@@ -32,33 +32,30 @@ class OutboxWorker:
         self._client = client
         can_take = engine.desk is not None and hasattr(engine.desk.outbox, "take")
         self._is_wanted = wanted and can_take and engine.settings.mode is Mode.ENFORCE
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._worker: Worker | None = None
+        self._mine = PerProcess(_Mine)
 
     @property
     def is_alive(self) -> bool:
         """Whether it works in this process."""
-        return self._worker is not None and self._pid == os.getpid() and self._worker.is_alive
+        worker = self._mine.get().worker
+        return worker is not None and worker.is_alive
 
     def start(self) -> None:
         """Have it work in this process, unless it does; not in tests, which send what is due when they want it."""
         if not self._is_wanted or self.is_alive or testing_mode.current() is not None:
             return
-        if self._pid != os.getpid():
-            # Its thread is still the parent's, as is whoever held the lock.
-            self._pid = os.getpid()
-            self._lock = threading.Lock()
-            self._worker = None
-        with self._lock:
+        mine = self._mine.get()
+        with mine.lock:
             if not self.is_alive:
-                self._worker = self._started()
+                mine.worker = self._started()
 
     def stop(self) -> None:
         """Take no more jobs, and wait a little for what is being sent. The next ``start`` begins anew."""
-        if self.is_alive and self._worker is not None:
-            self._worker.stop(GRACE)
-            self._worker = None
+        mine = self._mine.get()
+        worker = mine.worker
+        if worker is not None and worker.is_alive:
+            worker.stop(GRACE)
+            mine.worker = None
 
     def _started(self) -> Worker:
         # Who has no outbox loads none of it.
@@ -69,3 +66,11 @@ class OutboxWorker:
         self._engine.watch.workers.add(worker)
         worker.start()
         return worker
+
+
+class _Mine:
+    """What a process has. A child's own is empty: the thread is its parent's, as is whoever holds the lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.worker: Worker | None = None

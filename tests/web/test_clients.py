@@ -133,6 +133,31 @@ def test_a_forked_child_opens_clients_of_its_own_and_leaves_its_parents_open(cli
     clients.close()
 
 
+def test_threads_of_a_child_that_come_first_together_share_one_client_which_is_not_the_parents(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes while the first one makes the child its lock."""
+    parents, seconds = clients.client(), list[Any]()
+    make_lock, is_first = threading.Lock, iter([True])
+
+    def lock() -> Any:
+        if next(is_first, False):
+            second = threading.Thread(target=lambda: seconds.append(clients.client()))
+            second.start()
+            second.join()
+        return make_lock()
+
+    child = os.getpid() + 1
+    with monkeypatch.context() as forked:
+        forked.setattr("os.getpid", lambda: child)
+        forked.setattr("threading.Lock", lock)
+        first = clients.client()
+        assert seconds == [first]
+        assert first is not parents
+        clients.close()
+    parents.close()
+
+
 def test_calls_are_traced_without_the_instrumentor(insider_spans: CapturedSpans, module: ModuleType) -> None:
     engine = Engine(Settings(), tracer_provider=insider_spans.tracer_provider)
     clients = Clients(engine, module, transport=FakeInsider().transport())
