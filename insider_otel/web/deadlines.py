@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, TypeVar
 
 from insider_otel.http.scope import check_deadline, current_scope, request_scope
@@ -44,16 +44,21 @@ def deadline(seconds: float | None) -> Callable[[View], View]:
             scope.set_deadline(seconds)
             yield
 
+    async def awaited(answer: Awaitable[Any]) -> Any:
+        with bound():
+            return await answer
+
     def decorate(view: View) -> View:
         @wraps(view)
         def bounded(*args: Any, **kwargs: Any) -> Any:
             with bound():
-                return view(*args, **kwargs)
+                answer = view(*args, **kwargs)
+            # A class's ``dispatch`` is a plain function, and yet makes a coroutine where its views are async.
+            return awaited(answer) if isawaitable(answer) else answer
 
         @wraps(view)
         async def bounded_async(*args: Any, **kwargs: Any) -> Any:
-            with bound():
-                return await view(*args, **kwargs)
+            return await awaited(view(*args, **kwargs))
 
         decorated: Any = bounded_async if iscoroutinefunction(view) else bounded
         return decorated  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 import pytest
@@ -28,12 +28,23 @@ async def coroutine() -> float | None:
     return remaining()
 
 
+@deadline(20.0)
+def dispatching() -> Any:
+    """A plain function that makes a coroutine, as the ``dispatch`` of a class with async views does."""
+
+    async def get() -> float | None:
+        return remaining()
+
+    return get()
+
+
 async def answer_of(view: Any) -> float | None:
-    answer: float | None = await view() if iscoroutinefunction(view) else view()
-    return answer
+    answer = view()
+    left: float | None = await answer if isawaitable(answer) else answer
+    return left
 
 
-views = pytest.mark.parametrize("view", [plain, coroutine])
+views = pytest.mark.parametrize("view", [plain, coroutine, dispatching])
 
 
 @views

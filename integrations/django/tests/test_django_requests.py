@@ -79,8 +79,16 @@ def test_the_deadline_of_all_requests_is_a_setting(fake: FakeInsider) -> None:
     assert 0.0 < get_sync("/signup").json()["remaining"] <= 5.0
 
 
-def test_a_view_called_by_a_test_keeps_its_deadline(fake: FakeInsider) -> None:
-    result = json.loads(views.hasty(RequestFactory().get("/hasty")).content)
+@pytest.mark.parametrize("view", [views.hasty, views.Hasty.as_view()], ids=["function", "class"])
+def test_a_view_called_by_a_test_keeps_its_deadline(fake: FakeInsider, view: Any) -> None:
+    result = json.loads(view(RequestFactory().get("/hasty")).content)
+    assert 0 < result["remaining"] <= 20.0
+
+
+@pytest.mark.parametrize("view", [views.hasty_async, views.HastyAsync.as_view()], ids=["function", "class"])
+@pytest.mark.anyio
+async def test_an_async_view_called_by_a_test_keeps_its_deadline(fake: FakeInsider, view: Any) -> None:
+    result = json.loads((await view(RequestFactory().get("/hasty"))).content)
     assert 0 < result["remaining"] <= 20.0
 
 
