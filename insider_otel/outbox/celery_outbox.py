@@ -30,6 +30,9 @@ for long without a word (RabbitMQ: half an hour, Redis: the visibility timeout, 
 _STEP_TIMEOUT = 1.0
 """Seconds that each step may take: getting a connection, opening it, and each answer of the broker. Somebody waits."""
 
+_NO_ROUTE = 312
+"""Of AMQP: with it a message is given back."""
+
 _CONNECTION_OPTIONS = {
     # RabbitMQ: the message is stored when it says so. For Redis the answer to the command says it.
     "confirm_publish": True,
@@ -89,7 +92,14 @@ class CeleryOutbox:
         app = self._find_app()
         due = min(job.due, time.time() + longest_eta(app))
         with self._connection(app) as connection:
-            self._send(app, connection, self._queue, job.to_json(), job.id, due)
+            try:
+                self._send(app, connection, self._queue, job.to_json(), job.id, due)
+            except Exception as error:
+                if not _came_back(error):
+                    raise
+                # The queue was deleted. A connection that is opened anew declares it again.
+                connection.collect(socket_timeout=_STEP_TIMEOUT)
+                self._send(app, connection, self._queue, job.to_json(), job.id, due)
 
     async def put_async(self, job: Job) -> None:
         """``put``, in a thread. A thread that has begun is waited for, also by a call that was cancelled."""
@@ -194,6 +204,8 @@ class CeleryOutbox:
             add_to_parent=False,
             # What was sent and not confirmed may be stored; a second message would be a second delivery.
             retry=False,
+            # RabbitMQ also confirms what it has no queue for, and drops it; so it is to give it back.
+            mandatory=True,
             connection=connection,
         )
 
@@ -230,7 +242,7 @@ class CeleryOutbox:
         except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
             raise OutboxError(
                 f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "
-                f"that broker_url and its user and password are right, and that the queue {self._queue} may be declared"
+                f"that broker_url and its user and password are right, and that the queue {self._queue} is there or may be declared"
             ) from None
 
     def _find_app(self) -> Any:
@@ -250,6 +262,11 @@ class CeleryOutbox:
 
 def _connect(app: Any) -> Any:
     return app.connection_for_write(connect_timeout=_STEP_TIMEOUT, transport_options=_CONNECTION_OPTIONS)
+
+
+def _came_back(error: Exception) -> bool:
+    """Whether RabbitMQ has given a message back that it has no queue for: it is certainly not stored."""
+    return getattr(error.__cause__ or error, "reply_code", None) == _NO_ROUTE
 
 
 def longest_eta(app: Any) -> float:

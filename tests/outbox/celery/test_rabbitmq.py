@@ -83,6 +83,21 @@ def test_a_message_that_rabbitmq_refuses_is_not_taken_for_stored(app: Any, outbo
         outbox.put(job())
 
 
+def test_a_job_is_stored_also_when_its_queue_was_deleted_since_the_last_one(app: Any, outbox: CeleryOutbox) -> None:
+    outbox.put(job(id="one"))
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete(shop.QUEUE)
+    outbox.put(job(id="two"))
+    assert _count(app, shop.QUEUE) == 1
+
+
+def test_a_job_for_a_queue_that_is_missing_and_must_not_be_declared_is_refused(app: Any, outbox: CeleryOutbox) -> None:
+    queue: Any = kombu.entity.Queue
+    app.conf.task_queues = [queue(shop.QUEUE, no_declare=True)]
+    with pytest.raises(OutboxError, match="the queue insider is there or may be declared"):
+        outbox.put(job())
+
+
 def test_rabbitmq_itself_deletes_a_dead_letter_when_its_time_is_over(
     app: Any, outbox: CeleryOutbox, eventually: Callable[..., None]
 ) -> None:
