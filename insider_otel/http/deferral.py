@@ -304,7 +304,7 @@ def _check_credentials(settings: Settings) -> None:
     """Refuse, at the start, an outbox whose calls could never be sent."""
     if settings.credentials is not None:
         return
-    variables = {name for name in os.environ if name.startswith(CREDENTIALS_PREFIX)}
+    variables = {name for name, text in os.environ.items() if name.startswith(CREDENTIALS_PREFIX) and text.strip()}
     if not variables:
         raise SettingsError(
             "outbox needs the credentials to send deferred calls with, for they are never stored: let the "

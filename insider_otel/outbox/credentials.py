@@ -17,6 +17,8 @@ BODY = "body:"
 Credentials = Mapping[str, str]
 """Credentials by place: ``{"X-PARTNER-NAME": …, "X-REQUEST-TOKEN": …}`` or ``{"body:api_key": …}``."""
 
+NO_CREDENTIALS = "is not a JSON object of headers (or body:field) to credentials, of which one at least is not empty"
+
 Provider = Callable[[Operation, str | None], Credentials | None]
 """Returns the credentials for an operation and an account (the app's own name for it, None if it has one only)."""
 
@@ -95,6 +97,20 @@ def variable_of(product: str, account: str | None) -> str:
     return CREDENTIALS_PREFIX + "".join(char if char.isalnum() else "_" for char in name).upper()
 
 
+def given_in(text: str) -> dict[str, str]:
+    """The credentials in the value of a variable, by place; none if it is no JSON object with any.
+
+    Args:
+        text: The value.
+    """
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    pairs = cast("dict[str, object]", value) if isinstance(value, dict) else {}
+    return {place: one for place, one in pairs.items() if isinstance(one, str) and one}
+
+
 def from_environment(operation: Operation, account: str | None) -> Credentials | None:
     """Credentials from ``INSIDER_OTEL_CREDENTIALS_<PRODUCT>``, or ``…_<PRODUCT>__<ACCOUNT>``: a JSON object.
 
@@ -103,19 +119,16 @@ def from_environment(operation: Operation, account: str | None) -> Credentials |
         account: The app's own name for the account.
 
     Raises:
-        SettingsError: The variable cannot be read. The error repeats nothing of it.
+        SettingsError: The variable cannot be read, or holds none. The error repeats nothing of it.
     """
     variable = variable_of(operation.product, account)
     text = os.environ.get(variable, "").strip()
     if not text:
         return None
-    try:
-        value: object = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise SettingsError(f"{variable} is not a JSON object of headers (or body:field) to credentials")
-    return cast("dict[str, str]", value)
+    given = given_in(text)
+    if not given:
+        raise SettingsError(f"{variable} {NO_CREDENTIALS}")
+    return given
 
 
 def provide(

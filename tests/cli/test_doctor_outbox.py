@@ -217,8 +217,9 @@ def test_without_an_outbox_no_credentials_are_missed() -> None:
     assert list(credentials(Environment({}))) == []
 
 
-def test_an_outbox_without_credentials_is_a_warning_for_the_code_may_provide_them() -> None:
-    finding = provided()
+@pytest.mark.parametrize("variables", [{}, {"MAIL": ""}])
+def test_an_outbox_without_credentials_is_a_warning_for_the_code_may_provide_them(variables: dict[str, str]) -> None:
+    finding = provided(**variables)
     assert (finding.level, finding.what) == (
         Level.WARNING,
         "INSIDER_OTEL_OUTBOX is set, and no INSIDER_OTEL_CREDENTIALS_<PRODUCT>",
@@ -226,7 +227,9 @@ def test_an_outbox_without_credentials_is_a_warning_for_the_code_may_provide_the
     assert "refuses to start, unless the code sets Settings(credentials=…)" in finding.why
 
 
-@pytest.mark.parametrize("value", ["{s3cret", '["s3cret"]', '"s3cret"', "s3cret"])
+@pytest.mark.parametrize(
+    "value", ["{s3cret", '["s3cret"]', '"s3cret"', "s3cret", "{}", '{"s3cret": ""}', '{"s3cret": 7}']
+)
 def test_credentials_that_cannot_be_read_are_an_error_with_an_example(value: str) -> None:
     finding = provided(UNIFICATION=value)
     assert (finding.level, finding.why) == (Level.ERROR, "insider-otel refuses to start with it.")
@@ -255,9 +258,8 @@ def test_credentials_that_are_complete_are_fine(variable: str) -> None:
     assert provided(**{variable: MAIL}).level is Level.OK
 
 
-@pytest.mark.parametrize("value", ["", "{}", '{"X-s3cret": "a"}', '{"X-INS-AUTH-KEY": ""}', '{"X-INS-AUTH-KEY": 7}'])
-def test_credentials_with_which_nothing_can_be_deferred_are_a_warning(value: str) -> None:
-    finding = provided(MAIL=value)
+def test_credentials_with_which_nothing_can_be_deferred_are_a_warning() -> None:
+    finding = provided(MAIL='{"X-s3cret": "a", "X-INS-AUTH-KEY": ""}')
     assert (finding.level, finding.what) == (
         Level.WARNING,
         "INSIDER_OTEL_CREDENTIALS_MAIL does not have X-INS-AUTH-KEY",
@@ -273,7 +275,9 @@ def test_credentials_that_lack_what_some_operations_need_are_noted() -> None:
     assert "event.delete, event.update" in finding.why
 
 
-@pytest.mark.parametrize("variables", [{}, {"UNIFICATION": "{bad"}, {"UNIFCATION": MAIL}])
+@pytest.mark.parametrize(
+    "variables", [{}, {"MAIL": " "}, {"MAIL": "{}"}, {"UNIFICATION": "{bad"}, {"UNIFCATION": MAIL}]
+)
 def test_what_the_doctor_says_is_refused_is_refused(
     variables: dict[str, str], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

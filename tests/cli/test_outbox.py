@@ -29,6 +29,7 @@ from insider_otel.testing import CapturedSpans, FakeInsider, deliver_outbox, sam
 
 EMAIL = "jane@example.com"
 PATIENCE = 60.0
+_OTHER_CREDENTIALS = json.dumps({"X-API-KEY": "not-of-these-calls"})
 
 Worker = Callable[..., subprocess.Popen[str]]
 
@@ -199,7 +200,7 @@ def test_a_job_that_waits_for_credentials_says_what_to_do(
     shop: Shop, outbox: Callable[..., str], worker: Worker, served: dict[str, str]
 ) -> None:
     name = shop.defer()
-    served["INSIDER_OTEL_CREDENTIALS_UNIFICATION"] = "{}"
+    served["INSIDER_OTEL_CREDENTIALS_UNIFICATION"] = _OTHER_CREDENTIALS
     assert "0 sent, 0 given up. The outbox has 1 waiting" in ended(worker("--drain"))
     shown = outbox("show", name)
     assert "configuration" in shown
@@ -319,7 +320,7 @@ def test_the_example_in_the_help_of_run_works(
     with pytest.raises(SystemExit):
         main(["outbox", "run", "--help"])
     (example,) = re.findall(r"Example: opentelemetry-instrument insider-otel (.*)", capsys.readouterr().out)
-    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_UNIFICATION", "{}")
+    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_UNIFICATION", _OTHER_CREDENTIALS)
     monkeypatch.chdir(shop.path.parent)
     assert main([*example.split(), "--drain"]) == 0
     assert shop.path.exists()
@@ -342,7 +343,7 @@ def test_the_example_in_the_help_of_run_works(
 def test_an_outbox_that_is_looked_at_elsewhere_says_where(
     command: str, outbox_url: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_MAIL", "{}")
+    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_MAIL", _OTHER_CREDENTIALS)
     assert main(["outbox", "--outbox", outbox_url, command]) == 2
     assert said in capsys.readouterr().err
 
@@ -483,5 +484,5 @@ def test_who_has_no_credentials_to_send_with_is_told_at_the_start(shop: Shop, ou
 def test_a_number_of_calls_at_a_time_that_makes_no_sense_is_refused(
     number: str, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_UNIFICATION", "{}")
+    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_UNIFICATION", _OTHER_CREDENTIALS)
     assert "--concurrency" in outbox("run", "--concurrency", number, status=2)

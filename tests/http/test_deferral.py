@@ -332,7 +332,12 @@ def test_the_provider_is_asked_for_the_account_that_the_call_names(shop: Shop) -
     assert (asked, shop.jobs[0].account) == (["de"], "de")
 
 
-def test_an_outbox_without_credentials_is_refused_at_the_start(shop: Shop) -> None:
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_an_outbox_without_credentials_is_refused_at_the_start(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_MAIL", value)
     with pytest.raises(SettingsError, match="outbox needs the credentials to send deferred calls with"):
         shop.answers(200, credentials=None)
 
@@ -342,6 +347,9 @@ def test_an_outbox_without_credentials_is_refused_at_the_start(shop: Shop) -> No
     [
         ("INSIDER_OTEL_CREDENTIALS_MIAL", "{}", "names no product of Insider's"),
         ("INSIDER_OTEL_CREDENTIALS_MAIL", "secret-key", "INSIDER_OTEL_CREDENTIALS_MAIL is not a JSON object"),
+        ("INSIDER_OTEL_CREDENTIALS_MAIL", "{}", "INSIDER_OTEL_CREDENTIALS_MAIL is not .* one at least is not empty"),
+        ("INSIDER_OTEL_CREDENTIALS_MAIL", '{"X-INS-AUTH-KEY": ""}', "one at least is not empty"),
+        ("INSIDER_OTEL_CREDENTIALS_MAIL", '{"secret-key": 7}', "one at least is not empty"),
     ],
 )
 def test_a_variable_with_credentials_is_read_at_the_start(

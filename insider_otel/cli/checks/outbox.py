@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 from insider_otel.api.operations import Operation, operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
 from insider_otel.cli.outboxes.showing import seconds_text
+from insider_otel.outbox.credentials import NO_CREDENTIALS, given_in
 from insider_otel.outbox.protocol import OutboxError, Stats
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
 from insider_otel.policy.outbox_url import OutboxURL
@@ -168,7 +168,9 @@ def _filled(url: OutboxURL, stats: Stats, now: float) -> Iterator[Finding]:
 def credentials(environment: Environment) -> Iterator[Finding]:
     """Whether deferred calls can be sent: their credentials are not stored with them."""
     is_needed = _url(environment) is not None
-    variables = sorted(name for name in environment.variables if name.startswith(CREDENTIALS_PREFIX))
+    variables = sorted(
+        name for name in environment.variables if name.startswith(CREDENTIALS_PREFIX) and environment.variable(name)
+    )
     if is_needed and not variables:
         yield Finding(
             Level.WARNING,
@@ -203,21 +205,16 @@ def _refused(*, is_needed: bool) -> str:
 
 def _provided(variable: str, text: str, of_product: list[Operation], *, is_needed: bool) -> Finding:
     """What a variable provides. Nothing of it is repeated: who mixes up names and values has a secret for a name."""
-    try:
-        value: object = json.loads(text or "{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
+    given = {place.lower() for place in given_in(text)}
+    if not given:
         places = next((each.credentials for each in of_product if each.credentials), ("X-INS-AUTH-KEY",))
         example = json.dumps(dict.fromkeys(places, "…"), ensure_ascii=False)
         return Finding(
             Level.ERROR if is_needed else Level.WARNING,
-            f"{variable} is not a JSON object of headers (or body:field) to credentials",
+            f"{variable} {NO_CREDENTIALS}",
             _refused(is_needed=is_needed),
             f"{variable}='{example}'",
         )
-    pairs = cast("dict[str, object]", value)
-    given = {place.lower() for place, one in pairs.items() if isinstance(one, str) and one}
     lacking = {
         operation.name: [place for place in operation.credentials if place.lower() not in given]
         for operation in of_product
