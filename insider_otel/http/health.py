@@ -61,6 +61,8 @@ def health() -> dict[str, Any]:
           None for what is not known here.
     """
     now = time.monotonic()
+    # Copied in one step: calls of other threads end meanwhile.
+    ended = _last.copy()
     products = {
         product: {
             "outcome": last.outcome.value,
@@ -68,7 +70,7 @@ def health() -> dict[str, Any]:
             "fault": last.fault.value,
             "age_s": round(now - last.at, 1),
         }
-        for product, last in sorted(_last.items())
+        for product, last in sorted(ended.items())
     }
     states = all_states()
     pools: dict[str, float] = {}
@@ -80,7 +82,7 @@ def health() -> dict[str, Any]:
     ] or [{"kind": "memory", "available": True}]
     outboxes = [_outbox(watch) for watch in _watches()]
     failing = any(
-        last.outcome is Outcome.FAILED and last.fault in {Fault.INSIDER, Fault.NETWORK} for last in _last.values()
+        last.outcome is Outcome.FAILED and last.fault in {Fault.INSIDER, Fault.NETWORK} for last in ended.values()
     )
     is_away = any(state.is_away for state in states) or any(outbox["available"] is False for outbox in outboxes)
     return {

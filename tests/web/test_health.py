@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from insider_otel import InsiderTransport, Settings, health
-from insider_otel.http.health import forget
+from insider_otel import InsiderTransport, Outcome, Settings, classify, health
+from insider_otel.http.health import forget, note_outcome
 from insider_otel.outbox import watch as watch_module
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
@@ -96,6 +96,22 @@ def test_only_what_insider_or_the_network_has_to_mend_degrades(step: str, status
     call("user.upsert", step)
     assert health()["status"] == status
     assert product("unification")["outcome"] == "failed"
+
+
+def test_calls_that_end_while_it_is_told_do_not_disturb_it() -> None:
+    class Meanwhile:
+        """A fault: when it is looked at, a call of another thread ends, the first one of its product."""
+
+        value = "insider"
+
+        def __hash__(self) -> int:
+            note_outcome("sms", Outcome.SUCCEEDED, classify(200))
+            return 0
+
+    fault: Any = Meanwhile()
+    note_outcome("mail", Outcome.FAILED, replace(classify(503), fault=fault))
+    assert list(health()["products"]) == ["mail"]
+    assert list(health()["products"]) == ["mail", "sms"]
 
 
 def test_it_says_how_long_ago() -> None:
