@@ -242,7 +242,8 @@ class CeleryOutbox:
         except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
             raise OutboxError(
                 f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "
-                f"that broker_url and its user and password are right, and that the queue {self._queue} is there or may be declared"
+                f"that broker_url and its user and password are right, and that the queue {self._queue} is there or may be "
+                "declared"
             ) from None
 
     def _find_app(self) -> Any:
