@@ -136,6 +136,8 @@ def _redis(text: str, parts: SplitResult) -> StateURL:
             raise _error(text, "unix:// needs the absolute path of a socket: three slashes")
     elif not parts.hostname or not re.fullmatch(r"/?[0-9]{0,4}", parts.path):
         raise _error(text, "redis:// needs a host, and no path but the number of a database")
+    elif not _can_be_looked_up(unquote(parts.hostname)):
+        raise _error(text, "no host can have that name; each part of one, between dots, has 1 to 63 characters")
     own, others = _options(text, parts, {"timeout", "prefix", "cluster"})
     for name, _ in others:
         if not _REDIS_OPTION.fullmatch(name):
@@ -154,6 +156,14 @@ def _redis(text: str, parts: SplitResult) -> StateURL:
     target = f"{parts.scheme}://{parts.netloc}{parts.path}{'?' if query else ''}{query}"
     display = f"{parts.scheme}://{address}{parts.path}"
     return StateURL("redis", target, _timeout(text, own), prefix, display, cluster == "true")
+
+
+def _can_be_looked_up(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return "\0" not in host
 
 
 def _options(text: str, parts: SplitResult, ours: set[str]) -> tuple[dict[str, str], list[tuple[str, str]]]:

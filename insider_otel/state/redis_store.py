@@ -48,6 +48,9 @@ Of a cluster, so many to each node.
 ADD_CLUSTER = "add cluster=true to the address (redis://host:6379?cluster=true)"
 """What to do where the server is one node of a cluster, and the address does not say so."""
 
+# A host that no name can be, which a node of a cluster may tell too, is a UnicodeError.
+_TROUBLE = (RedisError, OSError, UnicodeError)
+
 # redis-py introduces itself to a server; each word of that would be a round trip before the first answer.
 _SILENT: dict[str, Any] = (
     {"driver_info": None}
@@ -113,7 +116,7 @@ class RedisStore:
             while True:
                 try:
                     answer = self._client(node).execute_command(*command)
-                except (RedisError, OSError) as error:
+                except _TROUBLE as error:
                     if _is_demoted(error):
                         # Others may be using its connections: they go with the last who does.
                         self._clients.pop(node, None)
@@ -140,7 +143,7 @@ class RedisStore:
                 try:
                     client = clients.get(node) or await self._open(clients, node)
                     answer = await client.execute(command)
-                except (RedisError, OSError) as error:
+                except _TROUBLE as error:
                     if _is_demoted(error):
                         clients[node].disconnect()
                     node, command = course.throw(_command_error(error))
@@ -159,7 +162,7 @@ class RedisStore:
         """
         try:
             return ServerInfo.read(self._client(None).info("server"))
-        except (RedisError, OSError) as error:
+        except _TROUBLE as error:
             raise self._trouble(error) from error
 
     def close(self) -> None:
@@ -245,7 +248,7 @@ def _command_error(error: Exception) -> CommandError:
     if _says(error, "MOVED", MovedError):
         host, _, port = str(error).rpartition(" ")[2].rpartition(":")
         return KeyMovedError(error, host, int(port))
-    if isinstance(error, (redis.ConnectionError, RedisTimeoutError, OSError)) or _says(
+    if isinstance(error, (redis.ConnectionError, RedisTimeoutError, OSError, UnicodeError)) or _says(
         error, "CLUSTERDOWN", ClusterDownError
     ):
         return NodeLostError(error)

@@ -32,6 +32,14 @@ class TestTrouble:
         with pytest.raises(StoreError, match=r"redis\.sock"):
             RedisStore(f"unix://{tmp_path}/redis.sock").perform(ListPools())
 
+    @pytest.mark.parametrize(
+        "perform", [RedisStore.perform, lambda *asked: asyncio.run(RedisStore.perform_async(*asked))]
+    )
+    def test_a_host_that_no_name_can_be(self, perform: Any) -> None:
+        """A node of a cluster may name such a one."""
+        with pytest.raises(StoreError, match="label empty or too long"):
+            perform(RedisStore("redis://cache..svc", timeout=5), Admit(POOL, LIMIT))
+
     def test_a_server_that_hangs(self, server: RedisServer) -> None:
         store = RedisStore(server.url, timeout=1.0)
         store.perform(Admit(POOL, LIMIT))
