@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -157,8 +159,10 @@ def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:
     telling = next((name for name, _ in query if is_telling(name)), None)
     if telling is not None:
         raise CannotDefer(f"its URL holds {telling!r}, which looks like a credential: send it in a header")
-    body = _readable(parcel)
-    members = _strings(body)
+    bodies = _readable(parcel)
+    members = [member for body in bodies for member in _strings(body)]
+    if _header(parcel, "content-type").partition(";")[0].strip() == "application/x-www-form-urlencoded":
+        members += [member for body in bodies for member in parse_qsl(body)]
     named = next((name for name, value in members if name is not None and value and is_telling(name)), None)
     if named is not None:
         raise CannotDefer(
@@ -167,7 +171,7 @@ def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:
     texts = {
         "URL": [parcel.url, unquote_plus(parcel.url), unquote_plus(unquote_plus(parcel.url))],
         "headers": [value for _, value in parcel.headers],
-        "body": [body, unquote_plus(body), *(value for _, value in members)],
+        "body": [*bodies, *map(unquote_plus, bodies), *(value for _, value in members)],
     }
     for secret in {*secrets}:
         # "Bearer xyz" may stand elsewhere without its scheme.
@@ -179,19 +183,40 @@ def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:
                     )
 
 
-def _readable(parcel: Parcel) -> str:
-    """The body as text, to look for secrets in."""
-    coding = next((value.lower() for name, value in parcel.headers if name.lower() == "content-encoding"), "identity")
+def _header(parcel: Parcel, name: str) -> str:
+    """The value of a header in lower case; empty if there is none."""
+    return ", ".join(value.lower() for each, value in parcel.headers if each.lower() == name)
+
+
+def _readable(parcel: Parcel) -> set[str]:
+    """The body as text, as whoever gets it may read it, to look for secrets in."""
+    coding = _header(parcel, "content-encoding") or "identity"
     body = parcel.body
     if coding in {"gzip", "x-gzip", "deflate"}:
-        try:
-            # 32: the header of either.
-            body = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, _LONGEST_INFLATED)
-        except zlib.error:
-            raise CannotDefer("its body is not compressed as its Content-Encoding says") from None
+        body = _inflated(body, coding)
     elif coding != "identity":
         raise CannotDefer(f"its body is compressed with {coding}, so nobody can see whether a credential is in it")
-    return body.decode("utf-8", "replace")
+    return {body.decode(encoding, "replace") for encoding in ("utf-8", json.detect_encoding(body))}
+
+
+def _inflated(body: bytes, coding: str) -> bytes:
+    try:
+        if coding == "deflate":
+            inflater = zlib.decompressobj()
+            inflated = inflater.decompress(body, _LONGEST_INFLATED)
+            is_whole = inflater.eof and not inflater.unused_data
+        else:
+            # It may have several members.
+            with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+                inflated = file.read(_LONGEST_INFLATED)
+                is_whole = not file.read(1)
+    except (EOFError, OSError, zlib.error):
+        raise CannotDefer("its body is not compressed as its Content-Encoding says") from None
+    if not is_whole:
+        raise CannotDefer(
+            "its compressed body is cut off, too large, or followed by more: nobody can look into all of it"
+        )
+    return inflated
 
 
 def _strings(body: str) -> list[tuple[str | None, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from insider_otel import CannotDefer, OutboxError, Outcome, Settings, SettingsError, Stop, call_of, defer, request_scope
 from insider_otel.http.deferral import Desk
+from insider_otel.outbox.content import Codec
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
 from insider_otel.testing import set_testing
@@ -30,7 +32,10 @@ KEYS = {"X-PARTNER-NAME": "shop-one", "X-REQUEST-TOKEN": "token-of-shop-one"}
 MAIL_KEYS = {"X-INS-AUTH-KEY": "key-of-the-mail-shop"}
 ALL_KEYS = {**KEYS, **MAIL_KEYS, "body:api_key": "api-key-of-web-push"}
 GZIP = {**KEYS, "Content-Encoding": "gzip"}
+DEFLATE = {**KEYS, "Content-Encoding": "deflate"}
 LATER = {"insider": {"defer": True}}
+STRAY_TOKEN = b'{"users": [], "note": "by token-of-shop-one"}'
+STRAY_KEY = b'{"users": [], "api_key": "another-key"}'
 
 
 @dataclass
@@ -58,6 +63,16 @@ class Shop:
     @property
     def jobs(self) -> list[Job]:
         return list(SQLiteOutbox(self.path).jobs())
+
+
+def _spellings(body: bytes) -> list[dict[str, Any]]:
+    """A body as Insider could read it and who looks for a few letters cannot."""
+    return [
+        *({"content": body.decode().encode(encoding)} for encoding in ("utf-8-sig", "utf-16", "utf-16-le", "utf-32")),
+        {"content": gzip.compress(body), "headers": GZIP},
+        {"content": gzip.compress(body[:10]) + gzip.compress(body[10:]), "headers": GZIP},
+        {"content": zlib.compress(body), "headers": DEFLATE},
+    ]
 
 
 @pytest.fixture
@@ -253,6 +268,13 @@ def test_calls_with_an_ordering_key_go_through_the_outbox_in_one_line(shop: Shop
             {"json": None, "content": gzip.compress(b"token-of-shop-one"), "headers": GZIP},
             "a credential stands in its body",
         ),
+        *(({"json": None, **spelt}, "a credential stands in its body") for spelt in _spellings(STRAY_TOKEN)),
+        *(({"json": None, **spelt}, "its body holds 'api_key'") for spelt in _spellings(STRAY_KEY)),
+        ({"json": None, "data": {"api_key": "another-key"}}, "its body holds 'api_key'"),
+        ({"json": None, "content": gzip.compress(STRAY_KEY)[:-9], "headers": GZIP}, "not compressed as its"),
+        ({"json": None, "content": b"{}", "headers": GZIP}, "not compressed as its"),
+        ({"json": None, "content": zlib.compress(b"{}") + STRAY_KEY, "headers": DEFLATE}, "followed by more"),
+        ({"json": None, "content": STRAY_KEY, "headers": {**KEYS, "Content-Encoding": "br"}}, "compressed with br"),
         ({"json": {"users": [{"push": {"api_key": "another-key"}}]}}, "its body holds 'api_key'"),
         ({"url": f"{UPSERT}?note=token-of-shop-one"}, "a credential stands in its URL"),
         ({"url": f"{UPSERT}?note=token%252Dof-shop-one"}, "a credential stands in its URL"),
@@ -268,6 +290,12 @@ def test_what_cannot_be_deferred_says_why(shop: Shop, options: dict[str, Any], s
     with pytest.raises(CannotDefer, match=says):
         shop.post(shop.answers(200), given.pop("url", UPSERT), **given)
     assert not shop.path.exists() or not shop.jobs
+
+
+@pytest.mark.parametrize("spelt", _spellings(b'{"users": []}'))
+def test_a_body_without_credentials_is_kept_byte_by_byte_however_it_is_spelt(shop: Shop, spelt: dict[str, Any]) -> None:
+    shop.post(shop.answers(200), extensions=LATER, **{"json": None, **spelt})
+    assert Codec().decode(shop.jobs[0].content).body == spelt["content"]
 
 
 def test_a_stream_cannot_be_deferred(shop: Shop) -> None:
