@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from insider_otel.http.effects import Close, Effects, Iterate, NextChunk
+from insider_otel.state.dropped import finish_later
 
 if TYPE_CHECKING:
     import httpx
@@ -194,7 +195,9 @@ class RestOfBody:
 
     def __del__(self) -> None:
         # Dropped without being closed: the call is over all the same.
-        self._end(None)
+        over, self._over = self._over, _nobody
+        if over is not _nobody:
+            finish_later(partial(over, None))
 
 
 @cache

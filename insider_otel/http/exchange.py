@@ -7,9 +7,9 @@ brought, so that the course of a call is written once.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
+from time import time_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from opentelemetry.context import attach, detach
 
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Operation
@@ -26,14 +26,17 @@ from insider_otel.http.record import Call, attach_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.steps import Done, Outcome, Progress, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
+from insider_otel.state.dropped import finish_later
 from insider_otel.telemetry.call import CallTrace
 from insider_otel.telemetry.delivery import DeliveryTrace
-from insider_otel.telemetry.suppression import suppressing
+from insider_otel.telemetry.suppression import attached, suppressing
 
 if TYPE_CHECKING:
     import httpx
+    from opentelemetry.trace import Span
 
     from insider_otel.http.redelivery import Redelivery
+    from insider_otel.telemetry.attempt import AttemptTrace
 
 ATTEMPT = "insider_otel.attempt"
 """Extension of a request that is an attempt already: a second transport of ours under the first lets it through."""
@@ -80,6 +83,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_attempting",
         "_began",
         "_body",
         "_deadline",
@@ -98,6 +102,7 @@ class Exchange:
         "_scope",
         "_trace",
         "_waited",
+        "_waiting",
     )
 
     def __init__(self, engine: Engine, family: Family, request: httpx.Request, operation: Operation) -> None:
@@ -131,31 +136,43 @@ class Exchange:
         self._waited = 0.0
         self._rate_limited = 0
         self._in_the_air = False
+        # What is open under the call.
+        self._attempting: AttemptTrace | None = None
+        self._waiting: Span | None = None
 
     def run(self) -> Effects[httpx.Response | Exception]:
         """The course of the call, from the first step to the response, or the exception, that the app gets.
 
         An exception is returned and not raised: a generator cannot raise every one of them.
         """
-        token = attach(self._trace.context)
+        with attached(self._trace.context):
+            try:
+                return (yield from self._see_through())
+            except GeneratorExit:
+                finish_later(partial(self._drop, self._engine.clock(), time_ns()))
+                raise
+            finally:
+                # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
+                self._last = None
+
+    def _see_through(self) -> Effects[httpx.Response | Exception]:
         try:
             return (yield from self._course())
+        except GeneratorExit:
+            raise
         except BaseException as exc:
             try:
-                if isinstance(exc, GeneratorExit):
-                    self._gate.dropped()
-                else:
-                    yield from self._leave_gate(None)
-                    with suppress(Exception):
-                        # What broke the course off is what the app is to see, not a stream that cannot be closed.
-                        yield from self._drop_answer()
-            finally:
+                yield from self._leave_gate(None)
+                with suppress(Exception):
+                    # What broke the course off is what the app is to see, not a stream that cannot be closed.
+                    yield from self._drop_answer()
+            except GeneratorExit:
+                raise
+            except BaseException:
                 self._abandon(exc)
+                raise
+            self._abandon(exc)
             raise
-        finally:
-            detach(token)
-            # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
-            self._last = None
 
     def _course(self) -> Effects[httpx.Response | Exception]:
         if self._later is not None and self._later.is_wanted:
@@ -181,7 +198,7 @@ class Exchange:
                     self._heed_scope()
                     step = self._machine.resume(self._engine.clock())
                 case Refuse():
-                    return (yield from self._hand_over(step.retry_after)) or self._refuse(step)
+                    return (yield from self._hand_over(step.retry_after)) or (yield from self._refuse(step))
                 case Done():
                     if step.retry_in is not None and (later := (yield from self._hand_over(step.retry_in))):
                         return later
@@ -200,33 +217,38 @@ class Exchange:
             self._trace.retried(self._last.verdict)
         yield from self._drop_answer()
         request = self._fresh_request()
-        trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
-        # One CLIENT span for one attempt: what would make another, below us, is told not to.
-        token = attach(suppressing(trace.context))
+        self._attempting = trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
         self._in_the_air = True
-        try:
-            response = yield Transmit(request)
-            trace.connected(response)
-            reading = read_prefix(self._family.module, response, self._body_is_over, self._is_late)
-            answer = self._understand(response, (yield from reading))
-        except Exception as exc:
-            answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
-            trace.unanswered(exc, answer.verdict, self._engine.clock())
-        except BaseException:
-            now = self._engine.clock()
-            self._gate.interrupted(now)
-            trace.cancelled(now)
-            raise
-        else:
-            trace.answered(response, answer.verdict, answer.error, self._engine.clock())
-        finally:
-            detach(token)
-        self._in_the_air = False
+        # One CLIENT span for one attempt: what would make another, below us, is told not to.
+        with attached(suppressing(trace.context)):
+            try:
+                response = yield Transmit(request)
+                trace.connected(response)
+                reading = read_prefix(self._family.module, response, self._body_is_over, self._is_late)
+                answer = self._understand(response, (yield from reading))
+            except Exception as exc:
+                answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
+                trace.unanswered(exc, answer.verdict, self._engine.clock())
+            except GeneratorExit:
+                raise
+            except BaseException:
+                self._break_off(self._engine.clock())
+                raise
+            else:
+                trace.answered(response, answer.verdict, answer.error, self._engine.clock())
+        self._in_the_air, self._attempting = False, None
         try:
             return (yield from self._judge(answer))
         finally:
             # An exception's traceback holds this frame, or one that does.
             del answer
+
+    def _break_off(self, now: float, ended: int | None = None) -> None:
+        """An attempt, if one is in the air, has nobody any more who waits for its answer."""
+        trace, self._attempting = self._attempting, None
+        if trace is not None:
+            self._gate.interrupted(now)
+            trace.cancelled(now, ended)
 
     def _heed_scope(self) -> None:
         """Leave the deadline of a request behind that is over: what its threads and tasks go on with has none."""
@@ -293,17 +315,24 @@ class Exchange:
 
     def _wait(self, step: Wait) -> Effects[None]:
         cause = None if self._last is None else self._last.verdict
-        span = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause)
+        self._waiting = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause)
         started = self._engine.clock()
         try:
             if _sleeps():
                 yield Sleep(step.seconds)
+        except GeneratorExit:
+            raise
         except BaseException:
             self._waited += self._engine.clock() - started
+            self._end_wait()
             raise
-        finally:
-            span.end()
+        self._end_wait()
         self._waited += step.seconds
+
+    def _end_wait(self, ended: int | None = None) -> None:
+        span, self._waiting = self._waiting, None
+        if span is not None:
+            span.end(ended)
 
     def _hand_over(self, wait: float) -> Effects[httpx.Response | None]:
         """Have the call go on later, in the same trace; None if it cannot."""
@@ -337,8 +366,9 @@ class Exchange:
         self._finish()
         return response
 
-    def _refuse(self, step: Refuse) -> httpx.Response:
+    def _refuse(self, step: Refuse) -> Effects[httpx.Response]:
         """Answer in Insider's place: its limit has no room before the deadline."""
+        yield from self._leave_gate(None)
         verdict = local.rate_limit_refused(step.retry_after)
         self._rate_limited += 1
         self._trace.refused(verdict)
@@ -405,11 +435,25 @@ class Exchange:
             attach_record(exc, self._close_record(verdict, None))
         self._finish()
 
-    def _finish(self, cause: Verdict | None = None) -> None:
+    def _drop(self, now: float, ended: int) -> None:
+        """Do what is left of a call that was dropped: its generators end without a word where they are.
+
+        Args:
+            now: The moment of it.
+            ended: The same in nanoseconds since 1970.
+        """
+        self._break_off(now, ended)
+        self._end_wait(ended)
+        self._gate.dropped()
+        self._finish(now=now, ended=ended)
+
+    def _finish(self, cause: Verdict | None = None, *, now: float | None = None, ended: int | None = None) -> None:
         """End the trace, and count the call in its scope. Without a record the call was cancelled.
 
         Args:
             cause: What the trace gives as the call's verdict, if not the record's.
+            now: The moment of its end, if it is past.
+            ended: The same in nanoseconds since 1970.
         """
         record = self._record
         self._trace.finish(
@@ -419,7 +463,8 @@ class Exchange:
             stopped=None if record is None or record.stopped is None else record.stopped.value,
             attempts=self._machine.attempts,
             waited=self._waited,
-            now=self._engine.clock(),
+            now=self._engine.clock() if now is None else now,
+            ended=ended,
         )
         if record is not None:
             note_outcome(self._operation.product, record.outcome, record.verdict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import get_current
 
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Category, Verdict
@@ -25,7 +25,7 @@ from insider_otel.state.protocol import (
     StoreEffects,
 )
 from insider_otel.state.shared import Grant, SharedState
-from insider_otel.telemetry.suppression import silencing
+from insider_otel.telemetry.suppression import attached, silencing
 
 if TYPE_CHECKING:
     import httpx
@@ -259,11 +259,8 @@ class Gate:
 
 
 def _silenced(effects: StoreEffects[T]) -> StoreEffects[T]:
-    token = attach(silencing(get_current()))
-    try:
+    with attached(silencing(get_current())):
         return (yield from effects)
-    finally:
-        detach(token)
 
 
 _TAKEN = frozenset({Category.SUCCESS, Category.ACCEPTED})

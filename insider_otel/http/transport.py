@@ -15,6 +15,7 @@ from insider_otel.http.exchange import ATTEMPT, Exchange
 from insider_otel.http.family import family_of
 from insider_otel.http.performing import keep_async, perform_async
 from insider_otel.policy.settings import Settings
+from insider_otel.state.dropped import finish_dropped
 from insider_otel.state.protocol import Perform
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
     operation = engine.operation_of(request)
     if operation is None:
         return None
+    finish_dropped()
     return Exchange(engine, family_of(request), request, operation).run()
 
 
@@ -159,6 +161,7 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
 
     def close(self) -> None:
         """Close the wrapped transport."""
+        finish_dropped()
         self._transport.close()
 
 
@@ -287,6 +290,7 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close the wrapped transport."""
+        finish_dropped()
         await self._transport.aclose()
 
 

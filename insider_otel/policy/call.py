@@ -204,7 +204,8 @@ class CallMachine:
         # Slots of an open pool are apart as the limit wants them. A closed one opens for all at once.
         jitter = self._window_jitter(wait) if closed else 0.0
         if self._plan.deadline is not None:
-            jitter = min(jitter, max(self._plan.deadline - now - wait, 0.0))
+            # Whoever wakes too late for an attempt would have waited for nothing.
+            jitter = min(jitter, max(self._plan.deadline - SHORTEST_ATTEMPT - now - wait, 0.0))
         return Wait(wait + jitter, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
 
     def resume(self, now: float) -> Step:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from insider_otel.policy.settings import SettingsError, variable_of
 from insider_otel.policy.state_url import StateURL
+from insider_otel.state.dropped import forget_dropped
 from insider_otel.state.protocol import Store, StoreError
 from insider_otel.state.shared import SharedState
 
@@ -83,6 +84,7 @@ def _after_fork_in_child() -> None:
     # A child must not inherit a lock that some thread of its parent happened to hold, nor its parent's slots.
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
+    forget_dropped()
     for state in all_states():
         state.forget()
 

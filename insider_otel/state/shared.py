@@ -11,12 +11,14 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from insider_otel.api.operations import Limit
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.state.availability import Availability, Caller
+from insider_otel.state.dropped import finish_dropped, finish_later
 from insider_otel.state.experience import Experience
 from insider_otel.state.ledger import Ledger, Told
 from insider_otel.state.memory import MOST_POOLS, MemoryStore
@@ -137,6 +139,9 @@ class SharedState:
             self._ledger.untold(told)
             availability.failed(error, spell, asked, caller)
             return self._admit_in_its_place(ask, held)
+        except GeneratorExit:
+            finish_later(partial(self._forsake, told, question, held))
+            raise
         except BaseException:
             yield from self._cancel(told, question.reply, caller, held)
             raise
@@ -192,11 +197,15 @@ class SharedState:
         self._ledger.correct(grant.pool, Correction(slot, grant.cost, 0))
         # Of many that give back at once, one tells for all; what it cannot tell is told with the next ask.
         while corrections := self._ledger.start_correcting(grant.pool):
-            is_told = True
             try:
                 is_told = yield from self._tell_store(Report(grant.pool, corrections=corrections), caller)
-            finally:
-                self._ledger.end_correcting(grant.pool, () if is_told else corrections)
+            except GeneratorExit:
+                finish_later(partial(self._ledger.end_correcting, grant.pool, ()))
+                raise
+            except BaseException:
+                self._ledger.end_correcting(grant.pool, ())
+                raise
+            self._ledger.end_correcting(grant.pool, () if is_told else corrections)
             if not is_told:
                 return
 
@@ -223,6 +232,7 @@ class SharedState:
         It is above 1 where the limit was lowered since. Where a pool is used with several credentials it is the
         fullest one's.
         """
+        finish_dropped()
         own = ((use.pool, use.limit, use.used) for use in self._local.perform(ListPools()) if use.limit is not None)
         uses = (
             own
@@ -306,10 +316,21 @@ class SharedState:
 
     def _cancel(self, told: Told, reply: Admission | None, caller: Caller, held: Grant | None) -> StoreEffects[None]:
         """The call is no more; what the store granted it meanwhile, and what it had, must not be lost with it."""
+        self._take_back(told, reply, held)
+        if reply is not None:
+            yield from self._decline(told.ask, reply, caller)
+
+    def _forsake(self, told: Told, question: Perform, held: Grant | None) -> None:
+        """The call was dropped: what the store granted it is told with the next ask, and its claim ends by itself."""
+        ask, reply = told.ask, question.reply
+        self._take_back(told, reply, held)
+        if reply is not None and reply.slot is not None and ask.limit is not None:
+            self._ledger.correct(ask.pool, Correction(reply.slot, ask.cost, 0))
+
+    def _take_back(self, told: Told, reply: Admission | None, held: Grant | None) -> None:
         self._strike(held)
         if reply is not None:
             self._ledger.heard(told, reply)
-            yield from self._decline(told.ask, reply, caller)
             return
         self._ledger.untold(told)
         if held is not None and not held.local and held.admission.slot is not None:

@@ -185,16 +185,22 @@ class AttemptTrace:
             self._attributes.update(verdict_attributes(verdict))
         self._end({names.ERROR_TYPE: _name_of(exception)}, now)
 
-    def cancelled(self, now: float) -> None:
-        """The app gave the call up: not an error, so neither a status nor an ``error.type``."""
-        self._end({}, now)
+    def cancelled(self, now: float, ended: int | None = None) -> None:
+        """The app gave the call up: not an error, so neither a status nor an ``error.type``.
 
-    def _end(self, learned: dict[str, str | int], now: float) -> None:
+        Args:
+            now: The moment of it, on the caller's clock.
+            ended: The same in nanoseconds since 1970, if it is past.
+        """
+        self._end({}, now, ended)
+
+    def _end(self, learned: dict[str, str | int], now: float, ended: int | None = None) -> None:
         """End the span, which has the labels it began with, and record the duration with them.
 
         Args:
             learned: What the end of the attempt adds to them.
-            now: The present moment, on the caller's clock.
+            now: The moment of it, on the caller's clock.
+            ended: The same in nanoseconds since 1970, if it is past.
         """
         self._labels.update(learned)
         if self._attributes is not None:
@@ -202,7 +208,7 @@ class AttemptTrace:
             self.span.set_attributes(self._attributes)
             if names.ERROR_TYPE in learned:
                 self.span.set_status(_ERROR)
-        self.span.end()
+        self.span.end(ended)
         self._telemetry.instruments.request_duration.record(max(now - self._started, 0.0), self._labels, self.context)
 
 

@@ -153,6 +153,7 @@ class CallTrace:
         attempts: int,
         waited: float,
         now: float,
+        ended: int | None = None,
     ) -> None:
         """End the call's span and record its metrics.
 
@@ -163,7 +164,8 @@ class CallTrace:
             stopped: Why it was not tried again, if that is why it ended.
             attempts: Attempts made.
             waited: Seconds spent waiting.
-            now: The present moment, on the caller's clock.
+            now: The moment of its end, on the caller's clock.
+            ended: The same in nanoseconds since 1970, if it is past.
         """
         self.ended = True
         labels: dict[str, str] = {names.OPERATION: self._operation.name, names.OUTCOME: outcome}
@@ -186,7 +188,7 @@ class CallTrace:
                 attributes[names.ERROR_TYPE] = verdict.category.value
                 self.span.set_status(_ERROR)
             self.span.set_attributes(attributes)
-        self.span.end()
+        self.span.end(ended)
         self._measure(max(now - self._started, 0.0), labels)
         instruments = self._telemetry.instruments
         if verdict is not None:

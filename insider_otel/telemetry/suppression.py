@@ -1,15 +1,23 @@
-"""The switch by which HTTP instrumentations keep out of each other's way."""
+"""The context that a call runs in, and the switch by which HTTP instrumentations keep out of each other's way."""
 
 from __future__ import annotations
+
+from contextvars import Token
+from typing import TYPE_CHECKING
 
 # The names that opentelemetry.instrumentation.utils uses itself; that module would bring wrapt and much else along.
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage]
     _SUPPRESS_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage]
     Context,
+    attach,
+    detach,
     get_current,
     set_value,
 )
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _KEYS = (_SUPPRESS_HTTP_INSTRUMENTATION_KEY, _SUPPRESS_INSTRUMENTATION_KEY, "suppress_instrumentation")
 
@@ -31,3 +39,30 @@ def suppressing(context: Context) -> Context:
 def silencing(context: Context) -> Context:
     """``context``, in which no instrumentation makes spans."""
     return set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context)
+
+
+class attached:  # noqa: N801  (it reads as a word, as those of contextlib do)
+    """In this context while the block lasts.
+
+    Not ``contextlib.contextmanager``, which would take 1 µs longer, twice for each attempt.
+
+    Args:
+        context: The context.
+    """
+
+    __slots__ = ("_context", "_token")
+
+    _token: Token[Context]
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = attach(self._context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # What a call that was dropped ran in is gone; whoever drops it is in a context of its own.
+        if kind is not GeneratorExit:
+            detach(self._token)

@@ -304,6 +304,31 @@ def test_a_cancelled_waiter_gives_its_slot_back(backend: str, insider_spans: Any
     assert anyio.run(run, backend=backend) == 10.0
 
 
+def test_who_wakes_too_late_for_its_slot_gives_slot_and_content_back(insider_spans: Any) -> None:
+    """Nothing was sent: the next call is not held up by it, and its content is not in flight."""
+    clock = FakeClock()
+
+    def oversleep(seconds: float) -> None:
+        clock.sleep(seconds + 6.0)
+
+    transport = InsiderTransport(
+        httpx.MockTransport(lambda request: httpx.Response(200)),
+        settings=tight("1/60s", dedupe="all"),
+        tracer_provider=insider_spans.tracer_provider,
+        clock=clock,
+        sleep=oversleep,
+    )
+    with httpx.Client(transport=transport, headers=KEYS) as client:
+        client.post(CATALOG, json=["first"])
+        clock.advance(55.0)
+        with request_scope(deadline=10.0, clock=clock):
+            assert client.post(CATALOG, json=["second"]).headers["x-insider-otel"] == "refused"
+            # 66 s after the first.
+        again = call_of(client.post(CATALOG, json=["second"]))
+    assert (again.outcome, again.waited) == (Outcome.SUCCEEDED, 0.0)
+    assert event_names(insider_spans.calls()[-1]) == []
+
+
 def test_threads_share_a_limit_first_come_first_served(insider_spans: Any) -> None:
     """Forty threads on 10 in 0.3 s, for real: the fake Insider counts, and nobody waits more than in a queue."""
     limit = "10/0.3s"

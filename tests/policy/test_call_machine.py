@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from insider_otel.api.operations import Limit, Resend, operations
 from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
-from insider_otel.policy.call import TRANSIT, CallMachine, CallPlan, plan_call
+from insider_otel.policy.call import SHORTEST_ATTEMPT, TRANSIT, CallMachine, CallPlan, plan_call
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource
 
@@ -284,9 +284,10 @@ def test_a_slot_of_an_open_pool_is_waited_for_to_the_moment() -> None:
     assert machine.admitted(10.0, 0.0) == Wait(10.0, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
 
 
-def test_the_jitter_after_a_closed_pool_ends_before_the_deadline() -> None:
+def test_the_jitter_after_a_closed_pool_leaves_an_attempt_before_the_deadline() -> None:
     machine = CallMachine(replace(PLAN, deadline=10.25), RetryBudget(), lambda: 0.5)
-    assert machine.admitted(10.0, 0.0, closed=True) == Wait(10.25, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
+    wait = machine.admitted(10.0, 0.0, closed=True)
+    assert wait == Wait(10.25 - SHORTEST_ATTEMPT, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
 
 
 @pytest.mark.parametrize(("deadline", "longest"), [(None, 300.0), (5.0, 4.95), (1000.0, 999.95), (0.01, 0.0)])
