@@ -166,6 +166,8 @@ class Commands:
                 f"state: prefix {prefix!r} of the redis keys may have letters, digits and the characters _ . : - only"
             )
         self._prefix = prefix
+        # Another app's prefix may be ours, and more.
+        self._pool_key = re.compile(rb"\{%b:((?:[0-9a-f]{2})*)\}:pool:(.*)" % re.escape(prefix).encode(), re.DOTALL)
         self._nodes = nodes
 
     def course(self, request: Request) -> Steps[Reply]:
@@ -194,8 +196,8 @@ class Commands:
                 if int(cursor) == 0:
                     break
         uses: list[PoolUse] = []
-        for key in sorted(found):
-            pool = self._pool_of(key.decode())
+        for key in filter(None, map(self._pool_key.fullmatch, sorted(found))):
+            pool = PoolKey(key[2].decode(), bytes.fromhex(key[1].decode()))
             answer = yield from self._run("list", pool, {})
             # It may have expired meanwhile.
             if answer is not None:
@@ -215,10 +217,6 @@ class Commands:
             return (yield from self._nodes.ask(tag, ("EVALSHA", _SCRIPT_NAME, *words)))
         except ScriptMissingError:
             return (yield from self._nodes.ask(tag, ("EVAL", SCRIPT, *words)))
-
-    def _pool_of(self, key: str) -> PoolKey:
-        owner, _, pool = key.removeprefix(f"{{{self._prefix}:").partition("}:pool:")
-        return PoolKey(pool, bytes.fromhex(owner))
 
 
 def _admit(request: Admit) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 
 from insider_otel.api.operations import Limit
@@ -113,12 +114,14 @@ class TestWhatIsKept:
             assert store.perform(Admit(POOL, limit)).wait == 0
         assert admin.strlen(record(kind="uses")) <= 8 * 3
 
-    def test_prefixes_do_not_mix(self, server: RedisServer, store: RedisStore) -> None:
-        other = RedisStore(server.url, timeout=5, prefix="other")
+    @pytest.mark.parametrize("prefix", ["other", "insider-otel:staging", "insider-otel:0123"])
+    def test_prefixes_do_not_mix(self, prefix: str, server: RedisServer, store: RedisStore) -> None:
+        other = RedisStore(server.url, timeout=5, prefix=prefix)
         use_all(store)
         assert other.perform(ListPools()) == ()
         assert other.perform(Admit(POOL, LIMIT)).used == 1
         assert [use.used for use in store.perform(ListPools())] == [3]
+        assert [use.used for use in other.perform(ListPools())] == [1]
         other.close()
 
     def test_all_pools_are_listed_among_any_number_of_claims(self, admin: Any, store: RedisStore) -> None:
