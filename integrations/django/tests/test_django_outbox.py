@@ -16,7 +16,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.management import call_command
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import AsyncClient, Client, TestCase, override_settings
 from django_project.insider import sample
@@ -28,6 +28,7 @@ from outbox_shop import BOUND, OPTIONS, Shop, until
 
 from insider_otel import OutboxError, defer
 from insider_otel.outbox.job import Job
+from insider_otel.outbox.protocol import Taken
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
 from insider_otel.telemetry.suppression import is_suppressed
 from insider_otel.testing import FakeInsider, deliver_outbox, set_testing
@@ -177,6 +178,36 @@ def test_the_connection_is_closed_when_no_worker_uses_it_any_more(shop: Shop, mo
     [mine] = used
     until(lambda: mine.connection is None)
     shop.outbox.take(1, time.time(), lease=1.0, pace=pace)
+    shop.outbox.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [OperationalError, OSError])
+def test_a_worker_goes_on_if_its_idle_connection_cannot_be_closed(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    close, is_lost = DatabaseWrapper._close, threading.Event()
+
+    def lost(wrapper: DatabaseWrapper) -> None:
+        close(wrapper)
+        if threading.current_thread().name == "insider-otel outbox database" and not is_lost.is_set():
+            is_lost.set()
+            raise error("the server has gone away")
+
+    monkeypatch.setattr(clerk, "_IDLE", 0.05)
+    monkeypatch.setattr(DatabaseWrapper, "_close", lost)
+    shop.defer()
+    shop.outbox.take(0, time.time(), lease=1.0, pace=lambda pool: 0.0)
+    assert is_lost.wait(BOUND)
+    if error is OSError:
+        until(lambda: "insider-otel outbox database" not in [thread.name for thread in threading.enumerate()])
+    taken: list[Taken] = []
+    asking = threading.Thread(
+        target=lambda: taken.append(shop.outbox.take(1, time.time(), lease=1.0, pace=lambda pool: 0.0)), daemon=True
+    )
+    asking.start()
+    asking.join(BOUND)
+    assert [len(each.leases) for each in taken] == [1]
     shop.outbox.close()
 
 

@@ -53,7 +53,7 @@ class Clerk:
             # After a fork: the thread is the parent's, and the lock may be held by another of its threads.
             self._begin()
         with self._lock:
-            if self._errands is None:
+            if self._errands is None or self._thread is None or not self._thread.is_alive():
                 self._errands = SimpleQueue()
                 self._thread = threading.Thread(
                     target=_work, args=(self._errands,), name="insider-otel outbox database", daemon=True
@@ -75,7 +75,7 @@ def _next(errands: SimpleQueue[_Errand | None]) -> _Errand | None:
     try:
         return errands.get(timeout=_IDLE)
     except Empty:
-        connections.close_all()
+        _close_connections()
         return errands.get()
 
 
@@ -89,7 +89,12 @@ def _work(errands: SimpleQueue[_Errand | None]) -> None:
             except BaseException as error:  # noqa: BLE001  (it is raised where it was asked for)
                 done.set_exception(error)
                 # The server may have closed the connection: the next errand opens another.
-                with suppress(Error):
-                    connections.close_all()
+                _close_connections()
     finally:
+        _close_connections()
+
+
+def _close_connections() -> None:
+    # One that the server has closed already may say so.
+    with suppress(Error):
         connections.close_all()
