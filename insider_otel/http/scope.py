@@ -37,7 +37,7 @@ class RequestScope:
         "_closed",
         "_ends",
         "_held",
-        "_holds",
+        "_holders",
         "_lock",
         "_outer",
         "_server_span",
@@ -51,7 +51,7 @@ class RequestScope:
         self._outer = outer
         self._server_span: Span | None = None
         self._held: HeldSpan | None = None
-        self._holds = False
+        self._holders: set[RequestScope] = set()
         self._began = clock()
         self._ends = None if deadline is None else self._began + deadline
         self._closed = False
@@ -102,9 +102,14 @@ class RequestScope:
             return dict(self._summary)
 
     @property
+    def _whole(self) -> RequestScope:
+        """The scope of the whole request: the server span is its, whoever in it finds or holds that."""
+        return self if self._outer is None else self._outer._whole
+
+    @property
     def server_span(self) -> Span | None:
-        """The server span of the request, which may have ended; None if it is not known, or after the scope ended."""
-        return self._server_span
+        """The server span of the request, which may have ended; None if it is not known, or after the request ended."""
+        return self._whole._server_span
 
     def found_server_span(self, span: Span) -> None:
         """Have the summary written on a span, now and after every call: the framework may end it before the scope ends.
@@ -112,28 +117,37 @@ class RequestScope:
         Args:
             span: The server span of the request.
         """
-        if self._server_span is None and self._outer is None and not self._closed:
-            self._server_span = span
-            if self._holds:
-                self.hold_server_span()
-            if self._summary[names.REQUEST_CALLS]:
-                span.set_attributes(self.summary())
+        whole = self._whole
+        with whole._lock:
+            if whole._server_span is not None or whole._closed:
+                return
+            whole._server_span = span
+            whole._hold()
+            if whole._summary[names.REQUEST_CALLS]:
+                span.set_attributes(whole._summary)
 
     def hold_server_span(self) -> None:
         """Keep the server span open until it is released, or the scope is closed: for a body that is yet to be made.
 
-        If it is not known yet, it is kept open as soon as it is.
+        If it is not known yet, it is kept open as soon as it is. Scopes within one another may each hold it.
         """
-        with self._lock:
-            self._holds = True
-            if self._held is None and self._server_span is not None and self._server_span.is_recording():
-                self._held = HeldSpan(self._server_span)
+        whole = self._whole
+        with whole._lock:
+            whole._holders.add(self)
+            whole._hold()
+
+    def _hold(self) -> None:
+        if self._holders and self._held is None and self._server_span is not None and self._server_span.is_recording():
+            self._held = HeldSpan(self._server_span)
 
     def release_server_span(self) -> None:
-        """Let the server span end: the body is made."""
-        with self._lock:
-            self._holds = False
-            held, self._held = self._held, None
+        """Let the server span end, unless another scope of the request holds it: the body is made."""
+        whole = self._whole
+        with whole._lock:
+            whole._holders.discard(self)
+            if whole._holders:
+                return
+            held, whole._held = whole._held, None
         if held is not None:
             held.release()
 
@@ -173,10 +187,12 @@ class RequestScope:
 
     def close(self) -> None:
         """End the scope: its deadline binds no longer, and later calls are not counted."""
-        self.release_server_span()
         with self._lock:
             self._closed = True
             self._server_span = None
+            # No scope within it outlasts it.
+            self._holders.clear()
+        self.release_server_span()
 
 
 _current: ContextVar[RequestScope | None] = ContextVar("insider_otel_request_scope", default=None)

@@ -141,6 +141,45 @@ def test_a_held_span_ends_when_it_is_released(tracer: Tracer, insider_spans: Cap
     assert ended.attributes["insider.request.calls"] == 1
 
 
+def test_a_span_that_a_scope_within_the_request_holds_ends_with_that_and_has_its_calls(tracer: Tracer) -> None:
+    """An app that is mounted in another one makes the body."""
+    whole = open_scope(5)
+    with within(whole):
+        inner = open_scope(5)
+        with within(inner), server_span(tracer) as span:
+            inner.hold_server_span()
+        assert inner.server_span == span
+        with within(inner):
+            upsert()
+    assert span.is_recording()
+    inner.close()
+    assert not span.is_recording()
+    assert span.attributes["insider.request.calls"] == 1
+
+
+def test_a_span_that_two_scopes_of_a_request_hold_ends_when_both_let_go(tracer: Tracer) -> None:
+    with server_span(tracer) as span:
+        whole = open_scope(5)
+        whole.hold_server_span()
+        with within(whole):
+            holding, other = open_scope(5), open_scope(5)
+        holding.hold_server_span()
+        other.close()
+    holding.release_server_span()
+    assert span.is_recording()
+    whole.release_server_span()
+    assert not span.is_recording()
+
+
+def test_a_held_span_ends_with_the_request_whoever_holds_it(tracer: Tracer) -> None:
+    with server_span(tracer) as span:
+        whole = open_scope(5)
+        with within(whole):
+            open_scope(5).hold_server_span()
+    whole.close()
+    assert not span.is_recording()
+
+
 def test_a_held_span_that_nobody_ended_is_not_ended_by_its_release(tracer: Tracer) -> None:
     with server_span(tracer) as span:
         scope = open_scope(5)

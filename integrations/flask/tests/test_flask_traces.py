@@ -15,6 +15,7 @@ from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from insider_otel.testing import CapturedSpans, FakeInsider, set_testing
 
@@ -143,6 +144,29 @@ def test_a_streamed_body_has_its_calls_in_the_summary(
     assert summary(server)["calls"] == 3
     assert all((span.end_time or 0) <= (server.end_time or 0) for span in insider_spans.all())
     assert not caplog.records
+
+
+def test_a_body_streamed_by_an_app_mounted_in_another_has_its_calls_in_the_summary(
+    app: Flask, insider_spans: CapturedSpans
+) -> None:
+    """Both use the extension: the scope of the one is in that of the other."""
+
+    @app.get("/orders")
+    def orders() -> Response:
+        call()
+
+        def generate() -> Iterator[bytes]:
+            for _ in range(2):
+                yield call().content
+
+        return Response(stream_with_context(generate()))
+
+    site = Flask("site")
+    site.wsgi_app = DispatcherMiddleware(site.wsgi_app, {"/shop": app.wsgi_app})  # type: ignore[method-assign]
+    InsiderOTel(site, tracer_provider=insider_spans.tracer_provider)
+    assert site.test_client().get("/shop/orders", buffered=True).status_code == 200
+    assert insider_spans.tree() == ["server GET /orders", *CALL * 3]
+    assert summary(server_span(insider_spans))["calls"] == 3
 
 
 def test_a_streamed_body_without_calls_leaves_the_server_span_as_it_would_be(
