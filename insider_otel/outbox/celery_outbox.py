@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import threading
 import time
 from collections.abc import Generator
@@ -38,6 +39,8 @@ _CONNECTION_OPTIONS = {
     "confirm_publish": True,
     "read_timeout": _STEP_TIMEOUT,
     "write_timeout": _STEP_TIMEOUT,
+    # Nobody sends any between two jobs, and a server that waits for them closes the connection.
+    "heartbeat": 0,
     # Redis, whose client would otherwise wait for an answer for ever.
     "socket_timeout": _STEP_TIMEOUT,
     "socket_connect_timeout": _STEP_TIMEOUT,
@@ -214,6 +217,9 @@ class CeleryOutbox:
         with self._refusing():
             connection = self._pool(app).acquire(block=True, timeout=_STEP_TIMEOUT)
             try:
+                if _was_closed(connection):
+                    # By a restart or a load balancer; nothing was sent yet.
+                    connection.collect(socket_timeout=_STEP_TIMEOUT)
                 yield connection
             except Exception:
                 # What it still has to say belongs to the message that failed.
@@ -242,8 +248,8 @@ class CeleryOutbox:
         except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
             raise OutboxError(
                 f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "
-                f"that broker_url and its user and password are right, and that the queue {self._queue} is there or may be "
-                "declared"
+                "that broker_url and its user and password are right, and that the queue "
+                f"{self._queue} is there or may be declared"
             ) from None
 
     def _find_app(self) -> Any:
@@ -263,6 +269,17 @@ class CeleryOutbox:
 
 def _connect(app: Any) -> Any:
     return app.connection_for_write(connect_timeout=_STEP_TIMEOUT, transport_options=_CONNECTION_OPTIONS)
+
+
+def _was_closed(connection: Any) -> bool:
+    """Whether a connection to RabbitMQ was closed while it was idle; the client of Redis sees to that itself."""
+    sock = getattr(connection.connection, "sock", None) if connection.connected else None
+    if sock is None:
+        return False
+    with selectors.DefaultSelector() as selector:
+        selector.register(sock, selectors.EVENT_READ)
+        # Nothing was asked, so what there is to read is its end.
+        return bool(selector.select(0))
 
 
 def _came_back(error: Exception) -> bool:

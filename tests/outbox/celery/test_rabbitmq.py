@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kombu.entity
 import pytest
@@ -20,6 +22,7 @@ from insider_otel.outbox.protocol import OutboxError
 from insider_otel.testing import FakeInsider
 from insider_otel.testing.server import ServedFake
 from tests.outbox.celery import shop
+from tests.outbox.celery.balancer import balancer
 from tests.outbox.celery.conftest import ROOT
 from tests.outbox.celery.rabbitmq import find_program, rabbitmq_server
 from tests.outbox.jobs import job
@@ -96,6 +99,28 @@ def test_a_job_for_a_queue_that_is_missing_and_must_not_be_declared_is_refused(a
     app.conf.task_queues = [queue(shop.QUEUE, no_declare=True)]
     with pytest.raises(OutboxError, match="the queue insider is there or may be declared"):
         outbox.put(job())
+
+
+def test_a_job_is_stored_also_when_a_load_balancer_closed_the_connection_since_the_last_one(rabbitmq: str) -> None:
+    port = urlsplit(rabbitmq).port
+    assert port is not None
+    with balancer(port) as between:
+        app = shop.make_app(rabbitmq.replace(f":{port}", f":{between.port}"))
+        with closing(CeleryOutbox(shop.QUEUE)) as outbox:
+            outbox.put(job())
+            with outbox._connection(app) as connection:
+                sock = connection.connection.sock
+            between.drop()
+            assert select.select([sock], [], [], 60.0)[0], "the client is told so"
+            outbox.put(job())
+
+
+def test_rabbitmq_waits_for_no_heartbeats_which_nobody_would_send_between_two_jobs(rabbitmq: str) -> None:
+    app = shop.make_app(f"{rabbitmq}?heartbeat=1")
+    with closing(CeleryOutbox(shop.QUEUE)) as outbox:
+        outbox.put(job())
+        with outbox._connection(app) as connection:
+            assert connection.connection.heartbeat == 0
 
 
 def test_rabbitmq_itself_deletes_a_dead_letter_when_its_time_is_over(
