@@ -53,6 +53,9 @@ def defer(client: Any, request: Any, *, ordering_key: str | None = None, account
             "Turn InsiderInstrumentor on, or give the client an InsiderTransport; the host has to be one of Insider's, "
             "or of Settings.hosts"
         )
+    from insider_otel.http.deferral import options_of  # noqa: PLC0415  (who defers nothing loads none)
+
+    options_of(request)
     options: dict[str, Any] = {**(request.extensions.get(OPTIONS) or {}), "defer": True}
     if ordering_key is not None:
         options["ordering_key"] = ordering_key

@@ -223,6 +223,15 @@ def test_defer_sends_nothing_past_insider_otel(shop: Shop, url: str) -> None:
     assert sent == []
 
 
+@pytest.mark.parametrize("given", [True, False, "later"])
+def test_defer_refuses_options_that_it_cannot_add_to(shop: Shop, given: Any) -> None:
+    def use(client: Any) -> Any:
+        return defer(client, client.build_request("POST", UPSERT, json=USERS, extensions={"insider": given}))
+
+    with pytest.raises(CannotDefer, match=r'extensions\["insider"\] is a (bool|str); it accepts a mapping'):
+        shop.rig.flavour.using(use, transport=shop.answers(200))
+
+
 def test_defer_leaves_it_to_a_transport_of_the_apps_own_to_pass_the_call_on(shop: Shop) -> None:
     class Own(shop.rig.flavour.module.BaseTransport, shop.rig.flavour.module.AsyncBaseTransport):  # type: ignore[misc, name-defined]
         inner = shop.answers(200)
