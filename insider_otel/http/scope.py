@@ -55,7 +55,8 @@ class RequestScope:
         self._began = clock()
         self._ends = None if deadline is None else self._began + deadline
         self._closed = False
-        self._lock = threading.Lock()
+        # The garbage collector closes what was left within this scope wherever it runs: also where this thread has it.
+        self._lock = threading.RLock()
         self._summary: dict[str, int] = dict.fromkeys(
             (
                 names.REQUEST_CALLS,

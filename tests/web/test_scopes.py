@@ -100,6 +100,33 @@ def test_a_scope_that_is_over_bounds_no_later_one() -> None:
     assert remaining > 20
 
 
+def test_a_scope_can_be_closed_while_its_request_takes_note_of_a_call() -> None:
+    """The garbage collector may come then, and find a generator that was left in the middle."""
+
+    class ServerSpan:
+        def is_recording(self) -> bool:
+            return True
+
+        def set_attributes(self, attributes: Any) -> None:
+            left.close()
+
+    whole = open_scope(5)
+    with within(whole):
+        left = open_scope(5)
+    span: Any = ServerSpan()
+    whole.found_server_span(span)
+
+    def serve() -> None:
+        with within(whole):
+            upsert()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (left.is_closed, calls(whole)) == (True, 1)
+
+
 def test_in_the_background_a_call_has_no_deadline_and_counts_nowhere() -> None:
     with request_scope(0) as scope:
         with background():
