@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -95,7 +96,7 @@ class RedisStore:
         self._loops: dict[asyncio.AbstractEventLoop, dict[Node | None, LoopClient]] = {}
         try:
             if _has_tls(options):
-                tls = _tls_context(self._loop_options)
+                tls = _TLS(self._loop_options)
                 self._options |= {"tls": tls, "connection_class": _TLSConnection}
                 self._loop_options |= {"tls": tls, "connection_class": _AsyncTLSConnection}
             self._client(None).connection_pool.make_connection()
@@ -207,35 +208,69 @@ class RedisStore:
         return StoreError(f"{where}: {type(error).__name__}: {text}")
 
 
-class _TLSConnection(redis.SSLConnection):
-    """A connection with a TLS context that was made before.
+class _TLS:
+    """A TLS context that is made before a connection needs it, and anew when a file that the address names has changed.
 
     To make one, redis-py reads all certificates of the system, which takes as long as an answer may.
+
+    Args:
+        options: What ``_read_url`` made of the address for event loops.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._connection_class = options["connection_class"]
+        others = {"connection_class", "max_connections"}
+        self._options = {name: value for name, value in options.items() if name not in others}
+        self._files = [options[name] for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in options]
+        self.renew()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a file has changed since it was read."""
+        try:
+            return self._changes() != self._read
+        except OSError:
+            return False  # it is being replaced: what was read is as good as before
+
+    def renew(self) -> None:
+        """Make the context from the files as they are now."""
+        changes = self._changes()
+        context: ssl.SSLContext = self._connection_class(**self._options).ssl_context.get()
+        # Not every redis-py does so by itself.
+        context.check_hostname = context.verify_mode != ssl.CERT_NONE and self._options.get("ssl_check_hostname", True)
+        self.context, self._read = context, changes
+
+    def _changes(self) -> list[tuple[int, int]]:
+        found = [os.stat(file) for file in self._files]
+        return [(status.st_ino, status.st_mtime_ns) for status in found]
+
+
+class _TLSConnection(redis.SSLConnection):
+    """A connection with a TLS context that was made before."""
+
+    def __init__(self, *, tls: _TLS, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
         self._tls = tls
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
-        return self._tls.wrap_socket(sock, server_hostname=self.host)
+        if self._tls.is_outdated:
+            self._tls.renew()
+        return self._tls.context.wrap_socket(sock, server_hostname=self.host)
 
 
 class _AsyncTLSConnection(redis.asyncio.SSLConnection):
-    """The same for an event loop, which reading files would hold up."""
+    """The same for an event loop."""
 
-    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:
+    def __init__(self, *, tls: _TLS, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
-        self.ssl_context.context = tls
+        self._tls = tls
 
-
-def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
-    connection_class = options["connection_class"]
-    others = {name: value for name, value in options.items() if name not in {"connection_class", "max_connections"}}
-    context: ssl.SSLContext = connection_class(**others).ssl_context.get()
-    # Not every redis-py does so by itself.
-    context.check_hostname = context.verify_mode != ssl.CERT_NONE and options.get("ssl_check_hostname", True)
-    return context
+    async def _connect(self) -> None:
+        if self._tls.is_outdated:
+            # Reading the files would hold up the event loop.
+            await asyncio.to_thread(self._tls.renew)
+        self.ssl_context.context = self._tls.context
+        await super()._connect()  # type: ignore[no-untyped-call]
 
 
 def _has_tls(options: dict[str, Any]) -> bool:

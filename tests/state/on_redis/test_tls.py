@@ -19,6 +19,7 @@ import trustme
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings, SettingsError
 from insider_otel.state import opening
 from insider_otel.state.protocol import (
+    Admission,
     Admit,
     ClaimAsk,
     ClaimEnd,
@@ -59,15 +60,23 @@ class TLSServer:
         """Its address for who knows who signed its certificate."""
         return self.url(ssl_ca_certs=self.directory / "ca.pem")
 
+    @property
+    def trusting(self) -> str:
+        """Its address for who also has a certificate that it asks for."""
+        return (
+            f"{self.trusted}&ssl_certfile={self.directory / 'client.pem'}&ssl_keyfile={self.directory / 'client.key'}"
+        )
+
 
 @contextmanager
-def tls_server(directory: Path, *others: str, clients: str = "no") -> Iterator[TLSServer]:
+def tls_server(directory: Path, *others: str, clients: str = "no", port: int | None = None) -> Iterator[TLSServer]:
     """A server of one's own, with a certificate for ``localhost``.
 
     Args:
         directory: A place for certificates.
         *others: Other options of the server.
         clients: ``yes`` if it lets in only those who have a certificate themselves.
+        port: Its port; None for any.
     """
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(directory / "ca.pem"))
@@ -75,7 +84,7 @@ def tls_server(directory: Path, *others: str, clients: str = "no") -> Iterator[T
         certificate = authority.issue_cert(name)
         certificate.cert_chain_pems[0].write_to_path(str(directory / f"{name}.pem"))
         certificate.private_key_pem.write_to_path(str(directory / f"{name}.key"))
-    port = free_port()
+    port = port or free_port()
     files = {"cert": "localhost.pem", "key": "localhost.key", "ca-cert": "ca.pem"}
     options = [word for name, file in files.items() for word in (f"--tls-{name}-file", str(directory / file))]
     try:
@@ -149,14 +158,45 @@ class TestTrusted:
             assert (await store.perform_async(Admit(pool, LIMIT))).used == 2
             store.close()
 
+    @pytest.mark.parametrize("way", ["threads", "a loop"])
+    def test_certificates_that_were_replaced_are_read_anew(self, way: str, tmp_path: Path, pool: PoolKey) -> None:
+        """By those of another authority, the client's too, in the same files."""
+        skip_without_program()
+        with asyncio.Runner() as loop:
+
+            def used(store: RedisStore) -> int:
+                asked = Admit(pool, LIMIT)
+                admission = store.perform(asked) if way == "threads" else loop.run(store.perform_async(asked))
+                assert isinstance(admission, Admission)
+                return admission.used
+
+            with tls_server(tmp_path, clients="yes") as server:
+                store = RedisStore(server.trusting, timeout=5)
+                assert [used(store), used(store)] == [1, 2]
+            with tls_server(tmp_path, clients="yes", port=server.port):
+                assert [used(store), used(store)] == [1, 2]
+            store.close()
+
+    def test_a_replaced_certificate_that_is_none_is_told_until_it_is_one(self, tmp_path: Path, pool: PoolKey) -> None:
+        skip_without_program()
+        with tls_server(tmp_path) as server:
+            store = RedisStore(server.trusted, timeout=5)
+            authority = (tmp_path / "ca.pem").read_bytes()
+            (tmp_path / "ca.pem").write_bytes(b"no certificate")
+            for _ in range(2):
+                with pytest.raises(StoreError, match=r"NO_CERTIFICATE_OR_CRL_FOUND|no certificate"):
+                    store.perform(Admit(pool, LIMIT))
+            (tmp_path / "ca.pem").write_bytes(authority)
+            assert store.perform(Admit(pool, LIMIT)).used == 1
+            store.close()
+
     def test_a_server_that_wants_a_certificate_gets_ours(self, tmp_path: Path, pool: PoolKey) -> None:
         skip_without_program()
         with tls_server(tmp_path, clients="yes") as server:
             nobody = RedisStore(server.trusted, timeout=5)
             with pytest.raises(StoreError):
                 nobody.perform(Admit(pool, LIMIT))
-            ours = f"&ssl_certfile={tmp_path / 'client.pem'}&ssl_keyfile={tmp_path / 'client.key'}"
-            store = RedisStore(server.trusted + ours, timeout=5)
+            store = RedisStore(server.trusting, timeout=5)
             assert store.perform(Admit(pool, LIMIT)).used == 1
             store.close()
             nobody.close()
