@@ -13,7 +13,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from insider_otel.api.operations import Operation
-from insider_otel.outbox.credentials import BODY, is_credential_header, is_telling
+from insider_otel.outbox.credentials import BODY, CredentialsError, is_credential_header, is_owner, is_telling, owner_of
 
 # No other header is kept: what is not known to be harmless may be a secret. Those that say where a request goes, how
 # long it is and to which trace it belongs are made anew with each attempt.
@@ -36,6 +36,12 @@ _LONGEST_INFLATED = 64 * 1024 * 1024
 """Bytes of a compressed body that are looked at; far more than Insider takes."""
 
 
+_ANOTHER_ACCOUNT = (
+    "the credentials at hand are of another account than those it was made with. This outbox is shared by several "
+    'accounts: name them by account, extensions={"insider": {"account": …}}'
+)
+
+
 class ContentError(ValueError):
     """What is stored of a call and cannot be read. Its text is ours, and repeats nothing of it."""
 
@@ -54,6 +60,8 @@ class Parcel:
         headers: Those of its headers that are kept.
         body: Its body. Fields that carry credentials are null in it.
         places: Where credentials are to be put back: names of headers, or ``body:`` and that of a field.
+        owner: Whose credentials they were, as ``credentials.owner_of`` says; None if they, or the older version of
+            insider-otel that kept the call, did not say.
     """
 
     method: str
@@ -61,6 +69,7 @@ class Parcel:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
     places: tuple[str, ...] = ()
+    owner: str | None = None
 
     def to_bytes(self) -> bytes:
         """As it is stored, before encryption."""
@@ -68,7 +77,8 @@ class Parcel:
             body: dict[str, str] = {"text": self.body.decode("utf-8")}
         except UnicodeDecodeError:
             body = {"base64": base64.b64encode(self.body).decode("ascii")}
-        value = {"method": self.method, "url": self.url, "headers": self.headers, "places": self.places, **body}
+        kept = {"method": self.method, "url": self.url, "headers": self.headers, "places": self.places}
+        value = {**kept, "owner": self.owner, **body}
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
     @classmethod
@@ -83,7 +93,8 @@ class Parcel:
             text = value.get("text")
             body = base64.b64decode(value["base64"], validate=True) if text is None else text.encode("utf-8")
             headers = tuple((str(name), str(text)) for name, text in value["headers"])
-            return cls(str(value["method"]), str(value["url"]), headers, body, tuple(value["places"]))
+            method, url, places = str(value["method"]), str(value["url"]), tuple(value["places"])
+            return cls(method, url, headers, body, places, value.get("owner"))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ContentError("the stored call is damaged") from None
 
@@ -92,7 +103,12 @@ class Parcel:
 
         Args:
             credentials: By place; those of all ``places``.
+
+        Raises:
+            CredentialsError: They are another account's.
         """
+        if self.owner is not None and not is_owner(self.owner, credentials):
+            raise CredentialsError(_ANOTHER_ACCOUNT)
         headers = [*self.headers, *((place, credentials[place]) for place in self.places if not _is_field(place))]
         fields = {place.removeprefix(BODY): credentials[place] for place in self.places if _is_field(place)}
         return headers, _with_fields(self.body, fields) if fields else self.body
@@ -142,7 +158,8 @@ def pack(
     kept = tuple((name, value) for name, value in headers if name.lower() in KEPT_HEADERS)
     if not all(value.isascii() for _, value in kept):
         raise CannotDefer("one of its headers is not ASCII")
-    parcel = Parcel(method, url, kept, _with_fields(body, dict.fromkeys(fields)) if fields else body, (*credentials,))
+    body = _with_fields(body, dict.fromkeys(fields)) if fields else body
+    parcel = Parcel(method, url, kept, body, (*credentials,), owner_of(credentials))
     _refuse_secrets(parcel, credentials.values())
     return parcel
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import cast
@@ -21,6 +23,9 @@ NO_CREDENTIALS = "is not a JSON object of headers (or body:field) to credentials
 
 Provider = Callable[[Operation, str | None], Credentials | None]
 """Returns the credentials for an operation and an account (the app's own name for it, None if it has one only)."""
+
+_PARTNER = "x-partner-name"
+_SALT_BYTES = 16
 
 _ALWAYS_CREDENTIALS = frozenset({"authorization", "x-api-key"})
 # Not Insider's to ask for: a proxy's, and what a server has put there itself, as Cloudflare does.
@@ -162,6 +167,34 @@ def provide(
             f"let Settings.credentials return {them}, or put {them} into {variable_of(operation.product, account)}"
         )
     return {place: cast("str", by_place[place.lower()]) for place in wanted}
+
+
+def owner_of(credentials: Mapping[str, str], salt: bytes | None = None) -> str | None:
+    """Whose credentials they are: a salted hash of the partner's name, which stays when a token is replaced.
+
+    Args:
+        credentials: By place, headers in lower case.
+        salt: Of 16 bytes; a new one by default.
+
+    Returns:
+        The salt and the hash; None if they do not say whose they are.
+    """
+    name = credentials.get(_PARTNER)
+    if name is None:
+        return None
+    salt = secrets.token_bytes(_SALT_BYTES) if salt is None else salt
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), salt=salt, person=b"insider-owner", digest_size=16)
+    return salt.hex() + digest.hexdigest()
+
+
+def is_owner(owner: str, credentials: Mapping[str, str]) -> bool:
+    """Whether credentials are an owner's.
+
+    Args:
+        owner: What ``owner_of`` returned.
+        credentials: By place, headers in lower case.
+    """
+    return owner_of(credentials, bytes.fromhex(owner[: 2 * _SALT_BYTES])) == owner
 
 
 def _is_text(value: object) -> bool:

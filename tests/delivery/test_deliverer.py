@@ -146,6 +146,29 @@ def test_rotated_credentials_are_the_new_ones(shop: Shop) -> None:
     assert shop.insider.requests[0].headers["X-REQUEST-TOKEN"] == "token-after-rotation"
 
 
+@pytest.mark.parametrize("key", [None, Fernet.generate_key().decode()], ids=["in clear", "encrypted"])
+def test_a_call_is_never_sent_with_the_credentials_of_another_account(shop: Shop, key: str | None) -> None:
+    job = shop.defer(outbox_key=key)
+    assert b"shop-one" not in job.content
+    others = {**KEYS, "X-PARTNER-NAME": "shop-two", "X-REQUEST-TOKEN": "token-of-shop-two"}
+    left = kept(shop.deliver(job, outbox_key=key, credentials=lambda operation, account: others))
+    assert shop.insider.requests == []
+    assert (left.stopped, left.attempts) == (None, 0), "it waits for a worker of its own account"
+    assert "shared by several accounts: name them by account" in left.verdict["message"]
+    assert shop.deliver(left, outbox_key=key) == Ending(None)
+
+
+def test_a_call_that_an_older_version_kept_without_its_account_is_sent(shop: Shop) -> None:
+    job = shop.defer()
+    content = json.loads(job.content[1:])
+    del content["owner"]
+    assert shop.deliver(replace(job, content=b"p" + json.dumps(content).encode())) == Ending(None)
+
+
+def test_a_call_that_says_nothing_of_its_account_is_sent(shop: Shop) -> None:
+    assert shop.deliver(shop.defer(MAIL)) == Ending(None)
+
+
 def test_what_was_encrypted_is_read_with_an_older_key_too(shop: Shop) -> None:
     old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
     job = shop.defer(body={"users": [{"email": "jane@example.com"}]}, outbox_key=old)
