@@ -120,8 +120,8 @@ class SQLiteOutbox:
     def __init__(
         self, path: str | os.PathLike[str], *, timeout: float = 5.0, sync: Literal["normal", "full"] = "normal"
     ) -> None:
-        # The app may change its directory later.
-        absolute = Path(path).absolute()
+        # The app may change its directory later; and where a link leads a file is to be made, not in its place.
+        absolute = Path(os.path.realpath(path))
         if not absolute.parent.is_dir():
             raise OutboxError(f"the directory {absolute.parent} of the outbox {absolute.name} does not exist: make it")
         self.address = f"sqlite:///{absolute}"

@@ -185,6 +185,20 @@ def test_a_missing_directory_is_told_at_the_start(tmp_path: Path) -> None:
         InsiderTransport(FakeInsider().transport(), settings=settings)
 
 
+def test_a_file_that_links_lead_to_is_made_where_they_lead(tmp_path: Path) -> None:
+    stores: list[SQLiteOutbox] = []
+    for release in ("one", "two"):
+        link = tmp_path / release / "outbox.db"
+        link.parent.mkdir()
+        link.symlink_to(tmp_path / "shared.db")
+        stores.append(SQLiteOutbox(link))
+    every = [put(store) for store in stores]
+    assert [list(store.jobs()) for store in stores] == [every, every]
+    assert [(tmp_path / release / "outbox.db").is_symlink() for release in ("one", "two")] == [True, True]
+    for store in stores:
+        store.close()
+
+
 def _without_rights(path: Path) -> str:
     if os.getuid() == 0:
         os.setgid(65534)
