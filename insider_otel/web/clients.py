@@ -49,9 +49,11 @@ class Clients:
         """The client of this process: ``httpx.Client``, or ``httpx2.Client``. Opened at its first use."""
         opened = self._opened.get()
         client = opened.client
-        if client is None:
+        if _is_gone(client):
             with opened.lock:
-                client = opened.client = opened.client or self._make(is_async=False)
+                client = opened.client
+                if _is_gone(client):
+                    client = opened.client = self._make(is_async=False)
         return client
 
     async def async_client(self) -> Any:
@@ -70,7 +72,7 @@ class Clients:
             )
         loops = self._opened.get().loops
         mine = loops.get(loop)
-        if mine is None:
+        if mine is None or _is_gone(mine.client):
             for other in [each for each in list(loops) if each.is_closed()]:
                 loops.pop(other, None)
             mine = loops[loop] = _LoopClient(self._make(is_async=True))
@@ -111,6 +113,11 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _is_gone(client: Any) -> bool:
+    # Whoever got it may have closed it, as in `with client() as mine:`.
+    return client is None or client.is_closed
 
 
 class _Opened:

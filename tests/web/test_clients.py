@@ -67,6 +67,23 @@ def test_a_closed_client_is_followed_by_another(clients: Clients) -> None:
     clients.close()
 
 
+def test_a_client_that_its_user_closed_is_followed_by_another(module: ModuleType) -> None:
+    clients = Clients(Engine(Settings()), module, transport=FakeInsider().transport())
+
+    async def use() -> list[int]:
+        statuses = list[int]()
+        for _ in range(2):
+            async with await clients.async_client() as client:
+                response = await post(client)
+                statuses.append(response.status_code)
+        return statuses
+
+    for _ in range(2):
+        with clients.client() as client:
+            assert post(client).status_code == 200
+    assert asyncio.run(use()) == [200, 200]
+
+
 def test_each_loop_has_one_client_and_closes_it_when_it_ends(clients: Clients, module: ModuleType) -> None:
     async def use() -> Any:
         used = await asyncio.gather(*(clients.async_client() for _ in range(5)))
