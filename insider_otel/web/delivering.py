@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import threading
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from insider_otel.http.engine import Engine
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 
 GRACE = 5.0
 """Seconds that a process which ends waits for what is being sent."""
+PAUSE = 10.0
+"""Seconds after which a worker that could not start is tried again, by the next request."""
+
+_log = logging.getLogger("insider_otel.web")
 
 
 class OutboxWorker:
@@ -37,8 +44,7 @@ class OutboxWorker:
     @property
     def is_alive(self) -> bool:
         """Whether it works in this process."""
-        worker = self._mine.get().worker
-        return worker is not None and worker.is_alive
+        return self._mine.get().is_alive
 
     def start(self) -> None:
         """Have it work in this process, unless it does; not in tests, which send what is due when they want it."""
@@ -46,15 +52,23 @@ class OutboxWorker:
             return
         mine = self._mine.get()
         with mine.lock:
-            if not self.is_alive:
+            now = self._engine.clock()
+            if now < mine.try_at or mine.is_alive:
+                return
+            try:
                 mine.worker = self._started()
+                mine.try_at = -inf
+            except RuntimeError as error:
+                # The system gives no more threads. Pages that never call Insider need none.
+                if mine.try_at == -inf:
+                    _log.error("deferred calls wait: their worker cannot start, and is to try again: %s", error)
+                mine.try_at = now + PAUSE
 
     def stop(self) -> None:
         """Take no more jobs, and wait a little for what is being sent. The next ``start`` begins anew."""
         mine = self._mine.get()
-        worker = mine.worker
-        if worker is not None and worker.is_alive:
-            worker.stop(GRACE)
+        if mine.worker is not None and mine.is_alive:
+            mine.worker.stop(GRACE)
             mine.worker = None
 
     def _started(self) -> Worker:
@@ -63,8 +77,13 @@ class OutboxWorker:
 
         worker = Worker(self._engine, client=self._client)
         assert self._engine.watch is not None, "who has an outbox looks at it"
+        try:
+            worker.start()
+        except RuntimeError:
+            # It has asked to be stopped when the process ends, and would be kept for that.
+            atexit.unregister(worker.stop)
+            raise
         self._engine.watch.workers.add(worker)
-        worker.start()
         return worker
 
 
@@ -74,3 +93,8 @@ class _Mine:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.worker: Worker | None = None
+        self.try_at = -inf
+
+    @property
+    def is_alive(self) -> bool:
+        return self.worker is not None and self.worker.is_alive

@@ -19,10 +19,12 @@ import httpx2
 import pytest
 
 from insider_otel import InsiderTransport, Settings, SettingsError, defer
+from insider_otel.http.engine import Engine
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
-from insider_otel.testing import FakeInsider, deliver_outbox, sample_request, set_testing
+from insider_otel.testing import FakeClock, FakeInsider, deliver_outbox, sample_request, set_testing
 from insider_otel.testing.server import ServedFake
 from insider_otel.web import WebApp, WebOptions
+from insider_otel.web.delivering import PAUSE, OutboxWorker
 
 PATIENCE = 60.0
 THREAD = "insider-otel outbox"
@@ -153,6 +155,39 @@ def test_a_test_whose_client_cannot_deliver_is_told_why() -> None:
     transport = InsiderTransport(FakeInsider().transport(), settings=Settings())
     with httpx.Client(transport=transport) as client, pytest.raises(SettingsError, match="INSIDER_OTEL_OUTBOX"):
         deliver_outbox(client)
+
+
+@pytest.mark.parametrize("given", [0, 1, 16])
+def test_a_system_without_more_threads_breaks_no_request_and_the_worker_starts_when_it_has_some(
+    given: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and not tried with each request; whichever of its threads the system does not give."""
+    clock = FakeClock()
+    settings = Settings(outbox=f"sqlite:///{tmp_path}/outbox.db", credentials=credentials)
+    client = httpx.Client()
+    worker = OutboxWorker(Engine(settings, clock=clock), lambda: client, wanted=True)
+    start_thread, tried = threading.Thread.start, list[str]()
+
+    def start(thread: threading.Thread) -> None:
+        tried.append(thread.name)
+        if len(tried) > given:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    def starts_after(seconds: float) -> bool:
+        clock.advance(seconds)
+        worker.start()
+        return worker.is_alive
+
+    with monkeypatch.context() as at_the_limit:
+        at_the_limit.setattr(threading.Thread, "start", start)
+        assert [starts_after(seconds) for seconds in (0.0, 0.0, PAUSE)] == [False] * 3
+    assert len(tried) == given + 2
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "can't start new thread" in caplog.text
+    assert [starts_after(seconds) for seconds in (0.0, PAUSE)] == [False, True]
+    worker.stop()
+    client.close()
 
 
 def test_an_app_that_is_closed_or_forgotten_has_no_worker_any_more(make: Make, tmp_path: Path) -> None:
