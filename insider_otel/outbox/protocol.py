@@ -147,6 +147,10 @@ class JobStore(Outbox, Protocol):
         """Jobs, the oldest first."""
         ...
 
+    def ids(self, state: JobState | None = None, *, beginning: str = "") -> Sequence[str]:
+        """The names of all jobs, or of those that begin so, the oldest first; nothing of what they hold is read."""
+        ...
+
     def job(self, job_id: str) -> Job | None:
         """One job."""
         ...

@@ -249,6 +249,15 @@ class SQLiteOutbox:
             rows = connection.execute(asked, (state or "waiting", state or "dead", most)).fetchall()
         return [_job(row) for row in rows]
 
+    def ids(self, state: JobState | None = None, *, beginning: str = "") -> Sequence[str]:
+        """The names of jobs, the oldest first."""
+        asked = "SELECT id FROM jobs WHERE state IN (?, ?) AND substr(id, 1, ?) = ? ORDER BY number"
+        with self._reading() as connection:
+            rows = connection.execute(
+                asked, (state or "waiting", state or "dead", len(beginning), beginning)
+            ).fetchall()
+        return [name for (name,) in rows]
+
     def job(self, job_id: str) -> Job | None:
         """One job."""
         with self._reading() as connection:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -269,6 +271,16 @@ def test_all_dead_jobs_are_retried_or_discarded_at_once_and_the_others_are_left(
     assert outbox("retry", "--all-dead") == "There is no job to be retried.\n"
     assert outbox("discard", "--yes", *dead).splitlines() == [f"{name}  discarded" for name in dead]
     assert [job["id"] for job in json.loads(outbox("list", "--json"))["jobs"]] == [waiting]
+
+
+def test_what_was_done_is_said_of_an_outbox_that_fails_then(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, third = (shop.defer() for _ in range(3))
+    with contextlib.closing(sqlite3.connect(shop.path)) as connection:
+        trouble = f"BEFORE DELETE ON jobs WHEN old.id = '{second}' BEGIN SELECT RAISE(ABORT, 'no more'); END"
+        connection.execute(f"CREATE TRIGGER trouble {trouble}")
+    assert main(["outbox", "--outbox", f"sqlite:///{shop.path}", "discard", "--yes", first, second, third]) == 2
+    said = capsys.readouterr()
+    assert (said.out, "2 of 3 jobs are not discarded: " in said.err) == (f"{first}  discarded\n", True)
 
 
 def test_nothing_is_discarded_unasked(shop: Shop, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

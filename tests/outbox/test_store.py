@@ -440,6 +440,18 @@ def test_jobs_are_listed_from_the_oldest_and_no_more_than_asked_for(store: JobSt
     assert store.jobs("dead") == [dead]
 
 
+def test_names_are_listed_from_the_oldest_and_by_their_beginning(store: JobStore) -> None:
+    for number, name in enumerate(("ab_1", "AB_1", "abc1", "ab_2")):
+        put(store, id=name, due=NOW - number)
+    (lease,) = take(store, 1)
+    store.put_back(lease, replace(lease.job, stopped="failed"))
+    assert store.ids() == ["ab_1", "AB_1", "abc1", "ab_2"]
+    assert store.ids(beginning="ab_") == ["ab_1", "ab_2"], "no letter stands for another"
+    assert store.ids("dead") == ["ab_2"]
+    assert store.ids("waiting", beginning="ab_") == ["ab_1"]
+    assert store.ids(beginning="ab_1 and more") == []
+
+
 def test_stats_tell_how_full_it_is(store: JobStore) -> None:
     assert store.stats() == Stats(waiting=0, dead=0, oldest=None, leased=0)
     oldest = NOW - 500

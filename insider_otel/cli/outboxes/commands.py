@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from insider_otel.cli.outboxes import showing
 from insider_otel.cli.output import UsageError, print_json, print_table
 from insider_otel.outbox.content import Codec
-from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import JobStore, OutboxError
 from insider_otel.policy.settings import Settings
 
 _SHORTEST_PREFIX = 4
 _BEGINNING = f"the beginning of it, {_SHORTEST_PREFIX} characters at least"
-_ALL = sys.maxsize
 
 
 def add_commands(parser: argparse.ArgumentParser, *, about_run: str) -> Sequence[argparse.ArgumentParser]:
@@ -142,7 +140,9 @@ def _list(store: JobStore, arguments: argparse.Namespace, settings: Settings) ->
 
 
 def _show(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
-    job = _find(store, arguments.job)
+    job = store.job(_find(store, arguments.job))
+    if job is None:
+        raise UsageError(f"the job {arguments.job!r} was done just now")
     codec = _codec(settings)
     if arguments.reveal:
         try:
@@ -163,8 +163,8 @@ def _show(store: JobStore, arguments: argparse.Namespace, settings: Settings) ->
 def _retry(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
     now = time.time()
 
-    def retry(job: Job) -> bool:
-        return store.retry(job.id, now=now, expires=now + settings.outbox_horizon)
+    def retry(job_id: str) -> bool:
+        return store.retry(job_id, now=now, expires=now + settings.outbox_horizon)
 
     return _each(_chosen(store, arguments), retry, "retried", as_json=arguments.json)
 
@@ -178,7 +178,7 @@ def _discard(store: JobStore, arguments: argparse.Namespace, settings: Settings)
         if input(f"Forget {number}, and never send the calls? [y/N] ").strip().lower() not in {"y", "yes"}:
             print("Nothing was discarded.")
             return 1
-    return _each(jobs, lambda job: store.discard(job.id), "discarded", as_json=arguments.json)
+    return _each(jobs, store.discard, "discarded", as_json=arguments.json)
 
 
 def _stats(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
@@ -193,8 +193,20 @@ def _stats(store: JobStore, arguments: argparse.Namespace, settings: Settings) -
     return 0
 
 
-def _each(jobs: Iterable[Job], act: Callable[[Job], bool], done: str, *, as_json: bool) -> int:
-    results = {job.id: act(job) for job in jobs}
+def _each(jobs: Sequence[str], act: Callable[[str], bool], done: str, *, as_json: bool) -> int:
+    results: dict[str, bool] = {}
+    try:
+        for job in jobs:
+            results[job] = act(job)
+    except OutboxError as error:
+        if results:
+            # What was done until then is done.
+            _tell(results, done, as_json=as_json)
+        raise UsageError(f"{len(jobs) - len(results)} of {len(jobs)} jobs are not {done}: {error}") from None
+    return _tell(results, done, as_json=as_json)
+
+
+def _tell(results: Mapping[str, bool], done: str, *, as_json: bool) -> int:
     refused = [name for name, is_done in results.items() if not is_done]
     if as_json:
         print_json({done: [name for name, is_done in results.items() if is_done], "refused": refused})
@@ -206,21 +218,20 @@ def _each(jobs: Iterable[Job], act: Callable[[Job], bool], done: str, *, as_json
     return int(bool(refused))
 
 
-def _chosen(store: JobStore, arguments: argparse.Namespace) -> Sequence[Job]:
+def _chosen(store: JobStore, arguments: argparse.Namespace) -> Sequence[str]:
     if bool(arguments.jobs) == arguments.all_dead:
         raise UsageError("name the jobs, or say --all-dead")
     if arguments.all_dead:
-        return store.jobs("dead", most=_ALL)
-    return list({job.id: job for job in (_find(store, name) for name in arguments.jobs)}.values())
+        return store.ids("dead")
+    return list(dict.fromkeys(_find(store, name) for name in arguments.jobs))
 
 
-def _find(store: JobStore, name: str) -> Job:
-    job = store.job(name)
-    if job is not None:
-        return job
+def _find(store: JobStore, name: str) -> str:
+    found = store.ids(beginning=name)
+    if name in found:
+        return name
     if len(name) < _SHORTEST_PREFIX:
         raise UsageError(f"no job is called {name!r}, and the beginning of a name needs {_SHORTEST_PREFIX} characters")
-    found = [each for each in store.jobs(most=_ALL) if each.id.startswith(name)]
     if len(found) == 1:
         return found[0]
     if found:

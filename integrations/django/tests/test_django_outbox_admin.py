@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client, override_settings
 from django_project.insider import credentials, sample
 from insider_otel_django import client
@@ -114,6 +115,20 @@ def test_who_may_delete_jobs_discards_one(outbox: DjangoOutbox) -> None:
     assert outbox.job(name) is None
     assert outbox.stats().waiting == 1
     assert [entry.object_repr for entry in LogEntry.objects.all()] == [f"mail.send {name}"]
+
+
+def test_of_a_database_that_fails_in_between_the_page_says_what_was_done(outbox: DjangoOutbox) -> None:
+    name, [other] = dead(outbox), outbox.ids("waiting")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER trouble BEFORE DELETE ON insider_outbox_job WHEN old.state = 'dead' "
+            "BEGIN SELECT RAISE(ABORT, 'no more'); END"
+        )
+    page = act(visitor("view", "delete"), "discard", name, other).content.decode()
+    assert "Deferred calls discarded: 1." in page
+    assert "it refuses the job" in page
+    assert outbox.ids() == [name]
+    assert [entry.object_repr for entry in LogEntry.objects.all()] == [f"user.upsert {other}"]
 
 
 @pytest.mark.parametrize("action", ["retry", "discard"])

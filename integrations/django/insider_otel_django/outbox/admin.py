@@ -135,16 +135,20 @@ class OutboxJobAdmin(_ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[OutboxJob], done: str, act: Callable[[OutboxJob], bool]
     ) -> list[OutboxJob]:
         """Act on jobs, and say of how many; returns those."""
-        rows = list(queryset)
+        changed: list[OutboxJob] = []
+        left = 0
         try:
-            changed = [row for row in rows if act(row)]
+            for row in queryset:
+                if act(row):
+                    changed.append(row)
+                else:
+                    left += 1
         except OutboxError as error:
+            # What was done until then is done.
             self.message_user(request, str(error), messages.ERROR)
-            return []
         if changed:
             self.message_user(request, f"Deferred calls {done}: {len(changed)}.", messages.SUCCESS)
-        if len(changed) < len(rows):
-            left = len(rows) - len(changed)
+        if left:
             self.message_user(request, f"Left alone, for they are being sent or gone: {left}.", messages.WARNING)
         return changed
 

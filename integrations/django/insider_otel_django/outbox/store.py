@@ -114,8 +114,14 @@ class DjangoOutbox:
     def jobs(self, state: JobState | None = None, *, most: int = 100) -> Sequence[Job]:
         """Jobs, the oldest first."""
         with _own_connection():
-            rows = _jobs() if state is None else _jobs().filter(state=state)
-            return [row.job() for row in rows.order_by("number")[:most]]
+            return [row.job() for row in _in_state(state).order_by("number")[:most]]
+
+    def ids(self, state: JobState | None = None, *, beginning: str = "") -> Sequence[str]:
+        """The names of jobs, the oldest first."""
+        with _own_connection():
+            rows = _in_state(state).filter(job_id__startswith=beginning).order_by("number")
+            # To some databases small letters and capitals are the same.
+            return [name for name in rows.values_list("job_id", flat=True) if name.startswith(beginning)]
 
     def job(self, job_id: str) -> Job | None:
         """One job."""
@@ -193,6 +199,10 @@ def _database() -> str:
 
 def _jobs() -> QuerySet[OutboxJob]:
     return OutboxJob.objects.using(_database())
+
+
+def _in_state(state: JobState | None) -> QuerySet[OutboxJob]:
+    return _jobs() if state is None else _jobs().filter(state=state)
 
 
 def _waiting() -> QuerySet[OutboxJob]:
