@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, cast
 
 from anyio import CancelScope
+from opentelemetry.trace import NonRecordingSpan, SpanContext, get_current_span, use_span
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
@@ -74,7 +75,7 @@ class Visitor:
         with CancelScope() as scope:
             self._calls.add(scope)
             if self._lookout is None and self._error is None:
-                lookout = asyncio.create_task(self._look_out())
+                lookout = asyncio.create_task(_without_spans(self._look_out))
                 # Where tasks are begun at once, it may be over already.
                 self._lookout = None if lookout.done() else lookout
             try:
@@ -110,6 +111,13 @@ class Visitor:
             self._lookout.cancel()
             self._lookout = None
             self._news.set()
+
+
+async def _without_spans(work: Callable[[], Awaitable[None]]) -> None:
+    # Whoever traces the server's messages would trace a wait that nobody has: each as long as the call that is awaited.
+    here = get_current_span().get_span_context()
+    with use_span(NonRecordingSpan(SpanContext(here.trace_id, here.span_id, is_remote=False))):
+        await work()
 
 
 visitor: ContextVar[Visitor | None] = ContextVar("insider_otel_fastapi_visitor", default=None)

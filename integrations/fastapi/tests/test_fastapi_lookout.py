@@ -16,7 +16,10 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi_calls import UPSERT, app_with, upsert
 from fastapi_visits import Visit, insider_that_answers
 from insider_otel_fastapi import Insider, async_client, override
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from insider_otel.testing import CapturedSpans
 
 pytestmark = pytest.mark.anyio
 
@@ -240,6 +243,28 @@ async def test_tasks_that_are_begun_at_once_change_nothing(app: FastAPI) -> None
         await visit.to(app)
     assert read == [b"one, two, three"]
     assert visit.status == 200
+
+
+async def test_who_traces_the_servers_messages_sees_none_that_the_app_did_not_ask_for(
+    insider_spans: CapturedSpans,
+) -> None:
+    """The lookout's would be as long as the calls are, one for each."""
+    app = app_with(tracer_provider=insider_spans.tracer_provider)
+    app.add_middleware(OpenTelemetryMiddleware, tracer_provider=insider_spans.tracer_provider)
+
+    @app.post("/")
+    async def signup(request: Request, insider: Insider) -> None:
+        await request.body()
+        for _ in range(3):
+            await upsert(insider)
+
+    visit = Visit(b"whole")
+    with insider_that_is_awaited(app):
+        await visit.to(app)
+    assert visit.status == 200
+    names = [span.name for span in insider_spans.all()]
+    assert sum(name.endswith("receive") for name in names) == 1
+    assert sum(name.endswith("user.upsert") for name in names) == 3
 
 
 async def test_an_app_on_trio_is_served() -> None:
