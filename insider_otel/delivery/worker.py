@@ -117,16 +117,17 @@ class Worker:
         with suppress(OutboxError):
             # Opened before that is registered, so that it is closed after.
             self._store.change()
-        # What is being sent when the process ends is seen through, if that does not take long.
-        atexit.register(self.stop, _PATIENCE_AT_EXIT)
         # Its crew is made here: an interpreter that ends makes no more threads, and it may come to run only then.
         crew = self._crew()
-        self._thread = threading.Thread(target=self._run, args=(crew,), name="insider-otel outbox", daemon=True)
+        thread = threading.Thread(target=self._run, args=(crew,), name="insider-otel outbox", daemon=True)
         try:
-            self._thread.start()
+            thread.start()
         except RuntimeError:
             crew.dismiss()
             raise
+        self._thread = thread
+        # What is being sent when the process ends is seen through, if that does not take long.
+        atexit.register(self.stop, _PATIENCE_AT_EXIT)
 
     @property
     def is_alive(self) -> bool:

@@ -64,8 +64,8 @@ class SQLiteStore:
         wall_clock: Callable[[], float] = time.time,
         most_claims: int = MOST_CLAIMS,
     ) -> None:
-        # The app may change its directory later.
-        absolute = Path(path).absolute()
+        # The app may change its directory later. A link that leads to no file yet is not to be replaced by one.
+        absolute = Path(os.path.realpath(path))
         if not absolute.parent.is_dir():
             raise StoreError(
                 f"the directory {absolute.parent} of the state file {absolute.name} does not exist: make it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import threading
 from collections.abc import Callable
@@ -77,12 +76,7 @@ class OutboxWorker:
 
         worker = Worker(self._engine, client=self._client)
         assert self._engine.watch is not None, "who has an outbox looks at it"
-        try:
-            worker.start()
-        except RuntimeError:
-            # It has asked to be stopped when the process ends, and would be kept for that.
-            atexit.unregister(worker.stop)
-            raise
+        worker.start()
         self._engine.watch.workers.add(worker)
         return worker
 

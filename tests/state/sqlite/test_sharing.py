@@ -62,6 +62,19 @@ def test_thirty_two_processes_that_begin_at_once_make_one_file(path: Path) -> No
     assert (use.used, use.workers) == (32, 32)
 
 
+def test_releases_that_link_to_one_file_share_it_from_the_beginning(tmp_path: Path) -> None:
+    stores: list[SQLiteStore] = []
+    for release in ("one", "two"):
+        link = tmp_path / release / "state.db"
+        link.parent.mkdir()
+        link.symlink_to(tmp_path / "shared.db")
+        stores.append(SQLiteStore(link, timeout=PATIENT))
+    assert [admit(store).used for store in stores] == [1, 2]
+    assert (tmp_path / "one" / "state.db").is_symlink()
+    for store in stores:
+        store.close()
+
+
 def test_threads_take_turns(store: SQLiteStore) -> None:
     with ThreadPoolExecutor(8) as threads:
         used = [admission.used for admission in threads.map(lambda _: admit(store), range(400))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from django.db import Error, connections
 from opentelemetry.context import Context, attach
 
 from insider_otel.telemetry.suppression import silencing
+from insider_otel.web.per_process import PerProcess
 
 _IDLE = 5.0
 """Seconds. A worker asks once a second: after that time there is none, and the connection is closed."""
@@ -31,13 +31,7 @@ class Clerk:
     """
 
     def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._errands: SimpleQueue[_Errand | None] | None = None
-        self._thread: threading.Thread | None = None
+        self._office = PerProcess(_Office)
 
     def do(self, errand: Callable[[], _T]) -> _T:
         """Do an errand; in a transaction of its own for each statement.
@@ -49,26 +43,34 @@ class Clerk:
             What it returns; what it raises is raised.
         """
         done: Future[_T] = Future()
-        if self._pid != os.getpid():
-            # After a fork: the thread is the parent's, and the lock may be held by another of its threads.
-            self._begin()
-        with self._lock:
-            if self._errands is None or self._thread is None or not self._thread.is_alive():
-                self._errands = SimpleQueue()
-                self._thread = threading.Thread(
-                    target=_work, args=(self._errands,), name="insider-otel outbox database", daemon=True
+        office = self._office.get()
+        with office.lock:
+            if office.errands is None or office.thread is None or not office.thread.is_alive():
+                office.errands = SimpleQueue()
+                office.thread = threading.Thread(
+                    target=_work, args=(office.errands,), name="insider-otel outbox database", daemon=True
                 )
-                self._thread.start()
-            self._errands.put((errand, done))
+                office.thread.start()
+            office.errands.put((errand, done))
         return done.result()
 
     def close(self) -> None:
         """End the thread, and close its connection."""
-        with self._lock:
-            errands, self._errands = self._errands, None
-            if errands is not None and self._thread is not None:
+        office = self._office.get()
+        with office.lock:
+            errands, office.errands = office.errands, None
+            if errands is not None and office.thread is not None:
                 errands.put(None)
-                self._thread.join()
+                office.thread.join()
+
+
+class _Office:
+    """Where a process has its errands done. A child's own is empty: thread and lock are its parent's."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.errands: SimpleQueue[_Errand | None] | None = None
+        self.thread: threading.Thread | None = None
 
 
 def _next(errands: SimpleQueue[_Errand | None]) -> _Errand | None:
