@@ -266,7 +266,7 @@ def test_a_worker_without_the_settings_to_send_says_so_when_it_starts_and_loses_
 
 
 ODD_ENVIRONMENTS = [
-    ("SSL_CERT_FILE", "/gone/planted.pem", "FileNotFoundError"),
+    pytest.param("SSL_CERT_FILE", __file__, "SSLError", id="no certificate"),
     ("HTTPS_PROXY", "sock://jane:planted@proxy.internal:3128", "ValueError"),
     ("HTTPS_PROXY", "http://jane:pla/nted@proxy.internal:3128", "InvalidURL"),
     ("NO_PROXY", "[::1]", "InvalidURL"),

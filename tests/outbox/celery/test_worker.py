@@ -129,7 +129,12 @@ def test_a_worker_that_starts_deletes_what_was_given_up_long_ago_and_nothing_els
     ("variable", "value", "says"),
     [
         ("INSIDER_OTEL_OUTBOX", "", "there is no outbox: set"),
-        ("SSL_CERT_FILE", "/gone/ca.pem", "httpx makes no client with what this worker's environment says"),
+        pytest.param(
+            "SSL_CERT_FILE",
+            __file__,
+            "httpx makes no client with what this worker's environment says",
+            id="no certificate",
+        ),
         ("INSIDER_OTEL_STATE", "sqlite:////gone/limits.db", "limits.db does not exist: make it"),
     ],
 )
