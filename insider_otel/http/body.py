@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from insider_otel.http.effects import Close, Effects, Iterate, NextChunk
-from insider_otel.state.dropped import finish_later
 
 if TYPE_CHECKING:
     import httpx
@@ -21,7 +20,8 @@ _SWITCHING_PROTOCOLS = 101
 _OPAQUE = ("application/octet-stream", "application/zip", "text/csv", "text/event-stream", "image/", "video/", "audio/")
 
 Over = Callable[[BaseException | None], None]
-"""Told when the app is done with a long body, with the error it ended in, if any."""
+"""Told when the app is done with a long body, with the error it ended in, if any: ``GeneratorExit`` if it was dropped.
+That may be wherever the garbage collector finds it, so no lock is to be taken then."""
 
 
 class Prefix(NamedTuple):
@@ -195,9 +195,7 @@ class RestOfBody:
 
     def __del__(self) -> None:
         # Dropped without being closed: the call is over all the same.
-        over, self._over = self._over, _nobody
-        if over is not _nobody:
-            finish_later(partial(over, None))
+        self._end(GeneratorExit())
 
 
 @cache

@@ -417,6 +417,9 @@ class Exchange:
         """The app has read, closed or dropped the rest of a long body, or given up in the middle of it."""
         if self._record is None or self._trace.ended:
             return
+        if isinstance(error, GeneratorExit):
+            finish_later(partial(self._finish, now=self._engine.clock(), ended=time_ns()))
+            return
         if isinstance(error, Exception):
             attach_record(error, self._close_record(classify(None, exception=error), None))
         elif error is not None:

@@ -7,9 +7,11 @@ what is to be done, and whoever comes next does it.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 
+_logger = logging.getLogger("insider_otel")
 _dropped: deque[Callable[[], object]] = deque()
 
 
@@ -23,13 +25,16 @@ def finish_later(finish: Callable[[], object]) -> None:
 
 
 def finish_dropped() -> None:
-    """Do what was left to do."""
+    """Do what was left to do. Whoever does it has a call of its own to make, which nothing here stops."""
     while _dropped:
         try:
             finish = _dropped.popleft()
         except IndexError:
             return  # another thread does it
-        finish()
+        try:
+            finish()
+        except Exception as error:  # noqa: BLE001  (whatever a span processor raises)
+            _logger.error("a dropped call could not be tidied up after: %s", type(error).__name__)  # noqa: TRY400
 
 
 def forget_dropped() -> None:

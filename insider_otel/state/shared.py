@@ -18,7 +18,7 @@ from typing import NamedTuple
 from insider_otel.api.operations import Limit
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.state.availability import Availability, Caller
-from insider_otel.state.dropped import finish_dropped, finish_later
+from insider_otel.state.dropped import finish_later
 from insider_otel.state.experience import Experience
 from insider_otel.state.ledger import Ledger, Told
 from insider_otel.state.memory import MOST_POOLS, MemoryStore
@@ -232,7 +232,6 @@ class SharedState:
         It is above 1 where the limit was lowered since. Where a pool is used with several credentials it is the
         fullest one's.
         """
-        finish_dropped()
         own = ((use.pool, use.limit, use.used) for use in self._local.perform(ListPools()) if use.limit is not None)
         uses = (
             own

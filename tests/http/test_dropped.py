@@ -7,13 +7,14 @@ import gc
 import itertools
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from insider_otel import AsyncInsiderTransport, Settings, call_of
+from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings, call_of
 from insider_otel.testing import FakeClock
 
 CATALOG = "https://catalog.api.useinsider.com/v2/ingest"
@@ -176,3 +177,49 @@ def test_the_garbage_collector_may_find_it_with_any_lock_held(app: App, reading:
     app.drop(None, None, None)
     app.call(partner="another", collects_at=reading)
     assert call_of(app.call()).waited == pytest.approx(10.0, abs=4)
+
+
+class Long(httpx.SyncByteStream):
+    """A body of which a call reads the beginning only."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"[" + b"1," * 400_000 + b"1]"
+
+
+def post_once(spans: Any) -> Callable[[], Any]:
+    """Posts through one transport, and gets an answer that nobody has read or closed."""
+    transport = InsiderTransport(
+        httpx.MockTransport(lambda _: httpx.Response(200, stream=Long())), tracer_provider=spans.tracer_provider
+    )
+    return lambda: transport.handle_request(httpx.Request("POST", CATALOG, json=[]))
+
+
+def test_a_response_that_is_dropped_ends_its_call_at_that_time(insider_spans: Any) -> None:
+    post = post_once(insider_spans)
+    post()
+    gc.collect()
+    dropped_by = time.time_ns()
+    assert insider_spans.calls() == []
+    response = post()
+    (call,) = insider_spans.calls()
+    assert call.attributes["insider.outcome"] == "succeeded"
+    assert call.end_time <= dropped_by
+    response.close()
+
+
+def test_whoever_tidies_up_makes_its_own_call_whatever_breaks(
+    insider_spans: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    post = post_once(insider_spans)
+    post()
+    gc.collect()
+
+    def refuse(span: object) -> None:
+        monkeypatch.undo()
+        raise ValueError("jane@example.com")
+
+    monkeypatch.setattr(insider_spans.tracer_provider._active_span_processor, "on_end", refuse)
+    post().close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "a dropped call could not be tidied up after: ValueError"
+    ]
