@@ -1,4 +1,4 @@
-"""The collector keeps what failed, forgets what is nobody's business, and leaves the rest alone."""
+"""The collector forgets what is nobody's business, and leaves the rest alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-from insider_otel import Outcome, Settings
 
 from .exported import KEYS, shop_day, texts
 from .promtool import OBSERVABILITY
@@ -55,25 +53,6 @@ def test_nothing_leaves_or_waits_unredacted(config: Any) -> None:
     for name, pipeline in config["service"]["pipelines"].items():
         assert pipeline["processors"][:2] == ["memory_limiter", "redaction"], name
         assert pipeline["processors"][-1] == "batch", name
-
-
-def test_metrics_are_not_sampled() -> None:
-    assert SAMPLING["service"]["pipelines"]["metrics"] == PLAIN["service"]["pipelines"]["metrics"]
-    assert SAMPLING["service"]["pipelines"]["traces"]["processors"][2] == "tail_sampling"
-
-
-def test_every_trace_with_a_failed_call_is_kept_and_one_in_a_hundred_of_the_rest() -> None:
-    failed, rest = SAMPLING["processors"]["tail_sampling"]["policies"]
-    assert failed["type"] == "string_attribute"
-    assert failed["string_attribute"]["key"] in ATTRIBUTES
-    assert set(failed["string_attribute"]["values"]) == {str(Outcome.FAILED), str(Outcome.PARTLY_FAILED)}
-    assert rest["type"] == "probabilistic"
-    assert rest["probabilistic"] == {"sampling_percentage": 1}
-
-
-def test_a_trace_is_judged_no_sooner_than_its_retries_end() -> None:
-    wait = SAMPLING["processors"]["tail_sampling"]["decision_wait"]
-    assert int(wait.removesuffix("s")) > Settings().retry_window
 
 
 @pytest.mark.parametrize(
