@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
@@ -212,10 +211,17 @@ class AttemptTrace:
         self._telemetry.instruments.request_duration.record(max(now - self._started, 0.0), self._labels, self.context)
 
 
-@lru_cache(maxsize=8)
+_asked: tuple[TextMapPropagator, frozenset[bytes]] | None = None
+
+
 def _fields_of(propagator: TextMapPropagator) -> frozenset[bytes]:
     """The headers that a propagator sets, in lower case; asked for once, as it makes the set anew each time."""
-    return frozenset(field.lower().encode() for field in propagator.fields)
+    global _asked  # noqa: PLW0603
+    asked = _asked
+    # The one that was asked last, and no cache by its hash: it is somebody else's object, which need not have one.
+    if asked is None or asked[0] is not propagator:
+        asked = _asked = (propagator, frozenset(field.lower().encode() for field in propagator.fields))
+    return asked[1]
 
 
 def _name_of(exception: BaseException) -> str:

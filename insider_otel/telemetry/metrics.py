@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
@@ -107,10 +108,12 @@ class Watch(Protocol):
 
 
 _T = TypeVar("_T")
-_Observed = weakref.WeakKeyDictionary[MeterProvider, weakref.WeakSet[_T]]
+# No dictionary: a provider is somebody else's object, which need not have a hash.
+_Observed = list[tuple[weakref.ref[MeterProvider], weakref.WeakSet[_T]]]
 
-_pools: _Observed[Pools] = weakref.WeakKeyDictionary()
-_outboxes: _Observed[Watch] = weakref.WeakKeyDictionary()
+_pools: _Observed[Pools] = []
+_outboxes: _Observed[Watch] = []
+_lock = threading.Lock()
 
 
 def observe_utilization(meter_provider: MeterProvider | None, pools: Pools) -> None:
@@ -187,10 +190,13 @@ def _observed(
     One gauge for all: a provider that is asked for the same one again drops the second callback without a word.
     """
     provider = get_meter_provider() if meter_provider is None else meter_provider
-    known = observed.get(provider)
-    is_new = known is None
-    if known is None:
+    with _lock:
+        for reference, known in observed:
+            if reference() is provider:
+                known.add(one)
+                return None, known
         # The provider keeps the callback for good, and must not keep what is gone, such as a transport's own pools.
-        known = observed.setdefault(provider, weakref.WeakSet())
-    known.add(one)
-    return (get_meter(SCOPE, __version__, provider) if is_new else None), known
+        known = weakref.WeakSet((one,))
+        alive = [each for each in observed if each[0]() is not None]
+        observed[:] = [*alive, (weakref.ref(provider), known)]
+    return get_meter(SCOPE, __version__, provider), known

@@ -97,16 +97,18 @@ class HeldSpan:
 class _Watch:
     """A span processor that looks at the start of server spans; without a base class of the SDK, which is optional."""
 
-    _watched: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
+    # No set: a provider is somebody else's object, which need not have a hash.
+    _watched: ClassVar[list[weakref.ref[Any]]] = []
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod
     def over(cls, provider: Any) -> None:
         """Watch the spans of a provider, if it is one that makes any."""
         with cls._lock:
-            if provider in cls._watched or not hasattr(provider, "add_span_processor"):
+            alive = [reference for reference in cls._watched if reference() is not None]
+            if not hasattr(provider, "add_span_processor") or any(each() is provider for each in alive):
                 return
-            cls._watched.add(provider)
+            cls._watched = [*alive, weakref.ref(provider)]
         provider.add_span_processor(cls())
 
     def on_start(self, span: Any, parent_context: object = None) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -167,6 +168,44 @@ def test_a_propagator_that_raises_breaks_no_call_and_leaves_no_span_open(
     assert rig.spans.tree() == ["call user.upsert succeeded", "  POST /api/user/v1/upsert 200"]
     assert "RuntimeError" in caplog.text
     assert "token-of-the-shop" not in caplog.text
+
+
+def test_the_headers_of_a_propagator_without_a_hash_are_sent_and_replace_those_of_earlier_spans(rig: Rig) -> None:
+    @dataclass
+    class Signature(TextMapPropagator):
+        """A dataclass: it has no hash, and is equal to another one."""
+
+        def __init__(self, header: str) -> None:
+            self.header = header
+
+        @property
+        def fields(self) -> set[str]:
+            return {self.header}
+
+        def extract(self, *arguments: Any, **more: Any) -> Any:
+            raise AssertionError("nothing is extracted here")
+
+        def inject(self, carrier: Any, *arguments: Any, **more: Any) -> None:
+            carrier[self.header] = "ours"
+
+    sent: list[dict[str, str]] = []
+
+    def handler(request: Any) -> Any:
+        sent.append({name: value for name, value in request.headers.items() if name.startswith("x-trace")})
+        return rig.flavour.module.Response(200, json=OK[1])
+
+    before = get_global_textmap()
+    try:
+        for header in ("X-Trace-One", "X-Trace-Two"):
+            set_global_textmap(Signature(header))
+            stale = {"X-Trace-One": "stale", "X-Trace-Two": "stale"}
+            rig.flavour.post(UPSERT, transport=rig.wrap(rig.flavour.answering(handler)), json={}, headers=stale)
+    finally:
+        set_global_textmap(before)
+    assert sent == [
+        {"x-trace-one": "ours", "x-trace-two": "stale"},
+        {"x-trace-one": "stale", "x-trace-two": "ours"},
+    ]
 
 
 # -- where Insider is --------------------------------------------------------------------------------------------------
