@@ -192,7 +192,7 @@ def _observed(
     provider = get_meter_provider() if meter_provider is None else meter_provider
     with _lock:
         for reference, known in observed:
-            if reference() is provider:
+            if _maker(reference()) is _maker(provider):
                 known.add(one)
                 return None, known
         # The provider keeps the callback for good, and must not keep what is gone, such as a transport's own pools.
@@ -200,3 +200,8 @@ def _observed(
         alive = [each for each in observed if each[0]() is not None]
         observed[:] = [*alive, (weakref.ref(provider), known)]
     return get_meter(SCOPE, __version__, provider), known
+
+
+def _maker(provider: MeterProvider | None) -> MeterProvider | None:
+    """What makes a provider's instruments: the API's stand-in has the global one make them, as soon as that is set."""
+    return getattr(provider, "_real_meter_provider", None) or provider

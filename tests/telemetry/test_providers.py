@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from insider_otel.telemetry.metrics import observe_utilization
 from insider_otel.telemetry.server_span import watch_server_spans
 from insider_otel.testing import CapturedSpans, FakeInsider
 
+ROOT = Path(__file__).parents[2]
 UTILIZATION = "insider.client.rate_limit.utilization"
 
 
@@ -100,6 +104,27 @@ def test_a_provider_in_the_place_of_one_that_is_gone_has_gauges_too() -> None:
         observe_utilization(meters, pools)
         assert utilization(meters.reader) == {"mail.send": 0.5}
         del meters
+
+
+def test_gauges_tell_of_what_came_before_the_global_provider_was_set_and_of_what_came_after() -> None:
+    """In a process of its own: what is global can be set once."""
+    script = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from tests.telemetry.test_providers import InMemoryMetricReader, Pools, observe_utilization, utilization
+
+before, after, named, by_stand_in = Pools("mail.send"), Pools("sms.send"), Pools("user.upsert"), Pools("user.delete")
+stand_in, reader = metrics.get_meter_provider(), InMemoryMetricReader()
+observe_utilization(None, before)
+metrics.set_meter_provider(MeterProvider([reader]))
+observe_utilization(None, after)
+observe_utilization(metrics.get_meter_provider(), named)
+observe_utilization(stand_in, by_stand_in)
+print(sorted(utilization(reader)))
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    assert done.stdout.strip() == "['mail.send', 'sms.send', 'user.delete', 'user.upsert']", done.stderr
 
 
 def test_the_server_span_is_found_by_a_provider_without_a_hash_which_is_watched_once(
