@@ -145,20 +145,24 @@ class Deliveries:
 
     values: str
     outcome: str
+    category: str = "unavailable"
+    fault: str = "insider"
     operation: str = UPSERT
 
     def metrics(self) -> Series:
         """As our own metrics."""
-        labels = f'insider_operation="{self.operation}", insider_outcome="{self.outcome}"'
-        return {f'insider_outbox_deliveries_total{{job="shop", instance="a", {labels}}}': self.values}
+        return {f'insider_outbox_deliveries_total{{job="shop", instance="a", {self._labels()}}}': self.values}
 
     def spans(self) -> Series:
         """As span-metrics."""
         span = f'service="shop", span_name="insider deliver {self.operation}", span_kind="SPAN_KIND_INTERNAL"'
-        labels = (
-            f'insider_operation="{self.operation}", insider_outcome="{self.outcome}", insider_status_fault="insider"'
+        return {f"traces_spanmetrics_calls_total{{{span}, {self._labels()}}}": self.values}
+
+    def _labels(self) -> str:
+        return (
+            f'insider_operation="{self.operation}", insider_outcome="{self.outcome}", '
+            f'insider_status_category="{self.category}", insider_status_fault="{self.fault}"'
         )
-        return {f"traces_spanmetrics_calls_total{{{span}, {labels}}}": self.values}
 
 
 Fact = Calls | Retries | Waits | Pool | Outbox | Deliveries

@@ -76,6 +76,23 @@ SCENARIOS = (
     Scenario(
         "a key was refused an hour ago", (HEALTHY, Calls("_x60 7x60", "failed", "authentication", "caller", MAIL))
     ),
+    Scenario(
+        "a key is refused for the first time, on a delivery",
+        (HEALTHY, Deliveries("_x115 1x5", "deferred", "authentication", "caller")),
+        fires("InsiderKeysRefused"),
+    ),
+    Scenario(
+        "everything is deferred, and every delivery refused for its key",
+        (
+            Calls("0+30x120", "deferred", "accepted"),
+            Deliveries("0x60 0+30x60", "deferred", "authentication", "caller"),
+        ),
+        fires("InsiderKeysRefused"),
+    ),
+    Scenario(
+        "a key was refused an hour ago, on a delivery",
+        (HEALTHY, Deliveries("_x60 7x60", "deferred", "authentication", "caller")),
+    ),
     # InsiderRecordsLost
     Scenario(
         "records of a first call are lost",
@@ -136,7 +153,7 @@ SCENARIOS = (
     # InsiderCallsGivenUp
     Scenario(
         "a deferred call is given up for the first time",
-        (HEALTHY, Deliveries("0+10x120", "succeeded"), Deliveries("_x115 1x5", "failed")),
+        (HEALTHY, Deliveries("0+10x120", "succeeded", "success", "none"), Deliveries("_x115 1x5", "failed")),
         fires("InsiderCallsGivenUp"),
     ),
     Scenario("deliveries are tried again", (HEALTHY, Deliveries("0+10x120", "deferred"))),

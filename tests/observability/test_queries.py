@@ -56,8 +56,8 @@ def test_a_query_names_only_what_exists(query: str) -> None:
 
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_query_compares_with_values_that_occur(query: str) -> None:
-    for name, value in re.findall(r'([\w.:-]+) !?= "([^"]*)"', query):
-        assert value in VALUES[name.removeprefix("span.")], name
+    for name, values in re.findall(r'([\w.:-]+) (?:!?=|=~) "([^"]*)"', query):
+        assert set(values.split("|")) <= VALUES[name.removeprefix("span.")], name
     assert not re.search(r"[=<>] \d+\.\d", query), "what is exported is whole: Tempo finds nothing for a float"
 
 
@@ -68,7 +68,7 @@ def test_a_query_is_whole(query: str) -> None:
         assert query.count(opening) == query.count(closing)
     filters = re.findall(r"\{([^{}]*)\}", query)
     assert filters
-    operand = r'[\w.:-]+ (?:=|!=|>|<) (?:"[^"]*"|\w+)'
+    operand = r'[\w.:-]+ (?:=|!=|=~|>|<) (?:"[^"]*"|\w+)'
     for each in filters:
         assert re.fullmatch(rf" {operand}(?: (?:&&|\|\|) {operand})* ", each), each
     stages = re.split(r" \| ", re.sub(r"\{[^{}]*\}", "{}", query))

@@ -1,4 +1,4 @@
-"""The tail sampler keeps every trace in which something failed, though it judges before most failed calls have ended."""
+"""The tail sampler keeps every trace in which something failed, though most failed calls end after it has judged."""
 
 from __future__ import annotations
 
