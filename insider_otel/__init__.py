@@ -9,7 +9,6 @@ from insider_otel._version import __version__
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Limit
 from insider_otel.api.verdict import Category, Fault, RateLimit, Retry, Verdict
-from insider_otel.delivery.defer import defer
 from insider_otel.http.health import health
 from insider_otel.http.record import Call, call_of
 from insider_otel.http.scope import RequestScope, background, request_scope
@@ -18,6 +17,7 @@ from insider_otel.policy.settings import Dedupe, Events, Mode, Settings, Setting
 from insider_otel.policy.steps import Outcome, Stop
 
 if TYPE_CHECKING:
+    from insider_otel.delivery.defer import defer
     from insider_otel.http.instrumentor import InsiderInstrumentor
     from insider_otel.outbox.content import CannotDefer
     from insider_otel.outbox.protocol import OutboxError
@@ -53,11 +53,13 @@ __all__ = [
 ]
 
 
-# The instrumentor's base class is half of all there is to import, and who has no outbox needs nothing of it.
+# What is loaded when it is asked for: the instrumentor's base class is half of all there is to import, and who defers
+# nothing needs no outbox.
 _HOMES = {
     "CannotDefer": "insider_otel.outbox.content",
     "InsiderInstrumentor": "insider_otel.http.instrumentor",
     "OutboxError": "insider_otel.outbox.protocol",
+    "defer": "insider_otel.delivery.defer",
 }
 
 

@@ -31,6 +31,24 @@ HEAVY = [
     "uvicorn",
 ]
 
+# What some apps need, and is more to import than all the rest.
+NOT_FOR_ALL = [
+    "anyio",
+    "asyncio",
+    "importlib.metadata",
+    "insider_otel.delivery",
+    "insider_otel.http.instrumentor",
+    "insider_otel.outbox",
+    "opentelemetry.instrumentation",
+    "wrapt",
+]
+
+
+def _of(names: list[str], modules: set[str]) -> list[str]:
+    """Those of ``names`` that were loaded, or a part of them was."""
+    return [name for name in names if any(f"{found}.".startswith(f"{name}.") for found in modules)]
+
+
 # What an import loads beyond httpx and the API, and which files it reads.
 PROBE = """
 import json, sys
@@ -64,8 +82,13 @@ def test_importing_the_library_loads_nothing_heavy_and_reads_no_table(module: st
     """The steady stand-in for the bar of 60 ms: what is not loaded costs nothing on any machine."""
     modules, opened = loaded_by(module)
     assert module in modules
-    assert [name for name in HEAVY if any(f"{found}.".startswith(f"{name}.") for found in modules)] == []
+    assert _of(HEAVY, modules) == []
     assert [path for path in opened if path.endswith(".toml")] == []
+
+
+def test_who_has_neither_outbox_nor_instrumentor_nor_event_loop_loads_none_of_them() -> None:
+    modules, _ = loaded_by("insider_otel")
+    assert _of(NOT_FOR_ALL, modules) == []
 
 
 def test_the_command_line_starts_without_what_only_some_commands_need() -> None:

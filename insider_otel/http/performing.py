@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,6 +76,8 @@ async def _see_through(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def _in_a_task(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
     # An asyncio task can be cancelled from outside of any scope, and more than once; what runs in a task of its own is
     # not.
+    import asyncio  # noqa: PLC0415  (a third of all there is to import, and sync clients need none of it)
+
     task = asyncio.ensure_future(act())
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -97,6 +98,8 @@ async def _in_a_task(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _in_asyncio() -> bool:
+    import asyncio  # noqa: PLC0415
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
