@@ -96,13 +96,15 @@ class Pool:
 
     Attributes:
         values: The share of it that is used, minute by minute.
+        name: Its name.
     """
 
     values: str
+    name: str = UPSERT
 
     def metrics(self) -> Series:
         """As our own metrics."""
-        return {f'insider_client_rate_limit_utilization_ratio{{job="shop", insider_pool="{UPSERT}"}}': self.values}
+        return {f'insider_client_rate_limit_utilization_ratio{{job="shop", insider_pool="{self.name}"}}': self.values}
 
     def spans(self) -> Series:
         """No span knows it."""

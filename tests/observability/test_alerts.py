@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from insider_otel.api.operations import operations
+
 from .promtool import OBSERVABILITY, RULES, needs_promtool, promtool, run_rules
 from .shop_series import MAIL, UPSERT, Calls, Deliveries, Fact, Outbox, Pool, Retries, Series, Waits
 
@@ -124,6 +126,10 @@ SCENARIOS = (
     # InsiderPoolNearlyFull
     Scenario("a pool is nearly full", (HEALTHY, Pool("0.97x120")), fires("InsiderPoolNearlyFull"), 30, "metrics"),
     Scenario("a pool was full for a minute", (HEALTHY, Pool("0.4x60 1 0.4x60")), minute=62, source="metrics"),
+    *(
+        Scenario(f"the {pool} of the day was made, as every day", (HEALTHY, Pool("0x10 1x110", pool)), source="metrics")
+        for pool in sorted({each.pool for each in operations() if each.limit and each.limit.calendar})
+    ),
     # InsiderRateLimited
     Scenario("Insider says too many", (HEALTHY, Retries("0+1x120", "rate_limit")), fires("InsiderRateLimited")),
     Scenario("Insider said too many, once", (HEALTHY, Retries("0x115 1x10", "rate_limit"))),
