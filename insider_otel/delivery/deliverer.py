@@ -98,7 +98,7 @@ class Deliverer:
         bounds = ambiguity(operation, job.ambiguous_since, now, duplicate_window=window)
         if bounds.stopped is not None:
             return self._give_up(job, operation, bounds.stopped, links)
-        redelivery = Redelivery(job, self._desk.wall_clock, bounds.until, links, begin)
+        redelivery = Redelivery(job, self._desk.wall_clock, bounds.until, self._mending_time(job), links, begin)
         try:
             request = self._request(parcel, credentials, redelivery)
         except Exception as error:  # noqa: BLE001  (what is refused before it is sent: it waits to be mended)
@@ -168,16 +168,12 @@ class Deliverer:
             ambiguous_since=redelivery.ambiguous_since,
             verdict=verdict_to_keep(call.verdict) if was_sent or not job.verdict else job.verdict,
         )
-        if call.verdict.category is Category.AUTHENTICATION:
-            # Keys change, and this process may have the old ones: it waits to be mended, as without any.
-            return Ending(replace(tried, due=self._next_due(job)))
         return Ending(self._stopped(tried, (call.stopped or call.outcome).value))
 
-    def _next_due(self, job: Job) -> float:
-        """When a job is sent again that somebody has to mend something for."""
+    def _mending_time(self, job: Job) -> float:
+        """Seconds until a job is sent again that somebody has to mend something for."""
         window = retry_window(self._engine.settings.retry_window, job.deliveries)
-        wait = max(self._engine.random() * window, SHORTEST_WAIT)
-        return min(self._desk.wall_clock() + wait, job.expires)
+        return max(self._engine.random() * window, SHORTEST_WAIT)
 
     def _give_up(self, job: Job, operation: Operation, stopped: Stop, links: Sequence[Link]) -> Ending:
         """A job that must not be sent any more."""
@@ -203,7 +199,8 @@ class Deliverer:
         said = str(error) if isinstance(error, _OURS) else f"{type(error).__name__} was raised"
         self._desk.complain(f"a deferred call of {job.operation} waits, for it cannot be sent: {said}")
         verdict = {**verdict_to_keep(_NOT_SENT), "message": said}
-        return Ending(replace(job, due=self._next_due(job), verdict=verdict))
+        due = min(self._desk.wall_clock() + self._mending_time(job), job.expires)
+        return Ending(replace(job, due=due, verdict=verdict))
 
 
 _OURS = (CannotDefer, ContentError, CredentialsError, SettingsError)

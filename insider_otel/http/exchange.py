@@ -22,7 +22,7 @@ from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
 from insider_otel.http.gate import Gate, Turn
 from insider_otel.http.health import note_outcome
-from insider_otel.http.record import Call, attach_record
+from insider_otel.http.record import Call, attach_record, remember_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.steps import Done, Outcome, Progress, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
@@ -78,7 +78,7 @@ class Exchange:
     Args:
         engine: What it shares with others.
         family: The httpx it is made with.
-        request: The app's request; never changed, never sent itself.
+        request: The app's request; never sent itself. Nothing of it is changed but that it gets the call's record.
         operation: The operation it calls.
     """
 
@@ -200,7 +200,8 @@ class Exchange:
                 case Refuse():
                     return (yield from self._hand_over(step.retry_after)) or (yield from self._refuse(step))
                 case Done():
-                    if step.retry_in is not None and (later := (yield from self._hand_over(step.retry_in))):
+                    wait = self._retry_in(step)
+                    if wait is not None and (later := (yield from self._hand_over(wait))):
                         return later
                     return (yield from self._conclude(step.stopped))
 
@@ -334,6 +335,12 @@ class Exchange:
         if span is not None:
             span.end(ended)
 
+    def _retry_in(self, step: Done) -> float | None:
+        """In how many seconds a call that is over may be sent again; None for never."""
+        if step.retry_in is None and self._redelivery is not None and self._last is not None:
+            return self._redelivery.wait_after(self._last.verdict)
+        return step.retry_in
+
     def _hand_over(self, wait: float) -> Effects[httpx.Response | None]:
         """Have the call go on later, in the same trace; None if it cannot."""
         if self._later is None:
@@ -408,6 +415,7 @@ class Exchange:
             waited=self._waited,
             stopped=stopped,
         )
+        remember_record(self._request, self._record)
         if self._redelivery is not None:
             since = self._machine.ambiguous_since
             self._redelivery.ended(self._record, None if since is None else self._engine.clock() - since)
@@ -454,7 +462,7 @@ class Exchange:
         """End the trace, and count the call in its scope. Without a record the call was cancelled.
 
         Args:
-            cause: What the trace gives as the call's verdict, if not the record's.
+            cause: What trace and health page give as the call's verdict, if not the record's.
             now: The moment of its end, if it is past.
             ended: The same in nanoseconds since 1970.
         """
@@ -470,7 +478,7 @@ class Exchange:
             ended=ended,
         )
         if record is not None:
-            note_outcome(self._operation.product, record.outcome, record.verdict)
+            note_outcome(self._operation.product, record.outcome, cause or record.verdict)
         if self._scope is not None:
             self._scope.record(
                 record, attempts=self._machine.attempts, waited=self._waited, rate_limited=self._rate_limited

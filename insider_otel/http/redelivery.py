@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 
+from insider_otel.api.verdict import Category, Verdict
 from insider_otel.http.effects import Effects
 from insider_otel.outbox.job import Job
 from insider_otel.policy.deferral import DELIVERY_DEADLINE
@@ -29,12 +30,14 @@ class Redelivery:
         job: The job.
         wall_clock: Returns seconds since 1970.
         until: The moment by which it has to be sent, in seconds since 1970; None for no bound.
+        mending_time: Seconds until it is sent again if somebody has to mend something first.
         links: Where the delivery comes from.
         begin: Called just before the job is sent for the first time; returns whether it still may be.
     """
 
     __slots__ = (
         "_begin",
+        "_mending_time",
         "ambiguous_since",
         "call",
         "deadline",
@@ -53,6 +56,7 @@ class Redelivery:
         job: Job,
         wall_clock: Callable[[], float],
         until: float | None,
+        mending_time: float,
         links: Sequence[Link] = (),
         begin: Callable[[], bool] | None = None,
     ) -> None:
@@ -74,6 +78,7 @@ class Redelivery:
         self.has_begun = False
         """Whether Insider may have heard of it."""
         self._begin = begin
+        self._mending_time = mending_time
 
     def begin(self) -> None:
         """The job is about to be sent.
@@ -91,6 +96,16 @@ class Redelivery:
         """Seconds since Insider may have processed it without our knowing; None if it cannot have."""
         since = self.job.ambiguous_since
         return None if since is None else max(self.wall_clock() - since, 0.0)
+
+    def wait_after(self, verdict: Verdict) -> float | None:
+        """Seconds until it is sent again after an answer that is final to the app; None if it is given up.
+
+        Keys change, and this process may have the old ones: a call that is refused for its key waits for the right one.
+
+        Args:
+            verdict: What the answer means.
+        """
+        return self._mending_time if verdict.category is Category.AUTHENTICATION else None
 
     def ended(self, call: Call, ambiguous_for: float | None) -> None:
         """Note how it ended.

@@ -13,9 +13,9 @@ import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.trace import Link, SpanContext, TraceFlags
+from opentelemetry.trace import Link, SpanContext, StatusCode, TraceFlags
 
-from insider_otel import Settings, SettingsError, request_scope
+from insider_otel import Settings, SettingsError, health, request_scope
 from insider_otel.delivery.deliverer import Deliverer, Ending
 from insider_otel.http.engine import Engine
 from insider_otel.http.redelivery import LeaseLost
@@ -252,6 +252,25 @@ def test_a_key_that_is_refused_waits_for_the_right_one(shop: Shop) -> None:
     assert (job.stopped, job.verdict["category"]) == (None, "authentication")
     assert job.due > shop.clock()
     assert shop.deliver(job) == Ending(None)
+
+
+def test_a_delivery_whose_key_is_refused_is_deferred_and_no_failure_until_it_is_given_up(shop: Shop) -> None:
+    shop.insider.answers = [(401, {"message": "Authentication failed"}, {})]
+    with request_scope(clock=shop.clock) as scope:
+        job = kept(shop.deliver(shop.defer()))
+    assert scope.summary()["insider.request.failed_calls"] == 0
+    (delivery,) = shop.spans.deliveries()
+    told = delivery.attributes or {}
+    assert (told["insider.outcome"], told["insider.status.category"]) == ("deferred", "authentication")
+    assert ("error.type" in told, delivery.status.status_code) == (False, StatusCode.UNSET)
+    assert [event.name for event in delivery.events] == ["insider.deferred"]
+    last = health()["products"]["unification"]
+    assert (last["outcome"], last["category"]) == ("deferred", "authentication")
+
+    shop.clock.advance(job.expires - shop.clock())
+    assert kept(shop.deliver(job)).stopped == "expired"
+    given_up = shop.spans.deliveries()[-1].attributes or {}
+    assert (given_up["insider.outcome"], given_up["error.type"]) == ("failed", "authentication")
 
 
 def test_whoever_has_lost_the_job_sends_nothing(shop: Shop) -> None:
