@@ -182,6 +182,29 @@ def test_an_alert_is_held_back_only_by_one_that_exists() -> None:
     assert set(named) <= alerts
 
 
+def muted(alert: dict[str, str], firing: dict[str, str]) -> bool:
+    """Whether an alert is held back by another, as Alertmanager decides it: what both lack is equal."""
+    return any(
+        rule["source_matchers"] == [f'alertname = "{firing["alertname"]}"']
+        and rule["target_matchers"] == [f'alertname = "{alert["alertname"]}"']
+        and all(alert.get(label, "") == firing.get(label, "") for label in rule["equal"])
+        for rule in ALERTMANAGER["inhibit_rules"]
+    )
+
+
+@pytest.mark.parametrize(("source", "app"), [("metrics", "job"), ("spans", "service")])
+@pytest.mark.parametrize("alert", ["InsiderFailingSlowly", "InsiderRetriesClimbing"])
+def test_a_page_holds_back_the_tickets_of_its_own_app_and_operation_only(alert: str, source: str, app: str) -> None:
+    labels = {"source": source, app: "shop-a", "insider_operation": "user.upsert"}
+    page = {"alertname": "InsiderFailing", "insider_status_fault": "insider", **labels}
+    # Retries are counted whoever's fault they are.
+    fault = {} if alert == "InsiderRetriesClimbing" else {"insider_status_fault": "insider"}
+    ticket = {"alertname": alert, **fault, **labels}
+    assert muted(ticket, page)
+    for other in ({app: "shop-b"}, {"insider_operation": "mail.send"}):
+        assert not muted({**ticket, **other}, page)
+
+
 @needs_promtool
 def test_promtool_finds_nothing_wrong_with_the_configuration() -> None:
     checked = promtool("check", "config", OBSERVABILITY / "prometheus" / "prometheus.yaml")
