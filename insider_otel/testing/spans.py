@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from urllib.parse import quote, quote_plus
+from typing import cast
+from urllib.parse import unquote, unquote_plus
 
 from opentelemetry.trace import SpanKind
 
@@ -19,6 +20,8 @@ except ImportError as error:
     raise ImportError('capturing spans needs the OpenTelemetry SDK: pip install "insider-otel[testing]"') from error
 
 _SHORTEST_SECRET = 3
+_ONE_I = str.maketrans({"\N{LATIN SMALL LETTER DOTLESS I}": "i", "\N{COMBINING DOT ABOVE}": None})
+"""Turkish has two letters i, and which of them is the other case of which depends on the language."""
 
 
 class CapturedSpans:
@@ -87,10 +90,10 @@ class CapturedSpans:
         return lines
 
     def assert_no_secrets(self, *values: str) -> None:
-        """Fail if a value shows in anything exported: names, attributes, events, status, resource, links.
+        """Fail if a value shows in anything exported: names, attributes, events, status, links, scope, resource.
 
         Args:
-            *values: Keys, tokens, addresses … Also found in another case or percent-encoded.
+            *values: Keys, tokens, addresses … Also found in another case, percent-encoded, or as JSON writes it.
 
         Raises:
             ValueError: A value is too short to be looked for.
@@ -100,9 +103,11 @@ class CapturedSpans:
             if len(value) < _SHORTEST_SECRET:
                 raise ValueError(f"a value of {len(value)} characters would be found anywhere; give at least 3")
         for span in self.all():
-            text = _everything(span).lower()
+            shown = {_folded(form) for text in _texts(span) for form in (text, unquote(text), unquote_plus(text))}
             for number, value in enumerate(values, 1):
-                if any(form.lower() in text for form in {value, quote(value, safe=""), quote_plus(value)}):
+                written = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+                sought = {_folded(form) for form in (value, *written)}
+                if any(form in text for form in sought for text in shown):
                     raise AssertionError(f"value {number} of {len(values)} shows in the span {_line(span)!r}")
 
 
@@ -138,9 +143,29 @@ def _line(span: ReadableSpan) -> str:
     return f"{span.kind.name.lower()} {span.name}"
 
 
-def _everything(span: ReadableSpan) -> str:
-    """All text of a span, as an exporter would send it."""
-    events = [(event.name, dict(event.attributes or {})) for event in span.events]
-    links: Sequence[object] = [dict(link.attributes or {}) for link in span.links]
-    parts = (span.name, dict(_attributes(span)), span.status.description, events, links, dict(span.resource.attributes))
-    return json.dumps(parts, default=str, ensure_ascii=False)
+def _texts(span: ReadableSpan) -> Iterator[str]:
+    """Every text of a span, as an exporter would send it."""
+    yield from _texts_in((span.name, span.status.description, span.attributes, span.resource.attributes))
+    yield from _texts_in([(event.name, event.attributes) for event in span.events])
+    yield from _texts_in([(link.attributes, link.context.trace_state) for link in span.links])
+    if span.context is not None:
+        yield from _texts_in(span.context.trace_state)
+    scope = span.instrumentation_scope
+    if scope is not None:
+        yield from _texts_in((scope.name, scope.version, scope.attributes))
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for pair in cast("Mapping[object, object]", value).items():
+            yield from _texts_in(pair)
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for each in cast("Sequence[object]", value):
+            yield from _texts_in(each)
+    elif value is not None:
+        yield value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _folded(text: str) -> str:
+    """A text that is the same for every case of its letters."""
+    return text.casefold().translate(_ONE_I)

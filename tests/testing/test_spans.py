@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import httpx
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+from opentelemetry.util.types import AttributeValue
 
 from insider_otel import InsiderTransport
 from insider_otel.testing import CapturedSpans, FakeClock, FakeInsider, sample_request
@@ -98,6 +111,47 @@ def test_a_secret_in_the_resource_is_found() -> None:
     spans.tracer_provider.get_tracer("test").start_span("span").end()
     with pytest.raises(AssertionError, match="value 1 of 1"):
         spans.assert_no_secrets(SECRET)
+
+
+@pytest.mark.parametrize(
+    ("secret", "shown"),
+    [
+        ('pa"ss', 'pa"ss'),
+        ("C:\\keys\\shop", "C:\\keys\\shop"),
+        ("first\nsecond", "first\nsecond"),
+        ("Jane Doe@example.com", "https://example.com/users/Jane%20Doe@example.com"),
+        ("a/b c", "https://example.com/?q=a/b%20c"),
+        ("a/b c", "https://example.com/?q=a/b+c"),
+        ("a/b c", "https://example.com/?next=%2F%3Fq%3Da/b%20c"),
+        ('José "Pepe"', '{"name": "Jos\\u00e9 \\"Pepe\\""}'),
+        ('José "Pepe"', '{"name": "José \\"Pepe\\""}'),
+        ("istanbul", "İSTANBUL"),
+        ("İnci Y\u0131lmaz", "INCI YILMAZ"),
+        ("straße 5", "STRASSE 5"),
+        ("905550000001", 905550000001),
+        ("905550000001", [905550000001]),
+        ("jane@example.com", b"to jane@example.com"),
+    ],
+)
+def test_a_secret_is_found_however_it_is_written(secret: str, shown: object, spans: CapturedSpans) -> None:
+    with spans.tracer_provider.get_tracer("test").start_as_current_span("span") as span:
+        span.set_attribute("a", cast("AttributeValue", shown))
+    with pytest.raises(AssertionError, match="shows in the span"):
+        spans.assert_no_secrets(secret)
+    spans.assert_no_secrets("another secret", 'another "secret"')
+
+
+def test_a_secret_in_the_scope_or_the_trace_state_is_found(spans: CapturedSpans) -> None:
+    provider = spans.tracer_provider
+    provider.get_tracer("test", "1.0-secret-1", attributes={"a": "secret-2"}).start_span("span").end()
+    state = TraceState([("a", "secret-3")])
+    parent = NonRecordingSpan(
+        SpanContext(1, 1, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED), trace_state=state)
+    )
+    provider.get_tracer("test").start_span("span", set_span_in_context(parent)).end()
+    for number in (1, 2, 3):
+        with pytest.raises(AssertionError, match="shows in the span"):
+            spans.assert_no_secrets(f"secret-{number}")
 
 
 def test_a_value_that_would_be_found_anywhere_is_an_error(spans: CapturedSpans) -> None:
