@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import stamina
-from httpx_retries import RetryTransport
+from httpx_retries import Retry, RetryTransport
 from opentelemetry.instrumentation.httpx import (
     AsyncOpenTelemetryTransport,
     AsyncOpenTelemetryTransportHttpx2,
@@ -115,8 +115,8 @@ def variants(world: World, sdk: SDK) -> dict[str, Send]:
         "stock sampled, stamina": _with_stamina(world, calls("stamina", world.stock(**sdk.recording()))),
     }
     if world.family == "httpx":
-        # It knows the responses of httpx alone.
-        stock = RetryTransport(transport=world.stock(**sdk.recording()))
+        # It knows the responses of httpx alone. Without being allowed to repeat a POST it would only pass it on.
+        stock = RetryTransport(transport=world.stock(**sdk.recording()), retry=Retry(allowed_methods=["POST"]))
         all_of_them["stock sampled, httpx-retries"] = calls("httpx-retries", stock)
     return all_of_them
 

@@ -11,7 +11,7 @@ from benchmarks.result import Measure, Result, Table
 from benchmarks.throughput import memory, rates
 from benchmarks.throughput.kinds import BARE, KINDS, OURS
 
-_ROUNDS = 2
+_ROUNDS = 5
 _BODY = 100_000
 _IN_FLIGHT_BAR = 20_000.0
 # One object, or 50 bytes, kept of every call would be a hundred times the first and the whole of the second.
@@ -62,20 +62,32 @@ def _rates() -> Table:
     ways: dict[str, Rate] = {_TASKS: rates.with_tasks, _THREADS: rates.with_threads}
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with loopback() as port:
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
             for way, rate in ways.items():
-                for kind in KINDS:
+                for kind in KINDS if number % 2 else reversed(KINDS):
                     found.setdefault((way, kind), []).append(in_new_process(rate, kind, port))
-    rows = tuple(
-        (
-            way,
-            kind,
-            f"{statistics.median(per_second for per_second, _ in runs):,.0f}",
-            f"{statistics.median(resident for _, resident in runs) / 1e6:.0f}",
-        )
-        for (way, kind), runs in found.items()
+    rows = tuple(_rate_row(way, kind, found[way, kind], found[way, BARE]) for way in ways for kind in KINDS)
+    header = (
+        "at once",
+        "with",
+        "calls/s",
+        "slowest to fastest run",
+        "to bare, in the same round",
+        "resident memory, MB",
     )
-    return Table("Calls over a socket", ("at once", "with", "calls/s", "resident memory, MB"), rows)
+    return Table("Calls over a socket", header, rows)
+
+
+def _rate_row(way: str, kind: str, runs: list[tuple[float, float]], bare: list[tuple[float, float]]) -> tuple[str, ...]:
+    rates_of_runs = [per_second for per_second, _ in runs]
+    return (
+        way,
+        kind,
+        f"{statistics.median(rates_of_runs):,.0f}",
+        f"{min(rates_of_runs):,.0f} to {max(rates_of_runs):,.0f}",
+        f"{statistics.median(own / other for own, (other, _) in zip(rates_of_runs, bare, strict=True)):.2f}",
+        f"{statistics.median(resident for _, resident in runs) / 1e6:.0f}",
+    )
 
 
 def _in_flight_table(in_flight: dict[str, dict[str, float]]) -> Table:

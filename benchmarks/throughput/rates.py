@@ -20,8 +20,8 @@ IN_FLIGHT = 1_000
 THREADS = 64
 # For each request httpcore looks at every pair of a pool's connections: with 1,000 in one it makes 55 calls a second.
 CLIENTS = 100
-_CALLS_OF_A_TASK = 1
-_CALLS_OF_A_THREAD = 16
+_CALLS_OF_A_TASK = 3
+_CALLS_OF_A_THREAD = 48
 _TIMEOUT = 60.0
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -165,6 +168,45 @@ def test_a_function_is_called_in_a_process_of_its_own() -> None:
     assert in_new_process(added, samples, "ours", base="bare") == 1.5
     with pytest.raises(subprocess.CalledProcessError):
         in_new_process(added, samples, "ours", base="missing")
+
+
+def told_when_ended(directory: str) -> None:
+    """What a benchmark with a server does, which it has to end."""
+    try:
+        Path(directory, "began").touch()
+        threading.Event().wait(600)
+    finally:
+        Path(directory, "tidied up").touch()
+
+
+def test_a_process_that_nobody_waits_for_any_more_ends_what_it_has_started(tmp_path: Path) -> None:
+    """Because it took too long, or somebody pressed Ctrl-C: no server is left running."""
+
+    class GivenUpError(Exception):
+        pass
+
+    def give_up(*_: object) -> None:
+        raise GivenUpError
+
+    over = threading.Event()
+
+    def once_it_has_begun() -> None:
+        while not over.wait(0.01):
+            if (tmp_path / "began").exists():
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
+
+    before = signal.signal(signal.SIGUSR1, give_up)
+    watch = threading.Thread(target=once_it_has_begun)
+    watch.start()
+    try:
+        with pytest.raises(GivenUpError):
+            in_new_process(told_when_ended, str(tmp_path))
+    finally:
+        over.set()
+        watch.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "tidied up").exists()
 
 
 def test_importing_is_measured_beside_the_imports_that_an_app_has_made_anyway(

@@ -85,3 +85,11 @@ def test_every_peer_has_its_row_in_the_tables() -> None:
     """Also in the one of the replies that only a standard documents."""
     counts = right_answers.run().tables[3]
     assert [row[0] for row in counts.rows] == [*PEERS]
+
+
+def test_each_mistake_is_named() -> None:
+    """How many each gets wrong, and which: as many cells of a peer's column as its count says."""
+    counts, which = right_answers.run().tables[:2]
+    for row in counts.rows:
+        mistakes = [cells[which.header.index(row[0])] for cells in which.rows]
+        assert [mistakes.count("needless"), mistakes.count("missed")] == [int(row[2]), int(row[3])]
