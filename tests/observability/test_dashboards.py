@@ -79,6 +79,26 @@ def test_an_operation_leads_to_its_dashboard() -> None:
     assert variable in {each["name"] for each in board["templating"]["list"]}
 
 
+@pytest.mark.parametrize(("job", "service"), [("shop", "shop"), ("web/shop", "shop")])
+def test_the_app_that_is_chosen_is_found_in_the_span_metrics_too(job: str, service: str) -> None:
+    """A job is ``<service.namespace>/<service.name>`` to Prometheus' OTLP receiver; Tempo's service is the name."""
+    variables = {each["name"]: each for each in boards()["operation"]["templating"]["list"]}
+    assert 'job=~"$job"' in variables["service"]["query"]
+    found = re.search(variables["service"]["regex"].removeprefix("/").removesuffix("/"), job)
+    assert found is not None
+    assert found.group(1) == service
+
+
+def test_each_label_is_asked_for_the_values_that_it_has() -> None:
+    asked = [
+        matcher
+        for _, panel in panels()
+        for target in panel.get("targets", ())
+        for matcher in re.findall(r'\b(?:job|service)=~?"[^"]*"', target.get("expr", ""))
+    ]
+    assert set(asked) == {'job=~"$job"', 'service=~"$service"'}
+
+
 def test_panels_do_not_overlap() -> None:
     for name, board in boards().items():
         taken: set[tuple[int, int]] = set()

@@ -14,6 +14,7 @@ from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     Threshold,
     ThresholdsMode,
+    VariableHide,
     VariableOption,
     VariableRefresh,
 )
@@ -24,6 +25,7 @@ FOLDER = HERE / "dashboards"
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="prometheus")
 TEMPO = DataSourceRef(type_val="tempo", uid="tempo")
 TAG = "insider-otel"
+ALL = VariableOption(text="All", value="$__all", selected=True)
 
 CALLS = "insider_client_call_duration_seconds"
 ATTEMPTS = "http_client_request_duration_seconds"
@@ -139,9 +141,19 @@ def choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
 
 def job() -> dashboard.QueryVariable:
     """The variable for the app; all by default."""
-    everything = VariableOption(text="All", value="$__all", selected=True)
-    chosen = choice("job", "App", f"label_values({CALLS}_count, job)")
-    return chosen.multi(True).include_all(True).all_value(".+").current(everything)
+    return (
+        choice("job", "App", f"label_values({CALLS}_count, job)")
+        .multi(True)
+        .include_all(True)
+        .all_value(".+")
+        .current(ALL)
+    )
+
+
+def service() -> dashboard.QueryVariable:
+    """The chosen apps by their names in span-metrics, which lack the namespace of a job: ``shop`` for ``web/shop``."""
+    derived = choice("service", "Service", f"label_values({CALLS}_count{{{JOB}}}, job)").regex("/^(?:.*\\/)?(.+)$/")
+    return derived.multi(True).include_all(True).current(ALL).hide(VariableHide.HIDE_VARIABLE)
 
 
 def overview() -> Dashboard:
@@ -330,10 +342,11 @@ def operation() -> Dashboard:
     """How the calls of one operation go."""
     failed = f'{ONE}, insider_outcome="failed"'
     # Our own metric of attempts follows the HTTP conventions, which know no operation; the spans do.
-    attempts = 'service=~"$job", span_kind="SPAN_KIND_CLIENT", insider_operation="$operation"'
+    attempts = 'service=~"$service", span_kind="SPAN_KIND_CLIENT", insider_operation="$operation"'
     return (
         board("Insider: one operation", "insider-operation", "One operation of Insider, call by call.")
         .with_variable(job())
+        .with_variable(service())
         .with_variable(choice("operation", "Operation", f"label_values({CALLS}_count, insider_operation)"))
         .with_panel(
             stacked(
