@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Verdict
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     import httpx
 
 EXTENSION = "insider_otel"
-"""Key of the record among a response's extensions."""
+"""Key of the record among the extensions of a response, and of the app's request."""
 
 _EXCEPTION_ATTRIBUTE = "_insider_otel_call"
 
@@ -43,7 +45,8 @@ def call_of(result: httpx.Response | BaseException) -> Call:
     """The record of the call that a response, or an httpx exception, came from.
 
     Args:
-        result: A response of an httpx or httpx2 client, or the exception that such a client raised.
+        result: A response of an httpx or httpx2 client, or the exception that such a client, or the response's
+            ``raise_for_status``, raised.
 
     Returns:
         The record of the call.
@@ -52,11 +55,7 @@ def call_of(result: httpx.Response | BaseException) -> Call:
         LookupError: The result did not come through insider-otel: the client is not instrumented, or the host is none
             of Insider's.
     """
-    record = (
-        getattr(result, _EXCEPTION_ATTRIBUTE, None)
-        if isinstance(result, BaseException)
-        else result.extensions.get(EXTENSION)
-    )
+    record = _attached(result)
     if not isinstance(record, Call):
         raise LookupError(
             "this result came from no Insider call; use InsiderTransport or InsiderInstrumentor, and name the host in "
@@ -71,3 +70,32 @@ def attach_record(result: httpx.Response | BaseException, record: Call) -> None:
         setattr(result, _EXCEPTION_ATTRIBUTE, record)
     else:
         result.extensions[EXTENSION] = record
+
+
+def remember_record(request: httpx.Request, record: Call) -> None:
+    """Let ``call_of`` find the record by the request, too: all that some exceptions of a client's own tell."""
+    # In a dict of its own: an httpx before 0.28 leaves the app's there, which may be that of other requests, too.
+    request.extensions = {**request.extensions, EXTENSION: record}
+
+
+def forget_record(request: httpx.Request) -> None:
+    """A redirect led the request away from Insider: what it ends in came from no Insider call."""
+    if EXTENSION in request.extensions:
+        request.extensions = {key: value for key, value in request.extensions.items() if key != EXTENSION}
+
+
+def _attached(result: Any) -> object:
+    if not isinstance(result, BaseException):
+        return result.extensions.get(EXTENSION)
+    record = getattr(result, _EXCEPTION_ATTRIBUTE, None)
+    if record is not None:
+        return record
+    # It is none that a transport raised. ``raise_for_status`` raises of a response, and a client that follows too many
+    # redirects, or cannot decode a body, of a request.
+    source = getattr(result, "response", None)
+    if source is None:
+        with suppress(RuntimeError):
+            # That is what httpx raises where an exception has none.
+            source = getattr(result, "request", None)
+    extensions = getattr(source, "extensions", None)
+    return cast("Mapping[str, object]", extensions).get(EXTENSION) if isinstance(extensions, Mapping) else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from insider_otel.api.verdict import Category
-from insider_otel.http.record import Call, call_of
+from insider_otel.http.record import call_of
 
 _STATUS = {
     Category.TIMEOUT: 504,
@@ -57,8 +57,9 @@ def failure_of(error: BaseException) -> Failure | None:
         failures = [failure_of(each) for each in group.exceptions]
         # The first that failed is as good as any; but a mistake of the app's own is not to hide behind it.
         return failures[0] if all(failures) else None
-    call = _call_behind(error)
-    if call is None:
+    try:
+        call = call_of(error)
+    except LookupError:
         return None
     status = _STATUS.get(call.verdict.category, _BAD_GATEWAY)
     after = call.verdict.retry_after if status == 503 else None
@@ -77,15 +78,3 @@ def own_errors(error: BaseException) -> list[BaseException]:
         group = cast("BaseExceptionGroup[BaseException]", error)
         return [own for each in group.exceptions for own in own_errors(each)]
     return [error] if type(error).__module__.startswith(_OURS) else []
-
-
-def _call_behind(error: BaseException) -> Call | None:
-    # ``raise_for_status`` raises an exception of its own, which has the response.
-    results: tuple[Any, ...] = (error, getattr(error, "response", None))
-    for result in results:
-        if isinstance(result, BaseException) or hasattr(result, "extensions"):
-            try:
-                return call_of(result)
-            except LookupError:
-                continue
-    return None
