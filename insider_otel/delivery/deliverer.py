@@ -12,11 +12,11 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from insider_otel.api.operations import Operation, operations
-from insider_otel.api.verdict import Category, Fault, Retry, Verdict
 from insider_otel.http.effects import REDELIVERY
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import engine_of
-from insider_otel.http.redelivery import LeaseLost, Redelivery
+from insider_otel.http.local import NOT_SENT
+from insider_otel.http.redelivery import LeaseLost, Redelivery, last_verdict
 from insider_otel.outbox.content import CannotDefer, ContentError, Parcel
 from insider_otel.outbox.credentials import CredentialsError, provide
 from insider_otel.outbox.job import Job, verdict_to_keep
@@ -181,7 +181,7 @@ class Deliverer:
         trace = DeliveryTrace(self._engine.telemetry, operation, now, job.id, links)
         trace.finish(
             outcome=Outcome.FAILED.value,
-            verdict=_last_verdict(job),
+            verdict=last_verdict(job),
             failed=True,
             stopped=stopped.value,
             attempts=job.attempts,
@@ -198,15 +198,12 @@ class Deliverer:
         # What others raise may hold what it was about.
         said = str(error) if isinstance(error, _OURS) else f"{type(error).__name__} was raised"
         self._desk.complain(f"a deferred call of {job.operation} waits, for it cannot be sent: {said}")
-        verdict = {**verdict_to_keep(_NOT_SENT), "message": said}
+        verdict = {**verdict_to_keep(NOT_SENT), "message": said}
         due = min(self._desk.wall_clock() + self._mending_time(job), job.expires)
         return Ending(replace(job, due=due, verdict=verdict))
 
 
 _OURS = (CannotDefer, ContentError, CredentialsError, SettingsError)
-
-_NOT_SENT = Verdict(Category.CONFIGURATION, "local.not_sent", Fault.CALLER, Retry.BACKOFF)
-"""A job was not sent for want of credentials, of the key to its content, or of a setting."""
 
 
 def _operation(job: Job) -> Operation:
@@ -215,16 +212,3 @@ def _operation(job: Job) -> Operation:
             return operation
     # From another version of the library, which knew an operation that this one does not.
     return Operation(job.operation, job.product, (), "", "", job.pool)
-
-
-def _last_verdict(job: Job) -> Verdict:
-    kept = job.verdict
-    with suppress(KeyError, ValueError):
-        return Verdict(
-            Category(kept["category"]),
-            kept["rule"],
-            Fault(kept["fault"]),
-            Retry(kept["retry"]),
-            kept.get("message", ""),
-        )
-    return _NOT_SENT

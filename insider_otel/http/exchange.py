@@ -214,8 +214,9 @@ class Exchange:
         return turn
 
     def _attempt(self, step: Send) -> Effects[Step]:
-        if self._last is not None:
-            self._trace.retried(self._last.verdict)
+        cause = self._cause()
+        if cause is not None:
+            self._trace.retried(cause)
         yield from self._drop_answer()
         request = self._fresh_request()
         self._attempting = trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
@@ -244,6 +245,12 @@ class Exchange:
             # An exception's traceback holds this frame, or one that does.
             del answer
 
+    def _cause(self) -> Verdict | None:
+        """What made the next attempt necessary; None if it is the first one of the call."""
+        if self._last is not None:
+            return self._last.verdict
+        return None if self._redelivery is None else self._redelivery.cause
+
     def _break_off(self, now: float, ended: int | None = None) -> None:
         """An attempt, if one is in the air, has nobody any more who waits for its answer."""
         trace, self._attempting = self._attempting, None
@@ -265,6 +272,9 @@ class Exchange:
         if prefix.broken is not None and status < _FIRST_ERROR:
             # A success that broke off leaves open what it would have said; a refusal is one without its body too.
             return _Answer(classify(None, exception=prefix.broken), prefix.broken, ambiguous=True)
+        if prefix.undecodable is not None and status < _FIRST_ERROR:
+            # So does one that cannot be read; the app gets it all the same.
+            return _Answer(classify(None, exception=prefix.undecodable), response, ambiguous=True)
         url = str(self._request.url) if status >= _FIRST_ERROR else None
         verdict = classify(status, prefix.content, headers=response.headers, url=url, truncated=prefix.truncated)
         return _Answer(verdict, prefix.broken or response, answer_is_ambiguous(status), prefix.unread)

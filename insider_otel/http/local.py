@@ -53,6 +53,10 @@ NOT_DEFERRED = Verdict(
 """The app asked for the outbox, and the call cannot be kept; nothing was sent."""
 
 
+NOT_SENT = Verdict(Category.CONFIGURATION, "local.not_sent", Fault.CALLER, Retry.BACKOFF)
+"""A deferred call was not sent for want of credentials, of the key to its content, or of a setting."""
+
+
 def rate_limit_refused(retry_after: float) -> Verdict:
     """The pool has no room before the call's deadline; nothing was sent.
 

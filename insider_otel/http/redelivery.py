@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 
-from insider_otel.api.verdict import Category, Verdict
+from insider_otel.api.verdict import Category, Fault, Retry, Verdict
 from insider_otel.http.effects import Effects
+from insider_otel.http.local import NOT_SENT
 from insider_otel.outbox.job import Job
 from insider_otel.policy.deferral import DELIVERY_DEADLINE
 from insider_otel.policy.steps import Progress
@@ -21,6 +23,24 @@ if TYPE_CHECKING:
 
 class LeaseLost(Exception):  # noqa: N818  (no error: another worker has the job)
     """A job that is no longer this worker's to send."""
+
+
+def last_verdict(job: Job) -> Verdict:
+    """What the last attempt of a job brought, as far as it is kept.
+
+    Args:
+        job: The job.
+    """
+    kept = job.verdict
+    with suppress(KeyError, ValueError):
+        return Verdict(
+            Category(kept["category"]),
+            kept["rule"],
+            Fault(kept["fault"]),
+            Retry(kept["retry"]),
+            kept.get("message", ""),
+        )
+    return NOT_SENT
 
 
 class Redelivery:
@@ -96,6 +116,11 @@ class Redelivery:
         """Seconds since Insider may have processed it without our knowing; None if it cannot have."""
         since = self.job.ambiguous_since
         return None if since is None else max(self.wall_clock() - since, 0.0)
+
+    @property
+    def cause(self) -> Verdict | None:
+        """What made its first attempt necessary; None if that is the first one of the call."""
+        return last_verdict(self.job) if self.job.attempts else None
 
     def wait_after(self, verdict: Verdict) -> float | None:
         """Seconds until it is sent again after an answer that is final to the app; None if it is given up.

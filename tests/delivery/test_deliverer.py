@@ -13,6 +13,8 @@ import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import Link, SpanContext, StatusCode, TraceFlags
 
 from insider_otel import Settings, SettingsError, health, request_scope
@@ -56,6 +58,10 @@ class Shop:
     insider: Insider = field(default_factory=Insider)
     clock: FakeClock = field(default_factory=FakeClock)
     spans: CapturedSpans = field(default_factory=CapturedSpans)
+    metrics: InMemoryMetricReader = field(default_factory=InMemoryMetricReader)
+
+    def __post_init__(self) -> None:
+        self.meter_provider = MeterProvider([self.metrics], shutdown_on_exit=False)
 
     def engine(self, **more: Any) -> Engine:
         options: dict[str, Any] = {
@@ -65,8 +71,13 @@ class Shop:
             "quick_delay": 0.5,
         }
         settings = Settings(**{**options, **more})
-        tracer_provider = self.spans.tracer_provider
-        return Engine(settings, tracer_provider=tracer_provider, clock=self.clock, random=lambda: 0.5)
+        return Engine(
+            settings,
+            tracer_provider=self.spans.tracer_provider,
+            meter_provider=self.meter_provider,
+            clock=self.clock,
+            random=lambda: 0.5,
+        )
 
     def client(self, engine: Engine) -> httpx.Client:
         return httpx.Client(transport=EngineTransport(engine, httpx.MockTransport(self.insider), self.clock.sleep))
@@ -81,6 +92,18 @@ class Shop:
         engine = self.engine(**more)
         with self.client(engine) as client:
             return Deliverer(engine, lambda: client).deliver(job, [WORKER])
+
+    def retries(self) -> dict[Any, float]:
+        """The metric: by what made them necessary, how many there were."""
+        data = self.metrics.get_metrics_data()
+        return {
+            (point.attributes or {})["insider.status.category"]: point.value  # type: ignore[union-attr]
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == "insider.client.retries"
+            for point in metric.data.data_points
+        }
 
     @property
     def kept(self) -> list[Job]:
@@ -137,6 +160,13 @@ def test_attempts_go_on_counting(shop: Shop) -> None:
     assert (delivery.attributes or {})["insider.attempts"] == 4
     resends = [(span.attributes or {}).get("http.request.resend_count") for span in shop.spans.attempts()]
     assert resends == [None, 1, 2, 3]
+    # The metric counts each of them, also the first one of a delivery.
+    assert shop.retries() == {"unavailable": 3}
+
+
+def test_the_first_attempt_of_a_call_is_no_retry_whenever_it_is_made(shop: Shop) -> None:
+    shop.deliver(shop.defer())
+    assert shop.retries() == {}
 
 
 def test_rotated_credentials_are_the_new_ones(shop: Shop) -> None:
