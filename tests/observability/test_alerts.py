@@ -123,6 +123,18 @@ SCENARIOS = (
     ),
     Scenario("a fifth of the calls needs a retry, as ever", (HEALTHY, Retries("0+20x120"))),
     Scenario("retries doubled, to very few", (HEALTHY, Retries("0+1x90 94+4x60"))),
+    Scenario(
+        "Insider is down, since half an hour ago, for a small shop that defers",
+        (
+            Calls("0+2x60", "deferred", "unavailable", "insider"),
+            # What is tried again is the deliveries.
+            Deliveries("0+3x60", "deferred"),
+            Retries("0+3x60"),
+            Outbox("0+2x60", "0+60x60"),
+        ),
+        fires("InsiderRetriesClimbing"),
+        minute=30,
+    ),
     # InsiderPoolNearlyFull
     Scenario("a pool is nearly full", (HEALTHY, Pool("0.97x120")), fires("InsiderPoolNearlyFull"), 30, "metrics"),
     Scenario("a pool was full for a minute", (HEALTHY, Pool("0.4x60 1 0.4x60")), minute=62, source="metrics"),
