@@ -62,8 +62,7 @@ class CallTrace:
 
     def _event(self, name: str, attributes: dict[str, AttributeValue]) -> None:
         """Emit an event on the call."""
-        if self.span.is_recording():
-            self._telemetry.emit(name, attributes, self.span, self.context)
+        self._telemetry.emit(name, attributes, self.span, self.context)
 
     def retried(self, verdict: Verdict) -> None:
         """Count an attempt that ``verdict`` made necessary."""
@@ -172,6 +171,8 @@ class CallTrace:
         if verdict is not None:
             labels[names.STATUS_CATEGORY] = verdict.category.value
             labels[names.STATUS_FAULT] = verdict.fault.value
+        if stopped is not None:
+            self._event(names.EVENT_RETRY_STOPPED, {names.RETRY_STOPPED: stopped})
         if self.span.is_recording():
             attributes: dict[str, AttributeValue] = {
                 names.OUTCOME: outcome,
@@ -183,7 +184,6 @@ class CallTrace:
                 attributes.update(_records(verdict))
             if stopped is not None:
                 attributes[names.RETRY_STOPPED] = stopped
-                self._event(names.EVENT_RETRY_STOPPED, {names.RETRY_STOPPED: stopped})
             if failed and verdict is not None:
                 attributes[names.ERROR_TYPE] = verdict.category.value
                 self.span.set_status(_ERROR)

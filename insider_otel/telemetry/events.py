@@ -20,12 +20,13 @@ EmitEvent = Callable[[str, EventAttributes, Span, Context], None]
 
 
 def on_span(name: str, attributes: EventAttributes, span: Span, context: Context) -> None:
-    """Emit a span event."""
-    span.add_event(name, attributes)
+    """Emit a span event, if the span is recorded."""
+    if span.is_recording():
+        span.add_event(name, attributes)
 
 
 def log_events(logger_provider: LoggerProvider | None = None) -> EmitEvent:
-    """What emits log-based events: a log record with an event name, in the call's context.
+    """What emits log-based events: a log record with an event name, in the call's context, sampled or not.
 
     Args:
         logger_provider: Where they go; the global provider by default.

@@ -9,7 +9,9 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.instrumentation.utils import suppress_http_instrumentation, suppress_instrumentation
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 
 from insider_otel import Events, Settings, request_scope
 
@@ -398,6 +400,26 @@ def test_events_can_be_log_records(rig: Rig) -> None:
     assert events(Events.SPAN) == ([name], [])
     assert events(Events.LOG) == ([], [name])
     assert events(Events.BOTH) == ([name], [name])
+
+
+@pytest.mark.parametrize(
+    "tracers",
+    [
+        pytest.param(TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False), id="not sampled"),
+        pytest.param(NoOpTracerProvider(), id="no SDK for traces"),
+    ],
+)
+def test_events_are_log_records_of_traces_that_are_not_sampled_too(rig: Rig, tracers: Any) -> None:
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    settings = Settings(events=Events.LOG, quick_retries=1, spread_retries=0)
+    inner = rig.flavour.answering(lambda request: rig.flavour.module.Response(503))
+    transport = rig.wrap(inner, settings=settings, tracer_provider=tracers, logger_provider=provider)
+    rig.flavour.post(UPSERT, transport=transport, json={})
+    records = [record.log_record for record in exporter.get_finished_logs()]
+    assert [record.event_name for record in records] == ["insider.retry.scheduled", "insider.retry.stopped"]
+    assert records[-1].attributes == {"insider.retry.stopped": "attempts"}
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------
