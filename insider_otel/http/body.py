@@ -32,12 +32,15 @@ class Prefix(NamedTuple):
         truncated: Whether there may be more of it.
         unread: Whether the rest is still to come, through the response.
         broken: The error in which it ended, if it did.
+        undecodable: The error that the app will meet when it reads the body, if its content coding is not what it is
+            said to be.
     """
 
     content: bytes
     truncated: bool = False
     unread: bool = False
     broken: Exception | None = None
+    undecodable: Exception | None = None
 
 
 def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Callable[[], bool]) -> Effects[Prefix]:
@@ -83,13 +86,16 @@ def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Call
     else:
         yield Close(stream)
         response.stream = module.ByteStream(raw)
-    content = _decoded(module, response, raw)
+    content, undecodable = _decoded(module, response, raw)
+    if unread or broken is not None:
+        # What was cut off may end anywhere, and says nothing of the rest.
+        undecodable = None
     try:
-        truncated = unread or broken is not None or len(content) >= PREFIX_LIMIT
-        return Prefix(content, truncated, unread, broken)
+        truncated = unread or broken is not None or undecodable is not None or len(content) >= PREFIX_LIMIT
+        return Prefix(content, truncated, unread, broken, undecodable)
     finally:
-        # The error's traceback holds this frame.
-        del broken
+        # An error's traceback holds this frame.
+        del broken, undecodable
 
 
 def _already_read(module: Any, response: httpx.Response) -> Prefix:
@@ -106,7 +112,7 @@ def _is_opaque(response: httpx.Response) -> bool:
     return response.is_success and response.headers.get("content-type", "").lower().startswith(_OPAQUE)
 
 
-def _decoded(module: Any, response: httpx.Response, raw: bytes) -> bytes:
+def _decoded(module: Any, response: httpx.Response, raw: bytes) -> tuple[bytes, Exception | None]:
     """The first bytes of a body without its content coding.
 
     Args:
@@ -115,13 +121,14 @@ def _decoded(module: Any, response: httpx.Response, raw: bytes) -> bytes:
         raw: The first bytes as received.
 
     Returns:
-        At most ``PREFIX_LIMIT`` bytes, as far as they can be decoded: a small bomb does not grow large here.
+        At most ``PREFIX_LIMIT`` bytes, as far as they can be decoded: a small bomb does not grow large here. The error
+        in which decoding ended, if it did.
     """
     if not raw or "content-encoding" not in response.headers:
-        return raw
+        return raw, None
     coding = response.headers["content-encoding"]
     if not coding or coding == "identity":
-        return raw
+        return raw, None
     pieces = (raw[start : start + _PIECE] for start in range(0, len(raw), _PIECE))
     decoding = module.Response(200, headers={"content-encoding": coding}, content=pieces)
     decoded = bytearray()
@@ -130,11 +137,9 @@ def _decoded(module: Any, response: httpx.Response, raw: bytes) -> bytes:
             decoded += chunk
             if len(decoded) >= PREFIX_LIMIT:
                 break
-    except module.DecodingError:
-        # Cut off, or not what the header says. The app meets the same error when it reads the body; for the verdict,
-        # what could be decoded will do.
-        pass
-    return bytes(decoded[:PREFIX_LIMIT])
+    except module.DecodingError as error:
+        return bytes(decoded[:PREFIX_LIMIT]), error
+    return bytes(decoded[:PREFIX_LIMIT]), None
 
 
 def _nobody(error: BaseException | None) -> None:
