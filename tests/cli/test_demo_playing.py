@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 
 import pytest
 from opentelemetry.trace import SpanKind
@@ -124,6 +125,38 @@ def test_a_trouble_that_is_known_by_its_status_alone_has_its_meaning_too(step: S
         (each,) = set_stage.play([healed])
     assert each.call.outcome is Outcome.SUCCEEDED
     assert meaning in " ".join(" ".join(scene(each, 1, 1, Paper())).split())
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "OTEL_ATTRIBUTE_COUNT_LIMIT",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    ],
+)
+def test_a_trace_is_whole_whatever_limits_the_environment_sets(
+    played: dict[str, Played], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contents(each: Played) -> list[Any]:
+        return sorted(
+            (
+                span.name,
+                sorted(span.attributes or {}),
+                [(event.name, sorted(event.attributes or {})) for event in span.events],
+                # What the meaning of an answer is looked up by.
+                (span.attributes or {}).get("insider.status.rule"),
+            )
+            for span in each.spans
+        )
+
+    monkeypatch.setenv(variable, "0")
+    with stage(Recorder()) as set_stage:
+        (each,) = set_stage.play([played["quick-retry"].scenario])
+    assert contents(each) == contents(played["quick-retry"])
 
 
 def test_calls_that_are_not_traced_cannot_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
@@ -41,6 +41,16 @@ _SERVICE = "insider-otel-demo"
 _CHANCE = 0.3
 # Seconds. No first delivery is due later than the retry window.
 _SOON = 300.0
+_NO_LIMITS = SpanLimits(
+    max_attributes=SpanLimits.UNSET,
+    max_events=SpanLimits.UNSET,
+    max_links=SpanLimits.UNSET,
+    max_span_attributes=SpanLimits.UNSET,
+    max_event_attributes=SpanLimits.UNSET,
+    max_link_attributes=SpanLimits.UNSET,
+    max_attribute_length=SpanLimits.UNSET,
+    max_span_attribute_length=SpanLimits.UNSET,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ class Recorder:
     """Spans and metrics of the demo, in memory; no global provider is touched.
 
     The resource is of the service ``insider-otel-demo``, unless the environment names another. Every span is recorded,
-    whatever sampler the environment names.
+    and whole, whatever sampler and limits the environment names.
     """
 
     def __init__(self) -> None:
@@ -97,7 +107,9 @@ class Recorder:
         self.service = str(resource.attributes[SERVICE_NAME])
         self._spans = InMemorySpanExporter()
         self._metrics = InMemoryMetricReader()
-        self.tracer_provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
+        self.tracer_provider = TracerProvider(
+            sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False, span_limits=_NO_LIMITS
+        )
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.meter_provider = MeterProvider([self._metrics], resource=resource, shutdown_on_exit=False)
 
