@@ -32,8 +32,8 @@ _SPANS = """\
 """
 _EVENTS = """\
 Events are on the span of the call or delivery, or log records in its context, or both, as the setting `events`
-(`INSIDER_OTEL_EVENTS`) says. Log records are written of traces that are not sampled, too. With `log` the spans have none: a
-query by `event:name` finds nothing then, and the logs are to be asked.
+(`INSIDER_OTEL_EVENTS`) says. Log records are written of traces that are not sampled, too. With `log` the spans have
+none: a query by `event:name` finds nothing then, and the logs are to be asked.
 """
 _TITLES = {"span": "Spans", "event": "Events", "metric": "Metrics"}
 _HEADINGS = {"span": "Span: {}", "event": "Event: `{}`", "metric": "Metric: `{}`"}

@@ -16,6 +16,8 @@ from insider_otel.telemetry.redaction import is_secret_header
 _CAPTURE_REQUEST = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_REQUEST"
 _CAPTURE_RESPONSE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_CLIENT_RESPONSE"
 _SANITIZE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS"
+_EXCLUDED = "OTEL_PYTHON_HTTPX_EXCLUDED_URLS"
+_EXCLUDED_BY_ALL = "OTEL_PYTHON_EXCLUDED_URLS"
 
 _SANITIZED = "[REDACTED]"
 
@@ -42,9 +44,13 @@ class HeaderCapture:
 
         Args:
             environ: The environment; the process's own by default.
+
+        Raises:
+            ValueError: One of them holds no regular expressions.
         """
         environ = os.environ if environ is None else environ
-        return cls(*(_pattern(environ.get(name, "")) for name in (_CAPTURE_REQUEST, _CAPTURE_RESPONSE, _SANITIZE)))
+        variables = (_CAPTURE_REQUEST, _CAPTURE_RESPONSE, _SANITIZE)
+        return cls(*(_pattern(environ, variable, re.IGNORECASE) for variable in variables))
 
     def of_request(self, headers: Pairs) -> dict[str, list[str]]:
         """Attributes for the captured headers of a request."""
@@ -66,11 +72,6 @@ class HeaderCapture:
         return attributes
 
 
-def _pattern(names: str) -> re.Pattern[str] | None:
-    alternatives = [name.strip() for name in names.split(",") if name.strip()]
-    return re.compile("|".join(alternatives), re.IGNORECASE) if alternatives else None
-
-
 def excluded_urls(environ: Mapping[str, str] | None = None) -> re.Pattern[str] | None:
     """What ``OTEL_PYTHON_HTTPX_EXCLUDED_URLS`` (or ``OTEL_PYTHON_EXCLUDED_URLS``) leaves out of the traces.
 
@@ -79,8 +80,22 @@ def excluded_urls(environ: Mapping[str, str] | None = None) -> re.Pattern[str] |
 
     Returns:
         A pattern to search full URLs with; None if nothing is excluded.
+
+    Raises:
+        ValueError: The variable holds no regular expressions.
     """
     environ = os.environ if environ is None else environ
-    names = environ.get("OTEL_PYTHON_HTTPX_EXCLUDED_URLS", environ.get("OTEL_PYTHON_EXCLUDED_URLS", ""))
-    alternatives = [name.strip() for name in names.split(",") if name.strip()]
-    return re.compile("|".join(alternatives)) if alternatives else None
+    return _pattern(environ, _EXCLUDED if _EXCLUDED in environ else _EXCLUDED_BY_ALL)
+
+
+def _pattern(environ: Mapping[str, str], variable: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str] | None:
+    """What matches any of the expressions that a variable lists; None if it lists none."""
+    value = environ.get(variable, "")
+    alternatives = [name.strip() for name in value.split(",") if name.strip()]
+    try:
+        return re.compile("|".join(alternatives), flags) if alternatives else None
+    except re.error as error:
+        raise ValueError(
+            f"{variable} is {value!r}; it accepts regular expressions with commas between them, such as .* for anything"
+            f" ({error})"
+        ) from error

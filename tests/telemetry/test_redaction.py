@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,3 +112,11 @@ def test_the_variable_of_httpx_rules_over_the_general_one() -> None:
     assert general is not None
     assert general.search("https://verify.useinsider.com/")
     assert excluded_urls({}) is None
+
+
+@pytest.mark.parametrize("variable", [*CAPTURING, "OTEL_PYTHON_HTTPX_EXCLUDED_URLS", "OTEL_PYTHON_EXCLUDED_URLS"])
+def test_a_variable_that_holds_no_regular_expression_is_named_with_what_to_write(variable: str) -> None:
+    """A star alone is what one writes for everything elsewhere."""
+    environ = {variable: "healthz,*"}
+    with pytest.raises(ValueError, match=re.escape(f"{variable} is 'healthz,*'") + ".* such as .* for anything"):
+        (HeaderCapture.from_env if variable in CAPTURING else excluded_urls)(environ)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -119,10 +118,10 @@ def excluded(environment: Environment) -> Iterator[Finding]:
         name = "OTEL_PYTHON_EXCLUDED_URLS"
     try:
         pattern = excluded_urls(environment.variables)
-    except re.error as error:
+    except ValueError as error:
         yield Finding(
             Level.ERROR,
-            f"{name} is no list of regular expressions: {error}",
+            str(error),
             "Instrumentations that read it fail to start.",
             "Correct it; a dot stands for any character, a backslash before it for itself.",
         )
