@@ -18,8 +18,8 @@ SCOPE = "insider_otel"
 
 # The boundaries that the semantic conventions advise for HTTP.
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-# A call waits, and its retries are spread over five minutes: the last boundary is where that window ends.
-_CALL_BUCKETS = (*_REQUEST_BUCKETS, 15, 30, 60, 120, 180, 240, 300)
+# A call waits: each of its three spread retries up to five minutes, so that the longest take fifteen.
+_CALL_BUCKETS = (*_REQUEST_BUCKETS, 15, 30, 60, 120, 180, 240, 300, 600, 900)
 
 
 class Instruments:

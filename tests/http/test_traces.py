@@ -435,7 +435,7 @@ def test_metrics_of_a_call_that_was_retried(rig: Rig) -> None:
         "insider.status.fault": "caller",
     }
     assert call.sum == pytest.approx(0.25)
-    assert call.explicit_bounds[-1] == 300
+    assert call.explicit_bounds[-1] == 900
     (retries,) = rig.points("insider.client.retries")
     assert (retries.value, dict(retries.attributes)) == (
         1,
