@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import httpx
+
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Limit, Operation, find, hosts
 from insider_otel.http.effects import OPTIONS, REDELIVERY
 from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
 from insider_otel.policy.call import CallMachine, plan_call
-from insider_otel.policy.settings import Events, Mode, Settings, split_address
+from insider_otel.policy.settings import Events, Mode, Settings, address_error, one_spelling, split_address
 from insider_otel.state.opening import shared_state
 from insider_otel.telemetry.metrics import observe_outbox, observe_utilization
 from insider_otel.telemetry.suppression import is_suppressed
 from insider_otel.telemetry.telemetry import NO_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
-    import httpx
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
@@ -37,6 +38,12 @@ def _checked(settings: object) -> Settings:
     if not isinstance(settings, Settings):
         raise TypeError(f"settings is a {type(settings).__name__}; it takes Settings(…) of insider_otel")
     return settings
+
+
+def _host_of(url: httpx.URL) -> bytes:
+    """The host of a URL as it is compared: in ASCII, without the dot of the root."""
+    host = url.raw_host.removesuffix(b".")
+    return one_spelling(host.decode()).encode() if b":" in host else host
 
 
 class Engine:
@@ -88,14 +95,19 @@ class Engine:
                 observe_outbox(meter_provider, self.watch)
         # Read the tables now, and not while the first request waits.
         classify(200)
-        self._addresses: dict[str, dict[int | None, str]] = {host: {None: host} for host in hosts()}
+        self._addresses: dict[bytes, dict[int | None, str]] = {host.encode(): {None: host} for host in hosts()}
         for address, target in self.settings.hosts.items():
             host, port = split_address(address)
-            self._addresses.setdefault(host, {})[port] = target
+            try:
+                # Spelt as a request's host is.
+                url = httpx.URL(scheme="http", host=host)
+            except httpx.InvalidURL:
+                raise address_error(address) from None
+            self._addresses.setdefault(_host_of(url), {})[port] = target
 
     def insider_host(self, url: httpx.URL) -> str | None:
         """The Insider host that ``url`` leads to, ``*`` for any of them, or None if it leads elsewhere."""
-        ports = self._addresses.get(url.host.removesuffix("."))
+        ports = self._addresses.get(_host_of(url))
         if ports is None:
             return None
         return ports.get(url.port or _DEFAULT_PORTS.get(url.scheme)) or ports.get(None)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
+from ipaddress import IPv6Address
 from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -117,6 +118,9 @@ def provider(name: str, value: Any) -> Any:
     )
 
 
+HOSTS_ACCEPT = 'a mapping of "address" or "address:port", without scheme and path, to an Insider host or "*"'
+
+
 def split_address(address: str) -> tuple[str, int | None]:
     """The host and the port of ``host``, ``host:port``, ``[::1]`` or ``[::1]:port``.
 
@@ -124,28 +128,49 @@ def split_address(address: str) -> tuple[str, int | None]:
         ValueError: It is none of these.
     """
     parts = urlsplit(f"//{address}")
-    if parts.netloc != address or not parts.hostname or parts.username is not None:
+    if parts.netloc != address or not parts.hostname or parts.username is not None or parts.port == 0:
         raise ValueError(address)
-    return parts.hostname, parts.port
+    return one_spelling(parts.hostname), parts.port
+
+
+def one_spelling(host: str) -> str:
+    """The host, if it is an IPv6 address in the one of its spellings that it is compared by.
+
+    Raises:
+        ValueError: It is no host.
+    """
+    return str(IPv6Address(host)) if ":" in host else host
+
+
+def address_error(address: object, why: str = "") -> SettingsError:
+    """The error about an address that cannot be used. It repeats the host of it only: the rest may be a password.
+
+    Args:
+        address: The address given.
+        why: What is wrong with it, if that is not plain.
+    """
+    return SettingsError(f"hosts ({variable_of('hosts')}) holds {_host_in(address)!r}; it accepts {HOSTS_ACCEPT}{why}")
+
+
+def _host_in(address: object) -> str:
+    return re.split("[/?#]", re.sub("^[a-z+.-]*://", "", str(address).rpartition("@")[2]))[0]
 
 
 def insider_addresses(name: str, value: Any) -> Mapping[str, str]:
     """Check a mapping of addresses to the Insider hosts that they stand for."""
-    accepts = 'a mapping of "address" or "address:port", without scheme and path, to an Insider host or "*"'
     if not isinstance(value, Mapping):
-        raise setting_error(name, value, accepts)
-    pairs = cast("Mapping[object, object]", value)
+        raise SettingsError(f"{name} ({variable_of(name)}) is a {type(value).__name__}; it accepts {HOSTS_ACCEPT}")
     checked: dict[str, str] = {}
-    for address, host in pairs.items():
+    for address, host in cast("Mapping[object, object]", value).items():
         if not isinstance(address, str) or not isinstance(host, str):
-            raise setting_error(name, pairs, accepts)
+            raise address_error(address)
         try:
             split_address(address)
         except ValueError:
-            raise setting_error(name, pairs, accepts) from None
+            raise address_error(address) from None
         if host != ANY_HOST and host.lower() not in hosts():
-            raise setting_error(
-                name, pairs, f"{accepts}; {host!r} is no documented host (`insider-otel operations` lists them)"
+            raise address_error(
+                address, f"; {_host_in(host)!r} is no documented host (`insider-otel operations` lists them)"
             )
         checked[address.lower()] = host.lower()
     return MappingProxyType(checked)

@@ -17,9 +17,11 @@ from insider_otel.policy.setting_checks import (
     PREFIX,
     Check,
     SettingsError,
+    address_error,
     choice,
     fernet_keys,
     insider_addresses,
+    one_spelling,
     pool_limits,
     provider,
     retries,
@@ -30,7 +32,18 @@ from insider_otel.policy.setting_checks import (
 )
 from insider_otel.policy.state_url import StateURL
 
-__all__ = ["PREFIX", "Dedupe", "Events", "Mode", "Settings", "SettingsError", "split_address", "variable_of"]
+__all__ = [
+    "PREFIX",
+    "Dedupe",
+    "Events",
+    "Mode",
+    "Settings",
+    "SettingsError",
+    "address_error",
+    "one_spelling",
+    "split_address",
+    "variable_of",
+]
 
 
 class Mode(StrEnum):
@@ -259,4 +272,5 @@ def _read(name: str, text: str) -> Any:
     try:
         return read(text)
     except ValueError:
-        raise setting_error(name, text, accepts) from None
+        # An address may hold a password.
+        raise setting_error(name, "…" if name == "hosts" else text, accepts) from None

@@ -74,14 +74,6 @@ def test_a_default_gives_way_to_the_variable() -> None:
     ("field", "value"),
     [
         ("mode", "on"),
-        ("hosts", "127.0.0.1"),
-        ("hosts", {"http://127.0.0.1": "mail.useinsider.com"}),
-        ("hosts", {"127.0.0.1": ""}),
-        ("hosts", {"127.0.0.1": "unificaton.useinsider.com"}),
-        ("hosts", {"127.0.0.1:x": "mail.useinsider.com"}),
-        ("hosts", {"::1": "mail.useinsider.com"}),
-        ("hosts", {"jane@127.0.0.1": "mail.useinsider.com"}),
-        ("hosts", {"": "mail.useinsider.com"}),
         ("deadline", 0),
         ("deadline", float("nan")),
         ("deadline", "2"),
@@ -110,6 +102,41 @@ def test_a_bad_value_is_refused_with_field_variable_and_remedy(field: str, value
         Settings(**{field: value})
     message = str(refused.value)
     assert message.startswith(f"{field} (INSIDER_OTEL_{field.upper()}) is {value!r}; it accepts ")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "shown"),
+    [
+        ("127.0.0.1", "is a str"),
+        ({1: "*"}, "holds '1'"),
+        ({"127.0.0.1": None}, "holds '127.0.0.1'"),
+        ({"http://127.0.0.1": "*"}, "holds '127.0.0.1'"),
+        ({"127.0.0.1": ""}, "holds '127.0.0.1'"),
+        ({"127.0.0.1:x": "*"}, "holds '127.0.0.1:x'"),
+        ({"127.0.0.1:0": "*"}, "holds '127.0.0.1:0'"),
+        ({"::1": "*"}, "holds '::1'"),
+        ({"[1::2::3]": "*"}, "holds '[1::2::3]'"),
+        ({"": "*"}, "holds ''"),
+        ({"jane:secret@127.0.0.1:80": "*"}, "holds '127.0.0.1:80'"),
+        ({"https://jane:se/cret@127.0.0.1/?token=secret": "*"}, "holds '127.0.0.1'"),
+        ({"127.0.0.1": "https://jane:secret@mail.useinsider.com/"}, "'mail.useinsider.com' is no documented host"),
+        ({"127.0.0.1": "unificaton.useinsider.com"}, "'unificaton.useinsider.com' is no documented host"),
+    ],
+)
+def test_a_bad_address_is_refused_by_its_host_and_no_password_is_repeated(hosts: Any, shown: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings(hosts=hosts)
+    message = str(refused.value)
+    assert message.startswith("hosts (INSIDER_OTEL_HOSTS) ")
+    assert shown in message
+    assert 'it accepts a mapping of "address" or "address:port"' in message
+    assert "cret" not in message
+
+
+def test_addresses_that_are_no_json_are_not_repeated() -> None:
+    with pytest.raises(SettingsError, match="a JSON object") as refused:
+        Settings.from_env({"INSIDER_OTEL_HOSTS": "{jane:secret@127.0.0.1: *}"})
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
