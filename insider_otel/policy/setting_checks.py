@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from ipaddress import IPv6Address
-from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from insider_otel.api.operations import ANY_HOST, Limit, Operation, hosts, operations
@@ -23,12 +22,41 @@ MOST_RETRIES = 20
 
 LIMITS_ACCEPT = 'a mapping of the name of a pool to "25000/60s", "1/day" (a UTC calendar day) or "off"'
 
+V = TypeVar("V")
+
 Check = Callable[[str, Any], Any]
 """Takes the name of a setting and the value given; returns the value to keep."""
 
 
 class SettingsError(ValueError):
     """A setting that cannot be used; says which, where it can be set, and what it accepts."""
+
+
+class FrozenMapping(Mapping[str, V]):
+    """A mapping that does not change, and can be pickled and copied, which a ``mappingproxy`` cannot.
+
+    Args:
+        pairs: What it holds.
+    """
+
+    def __init__(self, pairs: Mapping[str, V]) -> None:
+        self._pairs = dict(pairs)
+
+    def __getitem__(self, key: str) -> V:
+        return self._pairs[key]
+
+    def __contains__(self, key: object) -> bool:
+        # Asked at each call: the base class would raise and catch a KeyError.
+        return key in self._pairs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __repr__(self) -> str:
+        return repr(self._pairs)
 
 
 def variable_of(name: str) -> str:
@@ -173,7 +201,7 @@ def insider_addresses(name: str, value: Any) -> Mapping[str, str]:
                 address, f"; {_host_in(host)!r} is no documented host (`insider-otel operations` lists them)"
             )
         checked[address.lower()] = host.lower()
-    return MappingProxyType(checked)
+    return FrozenMapping(checked)
 
 
 def pool_limits(name: str, value: Any) -> Mapping[str, Limit | None]:
@@ -190,7 +218,7 @@ def pool_limits(name: str, value: Any) -> Mapping[str, Limit | None]:
             checked[pool] = read_limit(limit, documented)
         except ValueError as error:
             raise setting_error(name, pairs, f"{LIMITS_ACCEPT}; {error}") from None
-    return MappingProxyType(checked)
+    return FrozenMapping(checked)
 
 
 def _pool(key: str) -> tuple[str, Limit | None]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -170,6 +173,30 @@ def test_settings_do_not_change() -> None:
         settings.limits["user.upsert"] = "off"  # type: ignore[index]
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.deadline = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        pytest.param(lambda settings: pickle.loads(pickle.dumps(settings)), id="pickle"),
+        pytest.param(copy.copy, id="copy"),
+        pytest.param(copy.deepcopy, id="deepcopy"),
+        pytest.param(lambda settings: Settings(**dataclasses.asdict(settings)), id="asdict"),
+        pytest.param(dataclasses.replace, id="replace"),
+    ],
+)
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(), Settings(hosts={"127.0.0.1:80": "*"}, limits={"user.upsert": "5/1s", "mail.send": "off"}, deadline=3)],
+    ids=["defaults", "mappings"],
+)
+def test_settings_go_to_other_processes_and_are_copied(settings: Settings, copied: Callable[[Any], Settings]) -> None:
+    other = copied(settings)
+    assert other == settings
+    assert hash(other) == hash(settings)
+    assert repr(other) == repr(settings)
+    with pytest.raises(TypeError):
+        other.hosts["127.0.0.2"] = "*"  # type: ignore[index]
 
 
 def test_a_variable_that_names_no_setting_is_found() -> None:
