@@ -99,8 +99,8 @@ def message(body: Body) -> str:
 def failed_status(reply: Mapping[str, Any]) -> int | None:
     """The status of a failure that a reply names in its body, if it names one."""
     for key in ("status", "status_code", "statusCode"):
-        status = reply.get(key)
-        if isinstance(status, int) and _FIRST_FAILED_STATUS <= status <= _LAST_FAILED_STATUS:
+        status = _number(reply.get(key))
+        if status is not None and _FIRST_FAILED_STATUS <= status <= _LAST_FAILED_STATUS:
             return status
     return None
 
@@ -156,6 +156,10 @@ def _users(reply: Mapping[str, Any]) -> Counts | None:
     successful, fail = data.get("successful"), data.get("fail")
     accepted = _number(successful.get("count", 0)) if is_object(successful) else None
     if not is_object(fail):
+        # Alone it may be a statistic.
+        lost = _size(fail) if fail and "successful" in data else 0
+        if lost:
+            return Counts(accepted, lost, True, fail if is_array(fail) else None)
         return None if accepted is None else Counts(accepted)
     if not fail:
         return Counts(accepted, 0)
@@ -174,7 +178,7 @@ def _catalog(reply: Mapping[str, Any]) -> Counts | None:
     if not is_object(valid) and not is_object(invalid):
         return None
     details = invalid.get("details") if is_object(invalid) else None
-    failed = _number(invalid.get("count", 0)) if is_object(invalid) else 0
+    failed = _number(invalid.get("count", 0)) if is_object(invalid) else _size(invalid)
     accepted = _number(valid.get("count", 0)) if is_object(valid) else None
     return Counts(accepted, failed, bool(failed or details), details)
 
@@ -240,6 +244,8 @@ def _number(value: object) -> int | None:
     if type(value) is int and 0 <= value < 10**_MOST_DIGITS:
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
+        return int(value)
+    if isinstance(value, float) and 0 <= value < 10**_MOST_DIGITS and value.is_integer():
         return int(value)
     return None
 

@@ -109,6 +109,15 @@ LOST = [
     ({"errors": [{"message": "limit"}, {"message": "limit"}]}, None, 2, "limit", None, None),
     ({"skipped": {"no_token": "u1"}}, None, 1, "no_token (1)", None, "no_token"),
     ({"skipped_not_synced": 2}, None, 2, "", None, None),
+    # Numbers as other serializers write them, and losses told by a number or a list alone.
+    ({"data": {"successful": {"count": 1.0}, "fail": {"count": 3.0}}}, 1, 3, "", None, None),
+    ({"data": {"successful": {"count": 1}, "fail": {"count": "3"}}}, 1, 3, "", None, None),
+    ({"success": True, "message": {"valid": {"count": 1}, "invalid": {"count": 2.0}}}, 1, 2, "", None, None),
+    ({"success": True, "message": {"valid": {"count": 1}, "invalid": 2}}, 1, 2, "", None, None),
+    ({"skipped": 2.0}, None, 2, "", None, None),
+    ({"data": {"successful": {}, "fail": 2}}, 0, 2, "", None, None),
+    ({"data": {"successful": {"count": 1}, "fail": 2.0}}, 1, 2, "", None, None),
+    ({"data": {"successful": {"count": 1}, "fail": [{"message": "invalid token"}]}}, 1, 1, "invalid token", None, None),
 ]
 
 
@@ -140,6 +149,8 @@ REFUSED = [
     ({"success": False, "message": "The phone number is not valid"}, "validation", "never"),
     ({"status": 401, "message": "The provided API key is invalid, expired or revoked"}, "authentication", "never"),
     ({"status_code": 503, "message": "qx"}, "unavailable", "backoff"),
+    ({"status_code": 429.0, "message": "qx"}, "rate_limit", "after_window"),
+    ({"status": "400", "message": "qx"}, "validation", "never"),
     (
         {"status": "error", "message": "The request processing has failed because of an unknown error."},
         "server_error",
@@ -194,6 +205,7 @@ HONEST: list[Any] = [
     {"message_id": "6b1e7a1e", "errors": 0},
     {"statusMessage": "OK"},
     {"status": 0},
+    {"status": True, "status_code": "200", "statusCode": 201.0},
     {"status": "success"},
     {"status": "OK", "message": "qx"},
     {
@@ -220,6 +232,9 @@ HONEST: list[Any] = [
     {"journeys": [{"status": "error"}], "status": "active"},
     {"errors": [1, 2]},
     {"errors": [{"code": "30003", "count": 4}]},
+    {"data": {"successful": {"count": 2}, "fail": 0}},
+    {"data": {"successful": {"count": 2}, "fail": []}},
+    {"data": {"successful": {"count": 2}, "fail": False}},
     {"skipped": {}, "partial": False, "skipped_not_synced": 0, "unprocessed_insider_id_count": 0},
     {"keys": {"a": 1}},
     {"successes": 3, "errors": 1},
