@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 from insider_otel.api.operations import Operation
 from insider_otel.testing._dialects import refusal
-from insider_otel.testing._wire import Reply, Request, as_dict
+from insider_otel.testing._wire import Reply, Request, as_dict, read_json
 from insider_otel.testing.samples import PARTNER_HEADER, exchanges
 
 _BODY = "body:"
@@ -37,18 +36,18 @@ def read_body(operation: Operation, request: Request) -> Any:
     """
     body = request.body
     if operation.max_bytes is not None and len(body) > operation.max_bytes:
-        _refuse(operation, "too_many_bytes")
+        refuse(operation, "too_many_bytes")
     exchange = exchanges()[operation.name]
     if exchange.form:
         return dict(parse_qsl(body.decode("utf-8", "replace")))
     if exchange.request is None and not body:
         return None
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-        _refuse(operation, "not_json_type")
+        refuse(operation, "not_json_type")
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        _refuse(operation, "not_json")
+        return read_json(body)
+    except ValueError:
+        refuse(operation, "not_json")
 
 
 def check_credentials(operation: Operation, request: Request, payload: Any, accepted: Mapping[str, str] | None) -> None:
@@ -66,10 +65,10 @@ def check_credentials(operation: Operation, request: Request, payload: Any, acce
     accepted = accepted or {}
     for name, value in given_credentials(operation, request, payload).items():
         if not value:
-            _refuse(operation, "no_key")
+            refuse(operation, "no_key")
         right = accepted.get(name.lower())
         if (right is not None and value != right) or (name == PARTNER_HEADER and value != value.lower()):
-            _refuse(operation, "wrong_key")
+            refuse(operation, "wrong_key")
 
 
 def given_credentials(operation: Operation, request: Request, payload: Any) -> dict[str, str]:
@@ -105,10 +104,19 @@ def check_records(operation: Operation, payload: Any) -> None:
     """
     count = operation.count_records(payload)
     if count is not None and operation.max_records is not None and count > operation.max_records:
-        _refuse(operation, "too_many_records")
+        refuse(operation, "too_many_records")
 
 
-def _refuse(operation: Operation, reason: str) -> None:
+def refuse(operation: Operation, reason: str) -> None:
+    """Answer as the operation's host refuses a request; go on if it does not refuse for this reason.
+
+    Args:
+        operation: The operation called.
+        reason: Why: a key of ``dialects.toml``.
+
+    Raises:
+        Refused: It does.
+    """
     reply = refusal(operation, reason)
     if reply is not None:
         raise Refused(reply)

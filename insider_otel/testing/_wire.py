@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
+_DEEPEST = 100
+_TOO_DEEP = f"JSON is nested deeper than {_DEEPEST} levels"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -32,8 +35,8 @@ class Request:
     def json(self) -> Any:
         """The body, read from JSON; None if it is no JSON."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
+            return read_json(self.body)
+        except ValueError:
             return None
 
 
@@ -100,6 +103,27 @@ class Plan:
 
 Decide = Callable[[Request], Plan]
 """The fake's core, as its shells see it: decides what happens to a request."""
+
+
+def read_json(body: bytes) -> Any:
+    """A body, read from JSON.
+
+    Args:
+        body: The body.
+
+    Raises:
+        ValueError: It is no JSON, or nested deeper than what looks at it can follow.
+    """
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level: list[object] = [value]
+    for _ in range(_DEEPEST):
+        level = [held for each in level for held in (*as_dict(each).values(), *as_list(each))]
+        if not level:
+            return value
+    raise ValueError(_TOO_DEEP)
 
 
 def as_dict(value: object) -> dict[str, Any]:

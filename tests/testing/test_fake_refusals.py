@@ -95,7 +95,11 @@ def test_credentials_are_never_remembered(ask: Ask, fake: FakeInsider) -> None:
         ("inapp.details", "invalid_request_payload"),
     ],
 )
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff\xfe"], ids=["empty", "cut", "deep", "not-utf-8"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[" * 100_000, b"[" * 500 + b"]" * 500, b"\xff\xfe"],
+    ids=["empty", "cut", "deep", "nested", "not-utf-8"],
+)
 def test_a_body_that_is_no_json_is_refused(operation: str, name: str, body: bytes, ask: Ask) -> None:
     assert is_documented(ask(operation, content=body), name)
 

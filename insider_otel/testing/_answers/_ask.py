@@ -9,6 +9,7 @@ from typing import Any
 
 from insider_otel.api.operations import Operation
 from insider_otel.testing._account import Account
+from insider_otel.testing._checks import refuse
 from insider_otel.testing._wire import Reply, Request, as_dict
 
 PHONE = re.compile(r"\+[1-9]\d{6,14}")
@@ -41,6 +42,17 @@ class Ask:
     def fields(self) -> dict[str, Any]:
         """The payload as a JSON object; an empty one if it is something else."""
         return as_dict(self.payload)
+
+    def text(self, field: str) -> str:
+        """A field that is read as text; empty if it is missing.
+
+        Raises:
+            Refused: It is a list or an object. Insider then cannot read the body.
+        """
+        value: object = self.fields.get(field)
+        if isinstance(value, list | dict):
+            refuse(self.operation, "not_json")
+        return "" if value is None else str(value)
 
 
 Answer = Callable[[Ask], Reply]

@@ -14,6 +14,8 @@ _SUCCESS = {"status": "success"}
 _LENGTH = 4
 _ATTEMPTS = 3
 _SECONDS = 180
+_MOST = 1_000_000
+"""Of digits, attempts and seconds. What Insider allows is not documented; nobody means more."""
 
 
 def _generate(ask: Ask) -> Reply:
@@ -29,6 +31,8 @@ def _generate(ask: Ask) -> Reply:
         _whole(fields.get(name), default)
         for name, default in (("code-length", _LENGTH), ("max-attempts", _ATTEMPTS), ("ttl", _SECONDS))
     )
+    if max(length, attempts, ttl) > _MOST:
+        return documented_reply("invalid_request_payload_list")
     digits = "".join(ask.account.random.choices("0123456789", k=length))
     ask.account.codes[to] = Code(digits, ask.now + ttl, attempts)
     created = datetime.fromtimestamp(ask.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -42,19 +46,19 @@ def _whole(value: object, default: int) -> int:
 
 
 def _check(ask: Ask) -> Reply:
-    to, code = ask.fields.get("to"), ask.fields.get("code")
+    to, code = ask.text("to"), ask.text("code")
     for name, value in (("to", to), ("code", code)):
-        if value in {None, ""}:
+        if not value:
             return field_error(name)
-    waiting = ask.account.codes.get(str(to))
+    waiting = ask.account.codes.get(to)
     if waiting is None or waiting.expires <= ask.now:
         return documented_reply("otp_code_not_found")
     if not waiting.attempts_left:
         return documented_reply("otp_attempts_exceeded")
-    if str(code) != waiting.code:
+    if code != waiting.code:
         waiting.attempts_left -= 1
         return documented_reply("otp_code_invalid")
-    del ask.account.codes[str(to)]
+    del ask.account.codes[to]
     return Reply.of(202, _SUCCESS)
 
 

@@ -38,7 +38,10 @@ def _mail_send(ask: Ask) -> Reply:
 def _is_url(value: object) -> bool:
     if not isinstance(value, str):
         return False
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
     return parts.scheme in {"http", "https"} and bool(parts.netloc)
 
 
@@ -149,13 +152,13 @@ def _segment_upload(ask: Ask) -> Reply:
 
 def _architect_send(ask: Ask) -> Reply:
     """The shapes of these replies are not documented; that a repeated key is rejected is."""
-    key = ask.fields.get("idempotency_key")
     for name in ("idempotency_key", "targets", "users"):
         if not ask.fields.get(name):
             return Reply.of(400, {"error": f"{name} is required."})
+    key = ask.text("idempotency_key")
     if key in ask.account.idempotency_keys:
         return Reply.of(409, {"error": "idempotency_key was used before"})
-    ask.account.idempotency_keys.add(str(key))
+    ask.account.idempotency_keys.add(key)
     return Reply.of(202, {"message": "Accepted", "status": 202})
 
 

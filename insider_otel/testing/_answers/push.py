@@ -12,6 +12,8 @@ from insider_otel.testing._wire import Reply, as_dict, as_list
 
 # -------------------------------------------------------------------------------------------------------- web push
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
 
 def _create(ask: Ask) -> Reply:
     missing = _missing(ask.fields, ("partner_id", "title", "language"))
@@ -37,7 +39,7 @@ def _delete(ask: Ask) -> Reply:
 
 
 def _campaign(number: str) -> Reply:
-    return Reply.of(200, {"success": True, "campaign_id": int(number) if number.isdecimal() else number})
+    return Reply.of(200, {"success": True, "campaign_id": int(number) if _NUMBER.fullmatch(number) else number})
 
 
 def _missing(fields: dict[str, Any], needed: tuple[str, ...]) -> Reply | None:
@@ -58,7 +60,7 @@ def _notify(ask: Ask) -> Reply:
             return documented_reply(wrong)
     if ask.fields.get("async") is True:
         return Reply.of(202, {"message": "Async request accepted"})
-    report = set(as_list(ask.fields.get("report_attributes")))
+    report = as_list(ask.fields.get("report_attributes"))
     successes = [
         {"INSIDER.device_token": ask.account.uuid()}
         | {name: value for name, value in as_dict(notification["identifiers"]).items() if name in report}
@@ -74,7 +76,7 @@ def _notification_error(notification: dict[str, Any]) -> str | None:
         number = notification.get(name, 1)
         if not isinstance(number, int) or number <= 0:
             return "negative_integer"
-    if notification.get("advanced_push_type", "Carousel") not in {"Carousel", "Slider"}:
+    if notification.get("advanced_push_type", "Carousel") not in ("Carousel", "Slider"):
         return "invalid_advanced_push_type"
     for platform in ("android", "ios"):
         if "aps" in as_dict(as_dict(notification.get(platform)).get("deep_link")):
@@ -156,7 +158,7 @@ def _register(ask: Ask) -> Reply:
 
 
 def _users_changed(ask: Ask) -> Reply:
-    activity = ask.fields.get("activity_id")
+    activity = ask.text("activity_id")
     if activity not in ask.account.activities:
         return _NOT_FOUND
     count = len(as_list(ask.fields.get("insider_ids")))
@@ -165,14 +167,14 @@ def _users_changed(ask: Ask) -> Reply:
     return _ALREADY_STARTED if ask.account.activities[activity] else _matched(activity, added=count)
 
 
-def _matched(activity: object, *, added: int = 0, removed: int = 0) -> Reply:
+def _matched(activity: str, *, added: int = 0, removed: int = 0) -> Reply:
     counts = {"matched": added, "added": added, "refreshed": 0, "removed": removed}
     skipped = dict.fromkeys(_REASONS, 0)
     return Reply.of(200, {"status": "success", "activity_id": activity, **counts, "skipped": skipped})
 
 
 def _start(ask: Ask) -> Reply:
-    activity = ask.fields.get("activity_id")
+    activity = ask.text("activity_id")
     if activity not in ask.account.activities:
         return _NOT_FOUND
     if ask.account.activities[activity]:
@@ -182,11 +184,11 @@ def _start(ask: Ask) -> Reply:
 
 
 def _update(ask: Ask) -> Reply:
-    return _TRIGGERED if ask.account.activities.get(str(ask.fields.get("activity_id"))) else _NOT_FOUND
+    return _TRIGGERED if ask.account.activities.get(ask.text("activity_id")) else _NOT_FOUND
 
 
 def _end(ask: Ask) -> Reply:
-    activity = str(ask.fields.get("activity_id"))
+    activity = ask.text("activity_id")
     if not ask.account.activities.get(activity):
         return _NOT_FOUND
     del ask.account.activities[activity]

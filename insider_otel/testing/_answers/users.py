@@ -34,10 +34,13 @@ def _attribute_delete(ask: Ask) -> Reply:
 
 
 def _drop(attributes: dict[str, Any], said: dict[str, Any]) -> None:
-    for name in as_list(said.get("whole")):
-        attributes.pop(name, None)
+    whole = as_list(said.get("whole"))
+    for name in [name for name in attributes if name in whole]:
+        del attributes[name]
     for name, values in as_dict(said.get("partial")).items():
-        attributes[name] = [value for value in as_list(attributes.get(name)) if value not in as_list(values)]
+        held = as_list(attributes.get(name))
+        if held:
+            attributes[name] = [value for value in held if value not in as_list(values)]
 
 
 def _each_user(ask: Ask, errors_of: Any, act: Any) -> Reply:
@@ -73,6 +76,8 @@ def _user_errors(user: dict[str, Any]) -> dict[str, list[str]]:
         name = event.get("event_name")
         if not name:
             errors[f"events.{index}.event_name.required"] = ["event_name is required"]
+        elif not isinstance(name, str):
+            errors[f"events.{index}.event_name.type(string)"] = [f"event_name must be string: {name}"]
         elif name in _EVENTS_WITH_NEEDS:
             parameters = as_dict(event.get("event_params"))
             missing = [needed for needed in _NEEDED_BY_EVENT if parameters.get(needed) in (None, "")]
@@ -80,6 +85,8 @@ def _user_errors(user: dict[str, Any]) -> dict[str, list[str]]:
                 errors[f"events.{index}.event_params.*.required"] = [
                     f"{needed} parameter is required on {name} event" for needed in missing
                 ]
+        if _moment(event.get("timestamp")) is None:
+            errors[f"events.{index}.timestamp.type(date)"] = [f"timestamp must be date: {event['timestamp']}"]
     return errors
 
 
@@ -164,10 +171,15 @@ def _events(profile: Profile, wanted: list[Any]) -> dict[str, list[dict[str, Any
     return found
 
 
-def _moment(timestamp: Any) -> str:
+def _moment(timestamp: Any) -> str | None:
+    """An event's moment as ``user.profile`` shows it; None if there is no such moment, as of milliseconds."""
     if isinstance(timestamp, str):
         return timestamp
-    return datetime.fromtimestamp(timestamp or 0, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        moment = datetime.fromtimestamp(0 if timestamp is None else timestamp, UTC)
+    except (OSError, OverflowError, TypeError, ValueError):
+        return None
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _delete(ask: Ask) -> Reply:
