@@ -9,14 +9,14 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 from time import time_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from insider_otel.api.classify import classify
 from insider_otel.api.operations import Operation
-from insider_otel.api.responses import answer_is_ambiguous, may_have_arrived
 from insider_otel.api.verdict import Category, Verdict
 from insider_otel.http import local
-from insider_otel.http.body import Prefix, read_prefix
+from insider_otel.http.attempt import Answer, answer_of, fresh_request, unanswered, unsent
+from insider_otel.http.body import read_prefix
 from insider_otel.http.effects import REDELIVERY, Close, Effects, Sleep, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
@@ -38,33 +38,7 @@ if TYPE_CHECKING:
     from insider_otel.http.redelivery import Redelivery
     from insider_otel.telemetry.attempt import AttemptTrace
 
-ATTEMPT = "insider_otel.attempt"
-"""Extension of a request that is an attempt already: a second transport of ours under the first lets it through."""
-
 _FAILED = frozenset({Outcome.FAILED, Outcome.PARTLY_FAILED})
-_FIRST_ERROR = 400
-_SHORTEST_TIMEOUT = 0.001
-
-
-class _Answer(NamedTuple):
-    """What an attempt brought.
-
-    Attributes:
-        verdict: What it means.
-        result: What the app gets if the call ends here: a response, or the exception that came instead of one.
-        ambiguous: Whether Insider may have processed the request without our knowing.
-        unread: Whether the response has a long body, whose rest the app has yet to read.
-    """
-
-    verdict: Verdict
-    result: httpx.Response | Exception
-    ambiguous: bool = False
-    unread: bool = False
-
-    @property
-    def error(self) -> Exception | None:
-        """The exception, if it is one."""
-        return self.result if isinstance(self.result, Exception) else None
 
 
 def _sleeps() -> bool:
@@ -131,7 +105,7 @@ class Exchange:
             self._trace = CallTrace(telemetry, operation, now)
         else:
             self._trace = DeliveryTrace(telemetry, operation, now, redelivery.job.id, redelivery.links)
-        self._last: _Answer | None = None
+        self._last: Answer | None = None
         self._record: Call | None = None
         self._waited = 0.0
         self._rate_limited = 0
@@ -218,7 +192,8 @@ class Exchange:
         if cause is not None:
             self._trace.retried(cause)
         yield from self._drop_answer()
-        request = self._fresh_request()
+        left = None if self._deadline is None else self._deadline - self._engine.clock()
+        request = fresh_request(self._family, self._request, is_in_memory=self._body is not None, left=left)
         self._attempting = trace = self._trace.start_attempt(request, step.resend_count, self._engine.clock())
         self._in_the_air = True
         # One CLIENT span for one attempt: what would make another, below us, is told not to.
@@ -227,9 +202,9 @@ class Exchange:
                 response = yield Transmit(request)
                 trace.connected(response)
                 reading = read_prefix(self._family.module, response, self._body_is_over, self._is_late)
-                answer = self._understand(response, (yield from reading))
+                answer = answer_of(self._request, response, (yield from reading))
             except Exception as exc:
-                answer = _Answer(classify(None, exception=exc), exc, may_have_arrived(exc))
+                answer = unanswered(exc)
                 trace.unanswered(exc, answer.verdict, self._engine.clock())
             except GeneratorExit:
                 raise
@@ -267,25 +242,13 @@ class Exchange:
     def _is_late(self) -> bool:
         return self._deadline is not None and self._engine.clock() >= self._deadline
 
-    def _understand(self, response: httpx.Response, prefix: Prefix) -> _Answer:
-        status = response.status_code
-        if prefix.broken is not None and status < _FIRST_ERROR:
-            # A success that broke off leaves open what it would have said; a refusal is one without its body too.
-            return _Answer(classify(None, exception=prefix.broken), prefix.broken, ambiguous=True)
-        if prefix.undecodable is not None and status < _FIRST_ERROR:
-            # So does one that cannot be read; the app gets it all the same.
-            return _Answer(classify(None, exception=prefix.undecodable), response, ambiguous=True)
-        url = str(self._request.url) if status >= _FIRST_ERROR else None
-        verdict = classify(status, prefix.content, headers=response.headers, url=url, truncated=prefix.truncated)
-        return _Answer(verdict, prefix.broken or response, answer_is_ambiguous(status), prefix.unread)
-
     def _drop_answer(self) -> Effects[None]:
         """Close the last answer, which nobody will read: its connection is needed."""
         last, self._last = self._last, None
         if last is not None and not isinstance(last.result, Exception):
             yield Close(last.result.stream)
 
-    def _judge(self, answer: _Answer) -> Effects[Step]:
+    def _judge(self, answer: Answer) -> Effects[Step]:
         now = self._engine.clock()
         verdict, answered = answer.verdict, answer.error is None
         self._last = answer
@@ -304,25 +267,6 @@ class Exchange:
         )
         self._heed_scope()
         return self._machine.answered(verdict, now, ambiguous=answer.ambiguous)
-
-    def _fresh_request(self) -> httpx.Request:
-        """A request of its own for one attempt: what is below may change it, and its trace headers are its own."""
-        app = self._request
-        extensions: dict[str, Any] = {**app.extensions, ATTEMPT: True}
-        if self._deadline is not None:
-            left = max(self._deadline - self._engine.clock(), _SHORTEST_TIMEOUT)
-            timeouts = app.extensions.get("timeout", {})
-            extensions["timeout"] = {
-                phase: left if timeouts.get(phase) is None else min(timeouts[phase], left)
-                for phase in ("connect", "read", "write", "pool")
-            }
-        request: httpx.Request = self._family.module.Request(
-            app.method, app.url, headers=app.headers, stream=app.stream, extensions=extensions
-        )
-        if self._body is not None:
-            # Transports below us that sign or log a request may ask for its content, as they can of the app's.
-            request.read()
-        return request
 
     def _wait(self, step: Wait) -> Effects[None]:
         cause = None if self._last is None else self._last.verdict
@@ -396,7 +340,7 @@ class Exchange:
 
     def _conclude(self, stopped: Stop | None) -> Effects[httpx.Response | Exception]:
         """Give the app what the last attempt brought."""
-        last = self._last or self._nothing_sent()
+        last = self._last or unsent(self._family, self._request)
         yield from self._leave_gate(last.verdict)
         attach_record(last.result, self._close_record(last.verdict, stopped))
         if not last.unread:
@@ -411,10 +355,6 @@ class Exchange:
         yield from self._gate.ended(
             verdict, sent_at=machine.sent_at, ambiguous_since=ambiguous_since, now=self._engine.clock()
         )
-
-    def _nothing_sent(self) -> _Answer:
-        verdict = local.DEADLINE_PASSED
-        return _Answer(verdict, self._family.module.ConnectTimeout(verdict.advice, request=self._request))
 
     def _close_record(self, verdict: Verdict, stopped: Stop | None, outcome: Outcome | None = None) -> Call:
         self._record = Call(

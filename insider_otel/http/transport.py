@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from insider_otel.http.attempt import ATTEMPT
 from insider_otel.http.effects import Close, Effect, Effects, Iterate, Keep, NextChunk, Transmit
 from insider_otel.http.engine import Engine
-from insider_otel.http.exchange import ATTEMPT, Exchange
+from insider_otel.http.exchange import Exchange
 from insider_otel.http.family import family_of
 from insider_otel.http.performing import keep_async, perform_async
 from insider_otel.http.record import forget_record

@@ -24,7 +24,7 @@ from insider_otel import (
     classify,
     request_scope,
 )
-from insider_otel.http import exchange
+from insider_otel.http import attempt
 from insider_otel.testing import set_testing
 
 from .conftest import Flavour, Rig, event_names
@@ -457,7 +457,7 @@ def test_a_decompression_bomb_is_not_unpacked_for_the_verdict(
         sizes.append(len(body))
         return classify(status, body, **more)
 
-    monkeypatch.setattr(exchange, "classify", measuring)
+    monkeypatch.setattr(attempt, "classify", measuring)
     server.script = [Reply(body=gzip.compress(b" " * 50_000_000), headers={"content-encoding": "gzip"})]
 
     rig.flavour.stream(server.url + "/api/user/v1/profile", read=False, transport=rig.wrap(settings=wired))
