@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from insider_otel._version import __version__
 from insider_otel.cli import demo, doctor, explain, fake, limits, operations, outbox, responses
-from insider_otel.cli.output import UsageError
+from insider_otel.cli.output import UsageError, discard_output
 
 _COMMANDS = (demo, explain, responses, operations, limits, outbox, fake, doctor)
 
@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0 if all is well, 1 if the command found errors, 2 if it was asked for something it cannot do.
+        The exit status: 0 if all is well, 1 if the command found errors or its output cannot be written, 2 if it was
+        asked for something it cannot do, 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog="insider-otel", description="What Insider's replies mean, and what insider-otel does about them."
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
+    _open_closed_streams()
     _write_whatever_the_encoding()
     arguments = parser.parse_args(argv)
     try:
@@ -39,11 +41,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"insider-otel: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough. The interpreter's own last flush must not complain about it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except OSError as error:
+        # A reader that is gone, such as `head`, has seen enough.
+        if not isinstance(error, BrokenPipeError):
+            print(f"insider-otel: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            discard_output()
         return 1
     return status
+
+
+def _open_closed_streams() -> None:
+    """Let a standard stream that the shell has closed (``>&-``) be an empty file: Python has None in its place."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def _write_whatever_the_encoding() -> None:

@@ -23,6 +23,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=not is_utf8))
 
 
+def discard_output() -> None:
+    """Send standard output nowhere from now on: it cannot be written, nor can its rest when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def wants_colour(stream: TextIO) -> bool:
     """Whether to write colours to a stream: a terminal that has them, and nobody said no (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

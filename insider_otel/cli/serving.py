@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from urllib.parse import quote
 
-from insider_otel.cli.output import UsageError
+from insider_otel.cli.output import UsageError, discard_output
 from insider_otel.policy.settings import variable_of
 from insider_otel.testing import FakeInsider
 from insider_otel.testing._wire import Plan, Request
@@ -33,14 +34,16 @@ def serve(port: int, scripts: Sequence[str], *, repeat: bool = False) -> None:
             fake.script(operation, *steps, repeat=repeat)
         except ValueError as error:
             raise UsageError(f"--script is {script!r}: {error}") from None
-    try:
-        with fake.serve(port) as served:
+    with ExitStack() as stack:
+        try:
+            served = stack.enter_context(fake.serve(port))
+        except OSError as error:
+            raise UsageError(f"cannot listen on port {port}: {error.strerror}; choose another with --port") from error
+        try:
             _announce(served)
             threading.Event().wait()
-    except KeyboardInterrupt:
-        print("stopped", flush=True)
-    except OSError as error:
-        raise UsageError(f"cannot listen on port {port}: {error.strerror}; choose another with --port") from error
+        except KeyboardInterrupt:
+            _tell("stopped")
 
 
 def read_script(text: str) -> tuple[str, list[str]]:
@@ -67,8 +70,16 @@ class TalkingFake(FakeInsider):
         last = self.requests[-1]
         answer = f"{last.status or plan.end.value}{f' after {plan.delay:g} s' if plan.delay else ''}"
         # Quoted, because what a client sends must not drive the terminal.
-        print(f"{quote(last.method)} {quote(last.host)}{quote(last.path)} ({last.operation}): {answer}", flush=True)
+        _tell(f"{quote(last.method)} {quote(last.host)}{quote(last.path)} ({last.operation}): {answer}")
         return plan
+
+
+def _tell(line: str) -> None:
+    """Print a line for whoever still reads; the fake serves on without a reader."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        discard_output()
 
 
 def _announce(served: ServedFake) -> None:

@@ -63,6 +63,27 @@ def test_it_says_how_to_point_an_app_at_it_and_tells_what_it_is_asked() -> None:
     assert "invented-token" not in out
 
 
+def test_it_serves_on_when_nobody_reads_what_it_tells() -> None:
+    """`insider-otel fake | head -5` answers the sixth request like the first."""
+    with fake() as (url, _, process):
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        for _ in range(3):
+            assert httpx.post(url + UPSERT, json=USERS, headers=HEADERS, timeout=10).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+        assert process.stderr.read() == ""
+
+
+def test_without_a_reader_or_a_request_it_still_ends_well() -> None:
+    with fake() as (_, _, process):
+        assert process.stdout
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
 def test_a_script_may_go_on_for_ever() -> None:
     with (
         fake("--script", "*=429,reset", "--repeat") as (url, _, _process),

@@ -76,6 +76,49 @@ def test_a_reader_that_has_seen_enough_is_no_error_message() -> None:
         assert process.wait(timeout=60) == 1
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", ["explain 503 -", "operations", "responses --json"])
+def test_a_stream_that_the_shell_has_closed_is_an_empty_one(arguments: str, closed: str) -> None:
+    command = f"exec {sys.executable} -m insider_otel {arguments} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr, bool(done.stdout)) == (0, "", " >&-" not in f" {closed}")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["operations", "--json"], ["explain", "503"], ["fake", "--port", "0"]])
+def test_output_that_cannot_be_written_is_an_error_of_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "insider_otel", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "insider-otel: [Errno 28] No space left on device\n")
+
+
+TYPING = """
+import os, signal, sys, time, types
+from insider_otel.cli import main
+
+def read():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+sys.stdin = types.SimpleNamespace(buffer=types.SimpleNamespace(read=read))
+sys.exit(main(["explain", "200", "-"]))
+"""
+
+
+def test_ctrl_c_while_a_body_is_typed_is_no_error_message() -> None:
+    done = subprocess.run([sys.executable, "-c", TYPING], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, b"", b"")
+
+
 def test_explain_needs_no_rich() -> None:
     """The extras are for tables on a terminal; what a reply means can be asked for without them."""
     hidden = "import sys; sys.modules['rich'] = sys.modules['uvicorn'] = sys.modules['opentelemetry.sdk'] = None; "

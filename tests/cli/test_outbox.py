@@ -33,6 +33,13 @@ EMAIL = "jane@example.com"
 PATIENCE = 60.0
 _OTHER_CREDENTIALS = json.dumps({"X-API-KEY": "not-of-these-calls"})
 
+_AT_TERMINAL = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from insider_otel.cli import main
+sys.exit(main())
+"""
+
 Worker = Callable[..., subprocess.Popen[str]]
 
 
@@ -292,6 +299,32 @@ def test_nothing_is_discarded_unasked(shop: Shop, outbox: Callable[..., str], mo
     assert "Nothing was discarded" in outbox("discard", name, status=1)
     monkeypatch.setattr("builtins.input", lambda question: "y")
     assert f"{name}  discarded" in outbox("discard", name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "said"), [(b"\x04", 1, "Nothing was discarded."), (b"\x03", 130, "")], ids=["Ctrl-D", "Ctrl-C"]
+)
+def test_no_answer_at_a_terminal_discards_nothing(typed: bytes, status: int, said: str, shop: Shop) -> None:
+    name = shop.defer()
+    command = ["outbox", "--outbox", f"sqlite:///{shop.path}", "discard", name]
+    terminal, its_end = os.openpty()
+    with subprocess.Popen(
+        # A session of its own, in which that terminal is the one whose Ctrl-C counts.
+        [sys.executable, "-c", _AT_TERMINAL, *command],
+        stdin=its_end,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        os.close(its_end)
+        assert process.stdout
+        assert process.stdout.read(len("Forget 1 job")) == b"Forget 1 job"
+        os.write(terminal, typed)
+        out, err = process.communicate(timeout=PATIENCE)
+    os.close(terminal)
+    assert (process.returncode, err.strip()) == (status, b"")
+    assert said in out.decode()
+    assert shop.store.ids() == [name]
 
 
 def test_a_job_that_is_being_sent_is_let_alone(shop: Shop, outbox: Callable[..., str]) -> None:

@@ -175,10 +175,19 @@ def _discard(store: JobStore, arguments: argparse.Namespace, settings: Settings)
         number = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
         if not sys.stdin.isatty():
             raise UsageError(f"{number} would be forgotten, and the calls never sent; if that is meant, say --yes")
-        if input(f"Forget {number}, and never send the calls? [y/N] ").strip().lower() not in {"y", "yes"}:
+        if not _agreed(f"Forget {number}, and never send the calls?"):
             print("Nothing was discarded.")
             return 1
     return _each(jobs, store.discard, "discarded", as_json=arguments.json)
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        # Ctrl-D is no answer; it leaves the cursor after the question.
+        print()
+        return False
 
 
 def _stats(store: JobStore, arguments: argparse.Namespace, settings: Settings) -> int:
