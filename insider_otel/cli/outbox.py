@@ -80,7 +80,8 @@ def _absent(url: OutboxURL, arguments: argparse.Namespace) -> int:
     if arguments.action not in {"list", "stats"}:
         raise UsageError(text)
     if arguments.json:
-        print_json({"jobs": []} if arguments.action == "list" else {"waiting": 0, "sending": 0, "dead": 0})
+        nothing = {"waiting": 0, "sending": 0, "dead": 0, "oldest_age_s": None}
+        print_json({"jobs": []} if arguments.action == "list" else nothing)
     else:
         print(text)
     return 0

@@ -168,8 +168,10 @@ def test_who_looks_at_an_outbox_that_is_not_there_makes_none(
     command: str, shop: Shop, outbox: Callable[..., str]
 ) -> None:
     assert "No such outbox yet" in outbox(command)
-    json.loads(outbox(command, "--json"))
+    before = json.loads(outbox(command, "--json"))
     assert not shop.path.exists()
+    shop.store.discard(shop.defer())
+    assert json.loads(outbox(command, "--json")) == before
 
 
 def test_an_empty_outbox_says_so(shop: Shop, outbox: Callable[..., str]) -> None:
