@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from weakref import WeakSet
 
 from insider_otel.policy.settings import SettingsError, variable_of
 from insider_otel.policy.state_url import StateURL
@@ -44,6 +45,8 @@ PROCESS_STATE = SharedState()
 """What all calls of this process share that name no other store and go by the process's own clock."""
 
 _states: dict[StateURL, SharedState] = {}
+_of_other_clocks: WeakSet[SharedState] = WeakSet()
+"""Each belongs to the one who brought the clock, and ends with it."""
 _lock = threading.Lock()
 
 
@@ -70,14 +73,24 @@ def shared_state(address: str, clock: Callable[[], float] | None = None) -> Shar
             except StoreError as error:
                 raise SettingsError(f"state ({variable_of('state')}): {error}") from error
             if clock is not None:
-                return SharedState(store, clock, clock, owners_fail_apart=url.cluster)
+                state = SharedState(store, clock, clock, owners_fail_apart=url.cluster)
+                _of_other_clocks.add(state)
+                return state
             state = _states[url] = SharedState(store, time.monotonic, time.time, owners_fail_apart=url.cluster)
     return state
 
 
 def all_states() -> tuple[SharedState, ...]:
-    """Every state that calls of this process share."""
+    """Every state that calls of this process share; not those of other clocks, which nobody shares."""
     return (PROCESS_STATE, *_states.values())
+
+
+def forget_states() -> None:
+    """Let this process forget what its calls have left behind, by whichever clock. A store remembers."""
+    with _lock:
+        states = (*all_states(), *_of_other_clocks)
+    for state in states:
+        state.forget()
 
 
 def _after_fork_in_child() -> None:
@@ -85,8 +98,7 @@ def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603
     _lock = threading.Lock()
     forget_dropped()
-    for state in all_states():
-        state.forget()
+    forget_states()
 
 
 if hasattr(os, "register_at_fork"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from insider_otel.http import health
-from insider_otel.state.opening import all_states
+from insider_otel.state.opening import forget_states
 
 # pytest loads this module at the start of every run, needed or not: what is large is imported by the fixtures.
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def insider_forgets() -> None:
     """What one test has sent does not bear on the next: used limits, closed pools, sent mails, budgets, health."""
-    for state in all_states():
-        state.forget()
+    forget_states()
     health.forget()
 
 

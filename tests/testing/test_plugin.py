@@ -68,6 +68,29 @@ def test_of_the_process_clock(operation, insider_fake):
 """
 
 
+OWN_CLOCK = """
+import httpx
+import pytest
+from insider_otel import InsiderTransport, Settings
+from insider_otel.testing import FakeClock, FakeInsider, sample_request
+
+CLOCK = FakeClock()
+FAKE = FakeInsider(clock=CLOCK, limits={"mail.send": None})
+TRANSPORT = InsiderTransport(
+    FAKE.transport(), clock=CLOCK, sleep=CLOCK.sleep, settings=Settings(limits={"sms.send": "1/day"})
+)
+
+
+@pytest.mark.parametrize("operation", ["mail.send", "sms.send"] * 2)
+def test_of_a_clock_that_all_tests_share(operation):
+    FAKE.reset()
+    sample = sample_request(operation)
+    with httpx.Client(transport=TRANSPORT) as client:
+        client.request(sample.method, sample.url, headers=sample.headers, content=sample.content)
+    assert len(FAKE.accepted(operation)) == 1
+"""
+
+
 def run_pytest(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run pytest in another process, with our plugin and no other."""
     code = f"{before}\nimport sys, pytest\nsys.exit(pytest.main(sys.argv[1:]))"
@@ -91,6 +114,12 @@ def test_a_shop_tests_with_the_fixtures(tmp_path: Path) -> None:
 def test_what_one_test_has_sent_does_not_bear_on_the_next(tmp_path: Path) -> None:
     """Each test is held to limits and holds back its own repeats, and nobody else's."""
     (tmp_path / "test_shop.py").write_text(FORGETFUL)
+    done = run_pytest(tmp_path, "-q")
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_nor_does_it_where_they_share_a_clock_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "test_shop.py").write_text(OWN_CLOCK)
     done = run_pytest(tmp_path, "-q")
     assert "4 passed" in done.stdout, done.stdout + done.stderr
 
