@@ -50,7 +50,7 @@ class Ask:
             Refused: It is a list or an object. Insider then cannot read the body.
         """
         value: object = self.fields.get(field)
-        if isinstance(value, list | dict):
+        if type(value) in {list, dict}:
             refuse(self.operation, "not_json")
         return "" if value is None else str(value)
 
