@@ -25,12 +25,18 @@ class TestingMode:
 
 
 class _Entry:
-    """One call of ``set_testing``; its identity is what an ended ``with`` block looks for."""
+    """One call of ``set_testing``; its identity is what an ended ``with`` block looks for.
 
-    __slots__ = ("mode",)
+    Attributes:
+        mode: What it sets.
+        instead: What the plain call before it had set, if this one has turned out to be a ``with`` block.
+    """
+
+    __slots__ = ("instead", "mode")
 
     def __init__(self, mode: TestingMode | None) -> None:
         self.mode = mode
+        self.instead: _Entry | None = None
 
 
 _lock = threading.Lock()
@@ -59,8 +65,10 @@ class Switch:
     def __enter__(self) -> None:
         global _base  # noqa: PLW0603
         with _lock:
-            if _base is self._entry:
-                _base = self._before
+            self._entry.instead = self._before
+            # Switches may be made first and entered later, in any order.
+            while _base.instead is not None:
+                _base = _base.instead
             _blocks.append(self._entry)
             _settle()
 

@@ -62,6 +62,21 @@ def test_blocks_may_end_in_another_order_than_they_began() -> None:
     second.__exit__(None, None, None)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
+def test_blocks_that_were_prepared_beforehand_put_things_back_too(order: tuple[int, ...]) -> None:
+    set_testing(attempts=9)
+    switches = [set_testing(attempts=1), set_testing(attempts=2), set_testing(False)]
+    for each in order:
+        with switches[each]:
+            assert current() == (TestingMode(attempts=1), TestingMode(attempts=2), None)[each]
+    assert current() == TestingMode(attempts=9)
+    set_testing(False)
+    first, second = set_testing(), set_testing()
+    with first, second:
+        assert is_testing()
+    assert not is_testing()
+
+
 def test_a_plain_call_inside_a_block_holds_after_it() -> None:
     with set_testing(attempts=2):
         set_testing(attempts=9)
