@@ -40,19 +40,36 @@ _TRACE_CONTEXT = TraceContextTextMapPropagator()
 _SILENCE = 60.0
 """Seconds for which the same is not said again."""
 
-# Those of httpx itself, and of each attempt.
+# Those of httpx itself, and those in which tracers, ours or others, name the span of an attempt.
 _MADE_ANEW = frozenset(
     {
         "accept-encoding",
+        "b3",
         "baggage",
         "connection",
         "content-length",
         "cookie",
+        "elastic-apm-traceparent",
         "host",
+        "newrelic",
         "proxy-authorization",
+        "sentry-trace",
         "traceparent",
         "tracestate",
         "transfer-encoding",
+        "uber-trace-id",
+        "x-amzn-trace-id",
+        "x-b3-flags",
+        "x-b3-parentspanid",
+        "x-b3-sampled",
+        "x-b3-spanid",
+        "x-b3-traceid",
+        "x-cloud-trace-context",
+        "x-datadog-origin",
+        "x-datadog-parent-id",
+        "x-datadog-sampling-priority",
+        "x-datadog-tags",
+        "x-datadog-trace-id",
     }
 )
 

@@ -85,6 +85,9 @@ class AttemptTrace:
             propagator = get_global_textmap()
             injected: dict[str, str] = {}
             propagator.inject(injected, self.context)  # pyright: ignore[reportArgumentType]
+            if not injected:
+                # Without an SDK the headers are those of another tracer, or of the app.
+                return
             # The app may send a request again that carries an earlier span's headers. The raw names are looked at, for
             # asking httpx for one by its name makes it decode them all: 1.3 µs in place of 5.8.
             fields = _fields_of(propagator)
@@ -211,16 +214,19 @@ class AttemptTrace:
         self._telemetry.instruments.request_duration.record(max(now - self._started, 0.0), self._labels, self.context)
 
 
+# What the app itself put there is as good as before.
+_OF_NO_SPAN = frozenset({b"baggage"})
+
 _asked: tuple[TextMapPropagator, frozenset[bytes]] | None = None
 
 
 def _fields_of(propagator: TextMapPropagator) -> frozenset[bytes]:
-    """The headers that a propagator sets, in lower case; asked for once, as it makes the set anew each time."""
+    """The headers of a span that a propagator sets, in lower case; asked for once: it makes the set anew each time."""
     global _asked  # noqa: PLW0603
     asked = _asked
     # The one that was asked last, and no cache by its hash: it is somebody else's object, which need not have one.
     if asked is None or asked[0] is not propagator:
-        asked = _asked = (propagator, frozenset(field.lower().encode() for field in propagator.fields))
+        asked = _asked = (propagator, frozenset(field.lower().encode() for field in propagator.fields) - _OF_NO_SPAN)
     return asked[1]
 
 

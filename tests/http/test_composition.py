@@ -11,7 +11,8 @@ import pytest
 from opentelemetry.trace import SpanKind
 
 from insider_otel import InsiderInstrumentor, Mode, Settings, call_of
-from insider_otel.http.instrumentor import ZeroCodeInstrumentor
+from insider_otel.http.engine import Engine
+from insider_otel.http.instrumentor import ZeroCodeInstrumentor, cover_client
 
 from .conftest import Rig
 from .stock import stock_of, stock_transport, uninstrument_all
@@ -120,6 +121,38 @@ def test_a_client_that_was_made_before_is_instrumented_too(installed: Installed)
 
     response = flavour.using(use)
     assert call_of(response).operation.name == "user.upsert"
+
+
+def test_a_mock_may_call_what_it_found_in_the_class(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the client as its first argument, as respx and pook do for requests that they do not answer."""
+    installed.turn_on(installed.ours)
+    client_class = installed.rig.flavour.client_class
+    found = vars(client_class)["_transport_for_url"]
+
+    def pass_on(client: Any, url: Any) -> Any:
+        return found(client, url)
+
+    monkeypatch.setattr(client_class, "_transport_for_url", pass_on)
+    assert installed.to_insider() == OURS
+    assert installed.elsewhere() == []
+
+
+def test_the_client_of_an_adapter_heeds_a_mock_that_comes_later(
+    rig: Rig, server: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is opened once for many tests; the call of one with a mock must not go to Insider."""
+    engine = Engine(Settings(hosts={server.address: "unification.useinsider.com"}))
+    mock = rig.flavour.answering(lambda request: rig.flavour.module.Response(418))
+
+    def use(client: Any) -> Any:
+        cover_client(client, engine)
+        monkeypatch.setattr(rig.flavour.client_class, "_transport_for_url", lambda client, url: mock)
+        return client.post(server.url + PATH, json={})
+
+    response = rig.flavour.using(use)
+    assert response.status_code == 418
+    assert call_of(response).attempts == 1
+    assert server.seen == []
 
 
 def test_a_client_instrumented_by_itself_makes_no_second_span(installed: Installed) -> None:

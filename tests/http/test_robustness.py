@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace import NoOpTracerProvider
 
 from insider_otel import Category, Settings, Stop, call_of, request_scope
 from insider_otel.api.operations import operations
@@ -206,6 +207,32 @@ def test_the_headers_of_a_propagator_without_a_hash_are_sent_and_replace_those_o
         {"x-trace-one": "ours", "x-trace-two": "stale"},
         {"x-trace-one": "stale", "x-trace-two": "ours"},
     ]
+
+
+def test_without_an_sdk_the_headers_of_other_tracers_stay(rig: Rig) -> None:
+    """Datadog's, Sentry's, or the app's own, to a gateway that knows them."""
+    foreign = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "dd=s:1", "baggage": "sentry-release=1"}
+    sent = headers_sent(rig, foreign, tracer_provider=NoOpTracerProvider())
+    assert {name: sent.get(name) for name in foreign} == foreign
+
+
+def test_baggage_that_is_in_the_headers_alone_stays(rig: Rig) -> None:
+    """It belongs to no span; that of the context takes its place, and here is none."""
+    sent = headers_sent(rig, {"tracestate": "dd=s:1", "baggage": "sentry-release=1"})
+    assert "tracestate" not in sent
+    assert sent["baggage"] == "sentry-release=1"
+
+
+def headers_sent(rig: Rig, headers: dict[str, str], **options: Any) -> dict[str, str]:
+    sent: list[dict[str, str]] = []
+
+    def handler(request: Any) -> Any:
+        sent.append(dict(request.headers))
+        return rig.flavour.module.Response(200, json=OK[1])
+
+    rig.flavour.post(UPSERT, transport=rig.wrap(rig.flavour.answering(handler), **options), json={}, headers=headers)
+    (only,) = sent
+    return only
 
 
 # -- where Insider is --------------------------------------------------------------------------------------------------
