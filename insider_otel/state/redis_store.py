@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,7 @@ from insider_otel.state.redis_commands import (
     ServerInfo,
 )
 from insider_otel.state.redis_loop import LoopClient
+from insider_otel.state.redis_tls import TLS
 
 try:
     import redis
@@ -96,7 +96,7 @@ class RedisStore:
         self._loops: dict[asyncio.AbstractEventLoop, dict[Node | None, LoopClient]] = {}
         try:
             if _has_tls(options):
-                tls = _TLS(self._loop_options)
+                tls = TLS(self._loop_options)
                 self._options |= {"tls": tls, "connection_class": _TLSConnection}
                 self._loop_options |= {"tls": tls, "connection_class": _AsyncTLSConnection}
             self._client(None).connection_pool.make_connection()
@@ -208,47 +208,10 @@ class RedisStore:
         return StoreError(f"{where}: {type(error).__name__}: {text}")
 
 
-class _TLS:
-    """A TLS context that is made before a connection needs it, and anew when a file that the address names has changed.
-
-    To make one, redis-py reads all certificates of the system, which takes as long as an answer may.
-
-    Args:
-        options: What ``_read_url`` made of the address for event loops.
-    """
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._connection_class = options["connection_class"]
-        others = {"connection_class", "max_connections"}
-        self._options = {name: value for name, value in options.items() if name not in others}
-        self._files = [options[name] for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in options]
-        self.renew()
-
-    @property
-    def is_outdated(self) -> bool:
-        """Whether a file has changed since it was read."""
-        try:
-            return self._changes() != self._read
-        except OSError:
-            return False  # it is being replaced: what was read is as good as before
-
-    def renew(self) -> None:
-        """Make the context from the files as they are now."""
-        changes = self._changes()
-        context: ssl.SSLContext = self._connection_class(**self._options).ssl_context.get()
-        # Not every redis-py does so by itself.
-        context.check_hostname = context.verify_mode != ssl.CERT_NONE and self._options.get("ssl_check_hostname", True)
-        self.context, self._read = context, changes
-
-    def _changes(self) -> list[tuple[int, int]]:
-        found = [os.stat(file) for file in self._files]
-        return [(status.st_ino, status.st_mtime_ns) for status in found]
-
-
 class _TLSConnection(redis.SSLConnection):
     """A connection with a TLS context that was made before."""
 
-    def __init__(self, *, tls: _TLS, **options: Any) -> None:
+    def __init__(self, *, tls: TLS, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
         self._tls = tls
 
@@ -261,7 +224,7 @@ class _TLSConnection(redis.SSLConnection):
 class _AsyncTLSConnection(redis.asyncio.SSLConnection):
     """The same for an event loop."""
 
-    def __init__(self, *, tls: _TLS, **options: Any) -> None:
+    def __init__(self, *, tls: TLS, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
         self._tls = tls
 

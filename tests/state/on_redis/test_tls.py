@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import redis
 import trustme
 
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings, SettingsError
+from insider_otel.api.operations import Limit
 from insider_otel.state import opening
 from insider_otel.state.protocol import (
     Admission,
@@ -177,17 +179,48 @@ class TestTrusted:
                 assert [used(store), used(store)] == [1, 2]
             store.close()
 
-    def test_a_replaced_certificate_that_is_none_is_told_until_it_is_one(self, tmp_path: Path, pool: PoolKey) -> None:
+    @pytest.mark.parametrize("way", ["threads", "a loop"])
+    @pytest.mark.parametrize(
+        ("file", "content"),
+        [("client.pem", "localhost.pem"), ("client.key", None), ("ca.pem", None)],
+        ids=["the key is yet to follow", "a key is being written", "an authority is being written"],
+    )
+    def test_while_certificates_are_being_replaced_those_that_were_read_are_used(
+        self,
+        file: str,
+        content: str | None,
+        way: str,
+        tmp_path: Path,
+        pool: PoolKey,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Each new connection looks whether all is there; one line says that it was not."""
         skip_without_program()
-        with tls_server(tmp_path) as server:
-            store = RedisStore(server.trusted, timeout=5)
-            authority = (tmp_path / "ca.pem").read_bytes()
-            (tmp_path / "ca.pem").write_bytes(b"no certificate")
-            for _ in range(2):
-                with pytest.raises(StoreError, match=r"NO_CERTIFICATE_OR_CRL_FOUND|no certificate"):
-                    store.perform(Admit(pool, LIMIT))
-            (tmp_path / "ca.pem").write_bytes(authority)
-            assert store.perform(Admit(pool, LIMIT)).used == 1
+        replaced = tmp_path / file
+        moments = count(1)
+        with tls_server(tmp_path, clients="yes") as server:
+            store, before = RedisStore(server.trusting, timeout=5), replaced.read_bytes()
+
+            def used_on_a_new_connection() -> int:
+                asked = Admit(pool, Limit(9, 60.0))
+                store.close()
+                admission = store.perform(asked) if way == "threads" else asyncio.run(store.perform_async(asked))
+                assert isinstance(admission, Admission)
+                return admission.used
+
+            def write(content: bytes) -> None:
+                replaced.write_bytes(content)
+                # What is written twice within a tick of the file system's clock has not changed for it.
+                os.utime(replaced, (next(moments),) * 2)
+
+            for times in (1, 2):
+                write(b"" if content is None else (tmp_path / content).read_bytes())
+                assert [used_on_a_new_connection() for _ in range(2)] == [times * 3 - 2, times * 3 - 1]
+                write(before)
+                assert used_on_a_new_connection() == times * 3
+                lines = [record.getMessage() for record in caplog.records if record.name == "insider_otel"]
+                assert len(lines) == times
+                assert str(replaced) in lines[-1]
             store.close()
 
     def test_a_server_that_wants_a_certificate_gets_ours(self, tmp_path: Path, pool: PoolKey) -> None:
