@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 
@@ -83,11 +84,17 @@ def _request(scope: Scope, body: bytes) -> Request:
     return Request(
         method=scope["method"],
         host=headers.get("host", "").partition(":")[0].lower(),
-        path=raw_path.decode("latin-1").partition("?")[0],
+        path=_below(scope.get("root_path", ""), raw_path.decode("latin-1").partition("?")[0]),
         query=scope.get("query_string", b"").decode("latin-1"),
         headers=headers,
         body=body,
     )
+
+
+def _below(root_path: str, raw_path: str) -> str:
+    """A path without the prefix under which the fake is mounted."""
+    root = quote(root_path.rstrip("/"))
+    return raw_path.removeprefix(root) if raw_path.startswith(f"{root}/") else raw_path
 
 
 def _start(status: int, headers: Mapping[str, str]) -> Message:

@@ -14,11 +14,13 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from insider_otel import Settings
 from insider_otel.api.operations import find, operations
 from insider_otel.testing import (
     FakeInsider,
+    SampleRequest,
     delay,
     documented,
     reply,
@@ -218,6 +220,22 @@ def test_it_is_an_asgi_app_for_any_server() -> None:
             return await client.request(sample.method, sample.url, headers=sample.headers, content=sample.content)
 
     assert anyio.run(run).json()["data"]["successful"] == {"count": 1}
+
+
+@pytest.mark.parametrize("prefix", ["/insider", "/test/in sider"])
+def test_it_may_be_mounted_in_another_app(prefix: str) -> None:
+    fake, app = FakeInsider(), FastAPI()
+    app.mount(prefix, fake)
+
+    async def ask(sample: SampleRequest) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            return await client.request(sample.method, sample.url, headers=sample.headers, content=sample.content)
+
+    for name in ("user.upsert", "web_push.delete", "mail.send"):
+        sample = sample_request(name, base_url=f"http://shop.example.com{prefix}")
+        assert anyio.run(ask, sample).status_code < 300
+        assert fake.requests[-1].path == sample_request(name).url.partition("useinsider.com")[2]
+        assert fake.requests[-1].operation == name
 
 
 def test_a_server_without_the_reset_extension_is_made_to_close() -> None:
