@@ -77,10 +77,11 @@ def cover_client(client: Any, engine: Engine) -> None:
         engine: The engine.
     """
     transport_class = _TRANSPORTS["AsyncClient" if hasattr(client, "aclose") else "Client"]
+    client_class: Any = type(client)
 
     def transport_for_url(url: Any) -> Any:
         # Looked up each time: a test that comes later may put a mock into the class.
-        transport = getattr(type(client), _WRAPPED)(client, url)
+        transport = getattr(client_class, _WRAPPED)(client, url)
         if engine.insider_host(url) is None or isinstance(transport, InsiderTransport | AsyncInsiderTransport):
             return transport
         if type(transport) is transport_class:
