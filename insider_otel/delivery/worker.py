@@ -53,7 +53,7 @@ _log = logging.getLogger("insider_otel.outbox")
 
 
 _Planned = tuple[float, int, Lease, Link]
-"""When a job is to be sent, a number that nothing else has, the job, and the worker's own span."""
+"""When by the monotonic clock a job is to be sent, a number that nothing else has, the job, the worker's own span."""
 
 
 class Worker:
@@ -95,9 +95,9 @@ class Worker:
         self._clock = engine.desk.wall_clock
         self._concurrency = concurrency
         self._lease = lease
-        self._renew_at = 0.0
+        # What it plans goes by the monotonic clock, which nobody sets; an outbox knows the wall clock.
+        self._ask_at = self._renew_at = self._purge_at = 0.0
         self._clocks_apart = 0.0
-        self._purge_at = 0.0
         self._client_lock = threading.Lock()
         self._wake = threading.Condition()
         self._stopping = False
@@ -203,17 +203,17 @@ class Worker:
                 self._deliver_now(lease, link)
 
     def _work(self, crew: Crew, planned: list[_Planned], drain: bool) -> None:
-        wake_at, seen, failed = 0.0, object(), 0
+        self._ask_at, seen, failed = 0.0, object(), 0
         while not self._stopping:
-            now, was_idle = self._clock(), not self._held
+            monotonic, now, was_idle = time.monotonic(), self._clock(), not self._held
             try:
-                self._renew(now)
+                self._renew(monotonic, now)
                 change: object = self._store.change()
-                if (change != seen or now >= wake_at) and len(self._held) < self._concurrency:
+                if (change != seen or monotonic >= self._ask_at) and len(self._held) < self._concurrency:
                     # Asked before, so that what comes meanwhile is seen the next time.
                     seen = change
-                    wake_at = self._take(planned, now)
-                self._purge(now)
+                    self._ask_at = self._take(planned, monotonic, now)
+                self._purge(monotonic, now)
             except Exception as error:
                 failed += 1
                 if drain and failed == _TRIES:
@@ -224,20 +224,20 @@ class Worker:
                 else:
                     # A fault of ours, after which the worker is still wanted.
                     _log.error("the worker stumbled, and goes on: %s", type(error).__name__)
-                wake_at = 0.0
+                self._ask_at = 0.0
                 self._pause(_TROUBLE_PAUSE)
                 continue
             failed = 0
-            now = self._clock()
-            while planned and planned[0][0] <= now:
+            monotonic = time.monotonic()
+            while planned and planned[0][0] <= monotonic:
                 _, _, lease, link = heapq.heappop(planned)
                 crew.hand(self._deliver, lease, link)
-            if drain and not self._held and wake_at > now + LONGEST_WAIT and now < self._purge_at:
+            if drain and not self._held and self._ask_at > monotonic + LONGEST_WAIT and monotonic < self._purge_at:
                 if was_idle:
                     return
                 # What ended meanwhile may have made way for more.
-                wake_at = 0.0
-            self._pause(self._until_next(now, wake_at, planned))
+                self._ask_at = 0.0
+            self._pause(self._until_next(monotonic, planned))
 
     def _see_through(self, planned: list[Lease]) -> None:
         """Give back what was not begun, and wait for the rest, which nobody else is to take meanwhile.
@@ -251,24 +251,24 @@ class Worker:
         until = time.monotonic() + _LONGEST_END
         while self._held and time.monotonic() < until:
             try:
-                self._renew(self._clock())
+                self._renew(time.monotonic(), self._clock())
             except OutboxError as error:
                 _log.error("the outbox does not say that deliveries go on: %s", error)
             with self._wake:
                 if self._held:
                     self._wake.wait(self._lease / _RENEWALS)
 
-    def _renew(self, now: float) -> None:
-        monotonic = time.monotonic()
+    def _renew(self, monotonic: float, now: float) -> None:
         apart, self._clocks_apart = self._clocks_apart, now - monotonic
-        # If the wall clock was set, or the machine slept, leases may have ended that nobody else should take.
+        # If the wall clock was set, or the machine slept, leases may have ended that nobody else should take, and what
+        # was to be done later may be due.
         if abs(self._clocks_apart - apart) > self._lease / _RENEWALS:
-            self._renew_at = 0.0
+            self._ask_at = self._renew_at = self._purge_at = 0.0
         if self._held and monotonic >= self._renew_at:
             self._store.renew(list(self._held.values()), now + self._lease)
             self._renew_at = monotonic + self._lease / _RENEWALS
 
-    def _take(self, planned: list[_Planned], now: float) -> float:
+    def _take(self, planned: list[_Planned], monotonic: float, now: float) -> float:
         """Take jobs, and say when to ask again."""
         room = self._concurrency - len(self._held)
         taken = self._store.take(room, now, lease=self._lease, pace=self._pace)
@@ -276,17 +276,17 @@ class Worker:
             link = self._link()
             for lease in taken.leases:
                 self._held[_key(lease)] = lease
-                heapq.heappush(planned, (lease.start, next(self._numbers), lease, link))
+                heapq.heappush(planned, (monotonic + (lease.start - now), next(self._numbers), lease, link))
         if len(taken.leases) == room:
-            return now
-        return float("inf") if taken.wake_at is None else taken.wake_at
+            return monotonic
+        return float("inf") if taken.wake_at is None else monotonic + (taken.wake_at - now)
 
-    def _purge(self, now: float) -> None:
+    def _purge(self, monotonic: float, now: float) -> None:
         """Delete what of the dead letters was kept for long enough: at the start, and then about once an hour."""
         retention = self._engine.settings.outbox_retention
-        if now < self._purge_at:
+        if monotonic < self._purge_at:
             return
-        self._purge_at = now + _PURGE_EVERY
+        self._purge_at = monotonic + _PURGE_EVERY
         if retention is None:
             return
         purged = self._store.purge(now, retention=retention, most=_PURGED_AT_ONCE)
@@ -294,7 +294,7 @@ class Worker:
             _log.warning("%s", purged_text(purged))
         if sum(purged.values()) == _PURGED_AT_ONCE:
             # The others at the next turn: jobs that are due do not wait for all of it.
-            self._purge_at = now
+            self._purge_at = monotonic
 
     def _link(self) -> Link:
         """A link to the worker's own span of what it has just taken."""
@@ -302,12 +302,12 @@ class Worker:
         with tracer.start_as_current_span("insider outbox", kind=SpanKind.INTERNAL) as span:
             return Link(span.get_span_context())
 
-    def _until_next(self, now: float, wake_at: float, planned: list[_Planned]) -> float:
+    def _until_next(self, monotonic: float, planned: list[_Planned]) -> float:
         """Seconds until there is something to do, unless a delivery ends or a job comes before."""
         moments = [lease[0] for lease in planned[:1]]
         if len(self._held) < self._concurrency:
-            moments.append(wake_at)
-        return min([self._store.poll, *(max(moment - now, 0.0) for moment in moments)])
+            moments.append(self._ask_at)
+        return min([self._store.poll, *(max(moment - monotonic, 0.0) for moment in moments)])
 
     def _pause(self, seconds: float) -> None:
         with self._wake:

@@ -23,6 +23,7 @@ from insider_otel.delivery.worker import Worker
 from insider_otel.http.engine import Engine
 from insider_otel.http.transport import EngineTransport
 from insider_otel.outbox.protocol import Lease, OutboxError
+from insider_otel.outbox.rules import LONGEST_HOLD
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
 from insider_otel.testing import FakeInsider, sample_request
 from tests.delivery.shop import BOUND, EMPTY, Shop, wait_until
@@ -122,6 +123,60 @@ def test_a_pool_without_room_is_left_alone_for_a_minute_and_then_looked_at_again
     take = functools.partial(shop.store.take, 10, lease=1.0, pace=lambda pool: 0.0)
     assert take(before + 59).leases == []
     assert len(take(after + 61).leases) == 1
+    assert len(shop.insider.requests) == 1
+
+
+# ----------------------------------------------------------------------------------------- a clock that is set right
+
+
+class WrongClock:
+    """The clock of the engine of a shop, some hours ahead until it is set right."""
+
+    def __init__(self, shop: Shop, hours: float) -> None:
+        self.ahead = hours * 3600.0
+        assert shop.engine.desk is not None
+        shop.engine.desk.wall_clock = self
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+def test_deliveries_that_are_planned_start_at_their_pace_though_the_clock_is_set_back(path: Path) -> None:
+    # One delivery in 0.6 s: when the first starts, the second is planned.
+    shop = Shop(path, limits={"user.upsert": "100/54s"})
+    for number in range(4):
+        shop.defer(f"{number}")
+    clock = WrongClock(shop, hours=5)
+    with shop.working():
+        shop.wait_for_request()
+        clock.ahead = 0.0
+        shop.wait_until_empty()
+    assert len(shop.insider.requests) == 4
+
+
+@pytest.mark.parametrize("hours", [5, -5], ids=["ahead", "behind"])
+def test_a_worker_that_waits_looks_again_when_the_clock_is_set_right(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    shop.defer("waits")
+    clock = WrongClock(shop, hours)
+    # Longer than this test waits.
+    shop.store.hold_pool("user.upsert", clock() + 1.5 * LONGEST_HOLD)
+    has_asked = threading.Event()
+    take_jobs = SQLiteOutbox.take
+
+    def take(*arguments: Any, **options: Any) -> Any:
+        try:
+            return take_jobs(*arguments, **options)
+        finally:
+            has_asked.set()
+
+    monkeypatch.setattr(SQLiteOutbox, "take", take)
+    with shop.working():
+        assert has_asked.wait(BOUND)
+        assert shop.insider.requests == []
+        clock.ahead = 0.0
+        shop.wait_until_empty()
     assert len(shop.insider.requests) == 1
 
 

@@ -218,3 +218,16 @@ def test_a_log_that_is_in_use_is_emptied_soon_after(store: JobStore, path: Path)
         assert b"p-of-jane" in everything(path.parent)
     take(store, now=wake_at)
     assert b"p-of-jane" not in everything(path.parent)
+
+
+def test_the_log_is_emptied_though_a_clock_was_ahead_for_a_moment(store: JobStore, path: Path) -> None:
+    put(store, due=NOW + 86_400)
+    (early,) = take(store, now=NOW + 86_400)
+    store.delivered(early)
+    take(store, now=NOW + 86_400)
+    one = put(store, content=b"p-of-jane")
+    (lease,) = take(store)
+    assert lease.job.id == one.id
+    store.delivered(lease)
+    take(store)
+    assert b"p-of-jane" not in everything(path.parent)
