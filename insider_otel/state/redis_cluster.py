@@ -12,7 +12,7 @@ import random
 import time
 from binascii import crc_hqx
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from itertools import chain
 from typing import Any, NamedTuple
@@ -32,12 +32,20 @@ class Cluster:
     Args:
         host: Host of the address that was given: the nodes are found from there.
         timeout: Seconds. An ask begins no other step after them; as no step takes longer, it is over in twice as many.
+        forget_others: Called with the nodes that there are, the address that was given too, whenever the map was read.
         clock: Returns seconds; only differences matter.
     """
 
-    def __init__(self, host: str, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: str,
+        timeout: float,
+        forget_others: Callable[[Set[Node | None]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._host = host
         self._timeout = timeout
+        self._forget_others = forget_others
         self._clock = clock
         self._map = _SlotMap([], [], ())
         self._read_at = -math.inf
@@ -103,6 +111,9 @@ class Cluster:
         self._read_at = self._clock()
         told = yield from self.send(source, ("CLUSTER", "SLOTS"), deadline)
         self._map = _SlotMap.read(told, self._host_of(source))
+        nodes = {None, *self._map.nodes}
+        self._lost &= nodes
+        self._forget_others(nodes)
 
     def _another(self) -> Node | None:
         """Any node but those that were lost, if there is one."""

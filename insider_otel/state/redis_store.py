@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Set
+from contextlib import suppress
 from typing import Any
 
 from insider_otel.state.protocol import Request, StoreError
@@ -80,9 +82,8 @@ class RedisStore:
 
     def __init__(self, url: str, *, timeout: float = 0.05, prefix: str = "insider-otel", cluster: bool = False) -> None:
         options = _read_url(url, redis.connection)
-        self._commands = Commands(
-            prefix, Cluster(options.get("host", "localhost"), timeout) if cluster else OneServer()
-        )
+        host = options.get("host", "localhost")
+        self._commands = Commands(prefix, Cluster(host, timeout, self._forget_others) if cluster else OneServer())
         self._timeout = timeout
         self._is_cluster = cluster
         self.address = _address(options)
@@ -118,6 +119,7 @@ class RedisStore:
                 try:
                     answer = self._client(node).execute_command(*command)
                 except _TROUBLE as error:
+                    _clear_frames(error)
                     if _is_demoted(error):
                         # Others may be using its connections: they go with the last who does.
                         self._clients.pop(node, None)
@@ -141,12 +143,12 @@ class RedisStore:
         try:
             node, command = next(course)
             while True:
+                client = clients.get(node) or await self._open(clients, node)
                 try:
-                    client = clients.get(node) or await self._open(clients, node)
                     answer = await client.execute(command)
                 except _TROUBLE as error:
                     if _is_demoted(error):
-                        clients[node].disconnect()
+                        client.disconnect()
                     node, command = course.throw(_command_error(error))
                 else:
                     node, command = course.send(answer)
@@ -194,6 +196,18 @@ class RedisStore:
         await client.start()
         return client
 
+    def _forget_others(self, nodes: Set[Node | None]) -> None:
+        # What others are using goes with the last who does.
+        for node in set(self._clients) - nodes:
+            self._clients.pop(node, None)
+        for loop, clients in list(self._loops.items()):
+            for node in set(clients) - nodes:
+                client = clients.pop(node, None)
+                # A loop that has ended has closed it.
+                with suppress(RuntimeError):
+                    if client is not None:
+                        loop.call_soon_threadsafe(client.disconnect)
+
     def _trouble(self, error: Exception, node: Node | None = None) -> StoreError:
         where = self.address if node is None else f"{self.address}: node {_host_and_port(*node)}"
         if isinstance(error, (TimeoutError, RedisTimeoutError)):
@@ -238,6 +252,13 @@ class _AsyncTLSConnection(redis.asyncio.SSLConnection):
 
 def _has_tls(options: dict[str, Any]) -> bool:
     return issubclass(options.get("connection_class", redis.Connection), redis.SSLConnection)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    # Its frames hold the connections that it met, and those of the driver hold each other until they are collected.
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _command_error(error: Exception) -> CommandError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 import pytest
@@ -46,10 +46,14 @@ def drive(steps: Steps[Any], answers: Answerer) -> tuple[list[Node | None], Any]
         return asked, error
 
 
+def forget_none(but: Set[Node | None]) -> None:
+    """Nobody is connected to anything here."""
+
+
 def cluster_of(told: list[Any]) -> Cluster:
     """A cluster whose map has been read long ago."""
     clock = FakeClock()
-    cluster = Cluster("cache", TIMEOUT, clock)
+    cluster = Cluster("cache", TIMEOUT, forget_none, clock)
     drive(cluster.primaries(), lambda node, command: told)
     clock.advance(3600)
     return cluster
@@ -61,7 +65,7 @@ def test_a_tag_has_the_slot_that_the_driver_finds(tag: str) -> None:
 
 
 def test_the_first_ask_reads_the_map_and_the_next_is_one_step() -> None:
-    cluster = Cluster("cache", TIMEOUT, FakeClock())
+    cluster = Cluster("cache", TIMEOUT, forget_none, FakeClock())
 
     def answer(node: Node | None, command: Command) -> Any:
         return WHOLE if command[0] == "CLUSTER" else "done"
@@ -71,7 +75,7 @@ def test_the_first_ask_reads_the_map_and_the_next_is_one_step() -> None:
 
 
 def test_a_node_that_does_not_know_its_address_is_where_it_was_asked() -> None:
-    cluster = Cluster("cache", TIMEOUT, FakeClock())
+    cluster = Cluster("cache", TIMEOUT, forget_none, FakeClock())
     answers: Iterator[Any] = iter([[[0, 16383, [None, 7000]]], "done", [[0, 16383, [b"", 7001]]]])
     assert drive(cluster.ask("tag", ASK), lambda *_: next(answers)) == ([None, Node("cache", 7000)], "done")
     assert drive(cluster.primaries(), lambda *_: next(answers))[1] == (Node("cache", 7001),)
@@ -124,6 +128,25 @@ def test_a_lost_node_is_asked_again_only_after_another_was_asked_who_has_its_pla
     assert (owner, told) == (C, "done")
 
 
+def test_a_lost_node_that_left_is_not_taken_for_lost_when_it_comes_back() -> None:
+    clock = FakeClock()
+    cluster = Cluster("cache", TIMEOUT, forget_none, clock)
+    answers: Iterator[Any] = iter([WHOLE, lost(), [[0, 16383, [b"10.0.0.2", 6379]]], WHOLE, "done"])
+    drive(cluster.ask("tag", ASK), lambda *_: next(answers))
+    for _ in range(2):
+        drive(cluster.primaries(), lambda *_: next(answers))
+    clock.advance(3600)
+    assert drive(cluster.ask("tag", ASK), lambda *_: next(answers)) == ([A], "done")
+
+
+def test_who_reads_the_map_says_who_is_in_it() -> None:
+    told: list[Set[Node | None]] = []
+    cluster = Cluster("cache", TIMEOUT, told.append, FakeClock())
+    with_replica = [[0, 16383, [b"10.0.0.1", 6379], [b"10.0.0.2", 6379]]]
+    drive(cluster.primaries(), lambda *_: with_replica)
+    assert told == [{None, A, B}]
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 @given(
     course=st.lists(
@@ -133,7 +156,7 @@ def test_a_lost_node_is_asked_again_only_after_another_was_asked_who_has_its_pla
 def test_no_ask_takes_longer_than_two_timeouts(is_known: bool, course: list[tuple[str, float]]) -> None:
     """Whatever the nodes say, if each says it in time."""
     clock = FakeClock()
-    cluster = Cluster("cache", TIMEOUT, clock)
+    cluster = Cluster("cache", TIMEOUT, forget_none, clock)
     if is_known:
         drive(cluster.primaries(), lambda *_: WHOLE)
     said = {"lost": lost(), "moved to A": moved(A), "moved to B": moved(B), "done": "done"}
