@@ -68,12 +68,10 @@ class Cluster:
                 yield from self._renew_map(self._another(), deadline)
         node = self._map.owner(slot)
         for _ in range(_MOST_MOVES):
-            followed = self._map
             try:
                 return (yield from self.send(node, command, deadline))
             except KeyMovedError as moved:
-                if self._map is followed:  # else another has read it while we asked
-                    yield from self._renew_map(node, deadline)
+                yield from self._renew_map(node, deadline)
                 node = Node(moved.host or self._host_of(node), moved.port)
         return (yield from self.send(node, command, deadline))
 
