@@ -189,8 +189,9 @@ class Worker:
         seen: set[str] = set()
         again: list[Lease] = []
         while True:
-            now = self._clock() + ahead
-            taken = self._store.take(self._concurrency, now, lease=self._lease, pace=lambda pool: 0.0)
+            taken = self._store.take(
+                self._concurrency, self._clock(), lease=self._lease, pace=lambda pool: 0.0, ahead=ahead
+            )
             # Kept until the end, or they would be taken in the place of others.
             again += [lease for lease in taken.leases if lease.job.id in seen]
             fresh = [lease for lease in taken.leases if lease.job.id not in seen]

@@ -97,7 +97,7 @@ class JobStore(Outbox, Protocol):
         """Seconds between two looks at ``change``."""
         ...
 
-    def take(self, most: int, now: float, *, lease: float, pace: Pace) -> Taken:
+    def take(self, most: int, now: float, *, lease: float, pace: Pace, ahead: float = 0.0) -> Taken:
         """Take jobs that are due: first come, first served, a pool no faster than its pace, a line one after another.
 
         A job that a worker began to send, of which nothing was heard since, is one that Insider may have processed: it
@@ -108,6 +108,7 @@ class JobStore(Outbox, Protocol):
             now: The present moment, in seconds since 1970.
             lease: Seconds for which they are taken.
             pace: How far apart deliveries of a pool are.
+            ahead: Seconds; what is due within that time is taken as if it were due now.
         """
         ...
 

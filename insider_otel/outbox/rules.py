@@ -14,7 +14,7 @@ LONGEST_HOLD = 60.0
 """Seconds for which a pool without room is left alone at once; then somebody looks again."""
 
 
-def opens_at(free_at: float, now: float, step: float) -> float:
+def opens_at(free_at: float, now: float, step: float, ahead: float = 0.0) -> float:
     """When the next delivery of a pool may start.
 
     A moment farther ahead than any worker writes is the mark of a clock that was ahead then: the pool is free.
@@ -23,9 +23,10 @@ def opens_at(free_at: float, now: float, step: float) -> float:
         free_at: When the pool is free, as the last worker wrote it, in seconds since 1970.
         now: The present moment, in seconds since 1970.
         step: Seconds between two deliveries.
+        ahead: Seconds; a pool that is free within that time counts as free now.
     """
     # Twice, for the clocks of two machines differ.
-    return max(free_at, now) if free_at <= now + step + 2 * LONGEST_HOLD else now
+    return free_at if now + ahead < free_at <= now + step + 2 * LONGEST_HOLD else now
 
 
 def room(until_start: float, step: float, most: int) -> int:

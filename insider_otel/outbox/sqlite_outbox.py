@@ -147,16 +147,16 @@ class SQLiteOutbox:
 
         await to_thread.run_sync(self.put, job, limiter=limiter("outbox", OUTBOX_THREADS))
 
-    def take(self, most: int, now: float, *, lease: float, pace: Pace) -> Taken:
+    def take(self, most: int, now: float, *, lease: float, pace: Pace, ahead: float = 0.0) -> Taken:
         """Take jobs that are due."""
         leases: list[Lease] = []
         wake: list[float] = []
         with self._writing() as connection:
             for pool, free_at in connection.execute(_POOLS).fetchall():
                 step = pace(pool)
-                start = opens_at(free_at, now, step)
+                start = opens_at(free_at, now, step, ahead)
                 number = room(start - now, step, most - len(leases))
-                rows = _due(connection, pool, now, number) if number > 0 else []
+                rows = _due(connection, pool, now, ahead, number) if number > 0 else []
                 for row in rows:
                     leases.append(_lease(connection, row, start, now + lease))
                     start += step
@@ -384,12 +384,12 @@ class SQLiteOutbox:
         return status.st_dev, status.st_ino
 
 
-def _due(connection: sqlite3.Connection, pool: str, now: float, most: int) -> list[tuple[Any, ...]]:
+def _due(connection: sqlite3.Connection, pool: str, now: float, ahead: float, most: int) -> list[tuple[Any, ...]]:
     asked = (
         f"SELECT {_COLUMNS}, sent_at FROM jobs WHERE state = 'waiting' AND pool = ? AND due <= ? "  # noqa: S608
         f"AND leased_until <= ? AND {_IS_FIRST} ORDER BY due, number LIMIT ?"
     )
-    return connection.execute(asked, (pool, now, now, most)).fetchall()
+    return connection.execute(asked, (pool, now + ahead, now, most)).fetchall()
 
 
 def _next_due(connection: sqlite3.Connection, pool: str, now: float) -> float | None:

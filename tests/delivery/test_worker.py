@@ -180,6 +180,15 @@ def test_a_worker_that_waits_looks_again_when_the_clock_is_set_right(
     assert len(shop.insider.requests) == 1
 
 
+@pytest.mark.parametrize("ahead", [5.0, 60.0, 100.0, 3600.0])
+def test_who_delivers_what_is_due_later_delivers_what_is_deferred_next_too(shop: Shop, ahead: float) -> None:
+    worker = shop.worker()
+    for name in ("first", "next"):
+        shop.defer(name)
+        assert worker.deliver_due(ahead if name == "first" else 0.0) == 1
+    assert shop.insider.requests == ['{"users":["first"]}', '{"users":["next"]}']
+
+
 # ------------------------------------------------------------------------------------------------------------ stopping
 
 

@@ -356,6 +356,30 @@ def test_a_clock_that_was_ahead_for_a_moment_closes_no_pool(store: JobStore, ste
     assert [(lease.job.id, lease.start) for lease in leases] == [(one.id, NOW), (two.id, NOW + step)]
 
 
+@pytest.mark.parametrize("ahead", [5.0, 60.0, 3600.0])
+def test_what_is_taken_before_it_is_due_keeps_nothing_that_is_due_waiting(store: JobStore, ahead: float) -> None:
+    soon, later = put(store, due=NOW + ahead), put(store, due=NOW + ahead + 1)
+    (early,) = store.take(10, NOW, lease=LEASE, pace=unlimited, ahead=ahead).leases
+    assert (early.job.id, early.start) == (soon.id, NOW)
+    due = put(store)
+    assert ids(take(store)) == [due.id]
+    leases_end = max(NOW + LEASE, later.due)
+    assert ids(take(store, now=leases_end)) == [due.id, soon.id, later.id], "leases are as long as any"
+
+
+def test_a_job_that_is_leased_is_not_taken_ahead_of_the_end_of_its_lease(store: JobStore) -> None:
+    put(store)
+    assert len(take(store)) == 1
+    assert store.take(10, NOW, lease=LEASE, pace=unlimited, ahead=3600.0).leases == []
+
+
+def test_a_pool_that_is_held_is_open_to_who_takes_what_is_due_after_that(store: JobStore) -> None:
+    put(store)
+    store.hold_pool("user.upsert", NOW + 60)
+    assert store.take(10, NOW, lease=LEASE, pace=unlimited, ahead=59.0).leases == []
+    assert len(store.take(10, NOW, lease=LEASE, pace=unlimited, ahead=60.0).leases) == 1
+
+
 # ------------------------------------------------------------------------------------------------------------ change
 
 

@@ -60,9 +60,9 @@ class DjangoOutbox:
         """``put``, in the thread that holds the connection of sync code around it."""
         await sync_to_async(self.put, thread_sensitive=True)(job)
 
-    def take(self, most: int, now: float, *, lease: float, pace: Pace) -> Taken:
+    def take(self, most: int, now: float, *, lease: float, pace: Pace, ahead: float = 0.0) -> Taken:
         """Take jobs that are due."""
-        return self._work(lambda: _take(most, now, lease, pace))
+        return self._work(lambda: _take(most, now, lease, pace, now + ahead))
 
     def begin(self, lease: Lease, now: float) -> bool:
         """Note that a job is about to be sent."""
@@ -219,20 +219,20 @@ def _leased(*leases: Lease) -> QuerySet[OutboxJob]:
     return _jobs().filter(job_id__in=mine, token__in=set(mine.values()))
 
 
-def _take(most: int, now: float, lease: float, pace: Pace) -> Taken:
+def _take(most: int, now: float, lease: float, pace: Pace, due_by: float) -> Taken:
     leases: list[Lease] = []
     wake: list[float] = []
-    for pool in _pools_with_work(now):
+    for pool in _pools_with_work(now, due_by):
         step = pace(pool.name)
-        start = opens_at(pool.free_at, now, step)
+        start = opens_at(pool.free_at, now, step, due_by - now)
         number = room(start - now, step, most - len(leases))
-        due = _due(pool.name, now, number) if number > 0 else []
+        due = _due(pool.name, now, due_by, number) if number > 0 else []
         starts = [start + place * step for place in range(len(due) + 1)]
         if due and not _reserve(pool, starts[-1]):
             # Another worker was quicker.
             wake.append(now)
             continue
-        claimed = _claim(due, now, now + lease)
+        claimed = _claim(due, now, due_by, now + lease)
         leases.extend(Lease(job, token, at) for (job, token), at in zip(claimed, starts, strict=False))
         if len(due) == number:
             # There may be more.
@@ -242,9 +242,9 @@ def _take(most: int, now: float, lease: float, pace: Pace) -> Taken:
     return Taken(leases, min(wake, default=None))
 
 
-def _pools_with_work(now: float) -> list[OutboxPool]:
+def _pools_with_work(now: float, due_by: float) -> list[OutboxPool]:
     """The pools of jobs that are due, those first that are free first."""
-    due = _waiting().filter(due__lte=now, leased_until__lte=now).order_by()
+    due = _waiting().filter(due__lte=due_by, leased_until__lte=now).order_by()
     names = set(due.values_list("pool", flat=True).distinct())
     pools = {pool.name: pool for pool in _pools().filter(name__in=names)}
     new = [OutboxPool(name=name) for name in sorted(names - pools.keys())]
@@ -253,11 +253,11 @@ def _pools_with_work(now: float) -> list[OutboxPool]:
     return sorted([*pools.values(), *new], key=lambda pool: pool.free_at)
 
 
-def _due(pool: str, now: float, most: int) -> list[int]:
+def _due(pool: str, now: float, due_by: float, most: int) -> list[int]:
     """The numbers of jobs to send. A job of a line waits until those before it are delivered or given up."""
     before = _waiting().filter(line=OuterRef("line"), number__lt=OuterRef("number"))
     first = Q(line=None) | ~Exists(before)
-    due = _waiting().filter(first, pool=pool, due__lte=now, leased_until__lte=now)
+    due = _waiting().filter(first, pool=pool, due__lte=due_by, leased_until__lte=now)
     return list(due.order_by("due", "number").values_list("number", flat=True)[:most])
 
 
@@ -279,12 +279,12 @@ def _hold(name: str, until: float) -> None:
     _pools().filter(name=name, free_at__lt=until).update(free_at=until, turn=F("turn") + 1)
 
 
-def _claim(numbers: Sequence[int], now: float, until: float) -> Generator[tuple[Job, str]]:
+def _claim(numbers: Sequence[int], now: float, due_by: float, until: float) -> Generator[tuple[Job, str]]:
     """Take those of some jobs that nobody has taken since; each with the token that proves it."""
     if not numbers:
         return
     mark = secrets.token_hex(8)
-    free = _waiting().filter(number__in=numbers, due__lte=now, leased_until__lte=now)
+    free = _waiting().filter(number__in=numbers, due__lte=due_by, leased_until__lte=now)
     free.update(token=Concat(Value(f"{mark}-"), Cast("number", CharField())), leased_until=until)
     # Read only now: before, another worker may have sent it and put it back.
     mine = _jobs().filter(number__in=numbers, token__in=[f"{mark}-{number}" for number in numbers])
