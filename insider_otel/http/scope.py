@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from insider_otel.api.verdict import Category
 from insider_otel.http.record import Call
@@ -18,7 +18,11 @@ from insider_otel.telemetry.call import milliseconds
 from insider_otel.telemetry.server_span import HeldSpan, find_server_span
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from opentelemetry.trace import Span
+
+T = TypeVar("T")
 
 
 class RequestScope:
@@ -199,6 +203,36 @@ class RequestScope:
 _current: ContextVar[RequestScope | None] = ContextVar("insider_otel_request_scope", default=None)
 
 
+class bound(Generic[T]):  # noqa: N801  (it reads as a word, as those of contextlib do)
+    """Has a context variable be something while the block lasts.
+
+    Args:
+        variable: The variable.
+        value: What it is.
+    """
+
+    __slots__ = ("_token", "_value", "_variable")
+
+    _token: Token[T]
+
+    def __init__(self, variable: ContextVar[T], value: T) -> None:
+        self._variable = variable
+        self._value = value
+
+    def __enter__(self) -> None:
+        self._token = self._variable.set(self._value)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._variable.reset(self._token)
+        except ValueError:
+            # What a block that was dropped ran in is gone; whoever drops it is in a context of its own.
+            if kind is not GeneratorExit:
+                raise
+
+
 def current_scope() -> RequestScope | None:
     """The scope that calls made here belong to."""
     return _current.get()
@@ -236,12 +270,11 @@ def request_scope(
         ValueError: ``deadline`` is not a number of seconds.
     """
     scope = open_scope(deadline, clock=clock)
-    token = _current.set(scope)
     try:
-        yield scope
+        with within(scope):
+            yield scope
     finally:
         scope.close()
-        _current.reset(token)
 
 
 def open_scope(deadline: float | None = None, *, clock: Callable[[], float] = time.monotonic) -> RequestScope:
@@ -272,11 +305,8 @@ def within(scope: RequestScope | None) -> Generator[None]:
     Args:
         scope: The scope.
     """
-    token = _current.set(scope)
-    try:
+    with bound(_current, scope):
         yield
-    finally:
-        _current.reset(token)
 
 
 def background() -> AbstractContextManager[None]:

@@ -63,6 +63,6 @@ class attached:  # noqa: N801  (it reads as a word, as those of contextlib do)
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # What a call that was dropped ran in is gone; whoever drops it is in a context of its own.
-        if kind is not GeneratorExit:
+        # What a call that was dropped ran in is gone; whoever drops it is in a context of its own, unless it closes it.
+        if kind is not GeneratorExit or get_current() is self._context:
             detach(self._token)

@@ -6,15 +6,19 @@ import asyncio
 import gc
 import itertools
 import logging
+import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.context import get_current
 
-from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings, call_of
+from insider_otel import AsyncInsiderTransport, InsiderTransport, RequestScope, Settings, call_of, request_scope
 from insider_otel.testing import FakeClock
 
 CATALOG = "https://catalog.api.useinsider.com/v2/ingest"
@@ -223,3 +227,55 @@ def test_whoever_tidies_up_makes_its_own_call_whatever_breaks(
     assert [record.getMessage() for record in caplog.records] == [
         "a dropped call could not be tidied up after: ValueError"
     ]
+
+
+def test_a_request_scope_that_is_dropped_with_its_event_loop_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the garbage collector finds it; and nothing is printed there."""
+    scopes: list[RequestScope] = []
+    raised: list[object] = []
+
+    async def handle_request() -> None:
+        with request_scope(5) as scope:
+            scopes.append(scope)
+            await asyncio.sleep(NEVER)
+
+    def drop() -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        task = loop.create_task(handle_request())
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        assert not task.done()
+
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    drop()
+    gc.collect()
+    assert [scope.is_closed for scope in scopes] == [True]
+    assert raised == []
+
+
+def test_a_request_scope_that_is_left_in_another_context_is_told() -> None:
+    scope = request_scope(5)
+    copy_context().run(scope.__enter__)
+    with pytest.raises(ValueError, match="different Context"):
+        scope.__exit__(None, None, None)
+
+
+def test_a_call_that_is_closed_by_hand_leaves_the_context_as_it_was() -> None:
+    """By whoever drives coroutines without an event loop: all that is done in the context later would have no spans."""
+
+    @types.coroutine
+    def forever() -> Generator[None, None, httpx.Response]:
+        while True:
+            yield
+
+    class Silent(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            return await forever()
+
+    transport, before = AsyncInsiderTransport(Silent()), get_current()
+    call = transport.handle_async_request(httpx.Request("POST", CATALOG, json=[]))
+    call.send(None)
+    assert get_current() is not before
+    call.close()
+    assert get_current() is before

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from insider_otel.http.scope import RequestScope, within
+from insider_otel.http.scope import RequestScope, bound, within
 from insider_otel.web import Providers, WebApp, WebOptions
 from insider_otel_fastapi.endpoints import KEY, Connection
 from insider_otel_fastapi.options import Options
@@ -86,9 +86,8 @@ class InsiderMiddleware:
         self._leave_in(scope, request_scope)
         who = Visitor(receive)
         response = _Response(send, request_scope, who)
-        token = visitor.set(who)
         try:
-            with within(request_scope):
+            with bound(visitor, who), within(request_scope):
                 await self.app(scope, who.receive, response.send)
         except Exception as error:
             if who.has_left and is_about_leaving(error):
@@ -101,10 +100,9 @@ class InsiderMiddleware:
             if not response.has_started:
                 await answer(scope, receive, response.send)
         finally:
+            request_scope.close()
             # Also where somebody further out answers: what goes on after this is for nobody who could leave.
             who.answered()
-            visitor.reset(token)
-            request_scope.close()
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ from fastapi import BackgroundTasks, Depends, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from fastapi_calls import UPSERT, Scoped, app_with, upsert, upsert_sync
+from fastapi_visits import Visit
 from insider_otel_fastapi import (
     Insider,
     SyncInsider,
@@ -370,3 +373,31 @@ def test_what_the_server_logs_as_the_response_has_begun_is_not_logged_twice(capl
     with override(app, FakeInsider()), TestClient(app) as visitor, pytest.raises(CannotDefer, match="no outbox"):
         visitor.post("/signup")
     assert logged(caplog) == []
+
+
+def test_the_scope_of_a_request_that_is_dropped_with_its_event_loop_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the garbage collector finds it; and nothing is printed there."""
+    app = app_with()
+    scopes: list[RequestScope] = []
+    raised: list[object] = []
+
+    @app.post("/")
+    async def signup(scope: Scoped) -> None:
+        scopes.append(scope)
+        reached.set()
+        await asyncio.Event().wait()
+
+    def drop() -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        task = loop.create_task(Visit().to(app))
+        loop.run_until_complete(asyncio.wait_for(reached.wait(), 60))
+        loop.close()
+        assert not task.done()
+
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    reached = asyncio.Event()
+    drop()
+    gc.collect()
+    assert [scope.is_closed for scope in scopes] == [True]
+    assert raised == []
