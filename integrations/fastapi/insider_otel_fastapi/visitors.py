@@ -23,6 +23,9 @@ class Visitor:
     A server tells an app that the visitor has left when the app asks for the next part of the request, and endpoints
     do not ask. So somebody looks out while a call to Insider is awaited, and at no other time.
 
+    Of what it receives there are no spans if the sampler is parent-based, as the SDK's own is. With another one, an
+    instrumentation that makes them, one as long as each call, needs ``exclude_spans=["receive"]``.
+
     Args:
         receive: The server's ``receive``.
     """
@@ -115,6 +118,7 @@ class Visitor:
 
 async def _without_spans(work: Callable[[], Awaitable[None]]) -> None:
     # Whoever traces the server's messages would trace a wait that nobody has: each as long as the call that is awaited.
+    # The instrumentation asks the sampler only: one that is not parent-based has it do so.
     here = get_current_span().get_span_context()
     with use_span(NonRecordingSpan(SpanContext(here.trace_id, here.span_id, is_remote=False))):
         await work()

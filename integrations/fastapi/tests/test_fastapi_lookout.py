@@ -17,9 +17,11 @@ from fastapi_calls import UPSERT, app_with, upsert
 from fastapi_visits import Visit, insider_that_answers
 from insider_otel_fastapi import Insider, async_client, override
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from insider_otel.testing import CapturedSpans
 
 pytestmark = pytest.mark.anyio
 
@@ -245,12 +247,20 @@ async def test_tasks_that_are_begun_at_once_change_nothing(app: FastAPI) -> None
     assert visit.status == 200
 
 
+@pytest.mark.parametrize(
+    ("sampler", "exclude_spans", "received"),
+    [(ParentBased(ALWAYS_ON), None, 1), (ALWAYS_ON, ["receive"], 0)],
+    ids=["a parent-based sampler", "another one, and no spans for what is received"],
+)
 async def test_who_traces_the_servers_messages_sees_none_that_the_app_did_not_ask_for(
-    insider_spans: CapturedSpans,
+    sampler: Sampler, exclude_spans: Any, received: int
 ) -> None:
     """The lookout's would be as long as the calls are, one for each."""
-    app = app_with(tracer_provider=insider_spans.tracer_provider)
-    app.add_middleware(OpenTelemetryMiddleware, tracer_provider=insider_spans.tracer_provider)
+    exporter = InMemorySpanExporter()
+    tracer_provider = TracerProvider(sampler=sampler)
+    tracer_provider.add_span_processor(SimpleSpanProcessor(exporter))
+    app = app_with(tracer_provider=tracer_provider)
+    app.add_middleware(OpenTelemetryMiddleware, tracer_provider=tracer_provider, exclude_spans=exclude_spans)
 
     @app.post("/")
     async def signup(request: Request, insider: Insider) -> None:
@@ -262,8 +272,8 @@ async def test_who_traces_the_servers_messages_sees_none_that_the_app_did_not_as
     with insider_that_is_awaited(app):
         await visit.to(app)
     assert visit.status == 200
-    names = [span.name for span in insider_spans.all()]
-    assert sum(name.endswith("receive") for name in names) == 1
+    names = [span.name for span in exporter.get_finished_spans()]
+    assert sum(name.endswith("receive") for name in names) == received
     assert sum(name.endswith("user.upsert") for name in names) == 3
 
 
