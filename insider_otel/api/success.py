@@ -156,8 +156,8 @@ def _users(reply: Mapping[str, Any]) -> Counts | None:
     successful, fail = data.get("successful"), data.get("fail")
     accepted = _number(successful.get("count", 0)) if is_object(successful) else None
     if not is_object(fail):
-        # Alone it may be a statistic.
-        lost = _size(fail) if fail and "successful" in data else 0
+        # Alone, or beside a number, it may be a statistic.
+        lost = _size(fail) if _counts(fail) and (is_object(successful) or is_array(successful)) else 0
         if lost:
             return Counts(accepted, lost, True, fail if is_array(fail) else None)
         return None if accepted is None else Counts(accepted)
@@ -178,7 +178,7 @@ def _catalog(reply: Mapping[str, Any]) -> Counts | None:
     if not is_object(valid) and not is_object(invalid):
         return None
     details = invalid.get("details") if is_object(invalid) else None
-    failed = _number(invalid.get("count", 0)) if is_object(invalid) else _size(invalid)
+    failed = _number(invalid.get("count", 0)) if is_object(invalid) else _size(invalid) if _counts(invalid) else 0
     accepted = _number(valid.get("count", 0)) if is_object(valid) else None
     return Counts(accepted, failed, bool(failed or details), details)
 
@@ -248,6 +248,11 @@ def _number(value: object) -> int | None:
     if isinstance(value, float) and 0 <= value < 10**_MOST_DIGITS and value.is_integer():
         return int(value)
     return None
+
+
+def _counts(value: object) -> bool:
+    """Whether it is a number, or a list, of what was lost; a word may as well say that nothing was."""
+    return is_array(value) or _number(value) is not None
 
 
 def _size(value: object) -> int:

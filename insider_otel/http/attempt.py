@@ -10,6 +10,7 @@ from insider_otel.api.verdict import Verdict
 from insider_otel.http import local
 from insider_otel.http.body import Prefix
 from insider_otel.http.family import Family
+from insider_otel.http.record import EXTENSION
 
 if TYPE_CHECKING:
     import httpx
@@ -52,6 +53,8 @@ def fresh_request(family: Family, app: httpx.Request, *, is_in_memory: bool, lef
         left: Seconds until the call's deadline, which none of its timeouts may exceed; None for no bound.
     """
     extensions: dict[str, Any] = {**app.extensions, ATTEMPT: True}
+    # Of the call before, if the app sends its request again.
+    extensions.pop(EXTENSION, None)
     if left is not None:
         left = max(left, _SHORTEST_TIMEOUT)
         timeouts = app.extensions.get("timeout", {})
@@ -82,7 +85,8 @@ def answer_of(request: httpx.Request, response: httpx.Response, prefix: Prefix) 
         return Answer(classify(None, exception=prefix.broken), prefix.broken, ambiguous=True)
     if prefix.undecodable is not None and status < _FIRST_ERROR:
         # So does one that cannot be read; the app gets it all the same.
-        return Answer(classify(None, exception=prefix.undecodable), response, ambiguous=True)
+        verdict = classify(None, exception=prefix.undecodable)
+        return Answer(verdict, response, ambiguous=True, unread=prefix.unread)
     url = str(request.url) if status >= _FIRST_ERROR else None
     verdict = classify(status, prefix.content, headers=response.headers, url=url, truncated=prefix.truncated)
     return Answer(verdict, prefix.broken or response, answer_is_ambiguous(status), prefix.unread)

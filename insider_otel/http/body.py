@@ -86,10 +86,10 @@ def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Call
     else:
         yield Close(stream)
         response.stream = module.ByteStream(raw)
-    content, undecodable = _decoded(module, response, raw)
-    if unread or broken is not None:
-        # What was cut off may end anywhere, and says nothing of the rest.
-        undecodable = None
+    content, is_sound = _decoded(module, response, raw)
+    undecodable: Exception | None = None
+    if not is_sound and broken is None:
+        undecodable = _decoding_error(module, response, chunks if unread else [raw], is_whole=not unread)
     try:
         truncated = unread or broken is not None or undecodable is not None or len(content) >= PREFIX_LIMIT
         return Prefix(content, truncated, unread, broken, undecodable)
@@ -112,7 +112,7 @@ def _is_opaque(response: httpx.Response) -> bool:
     return response.is_success and response.headers.get("content-type", "").lower().startswith(_OPAQUE)
 
 
-def _decoded(module: Any, response: httpx.Response, raw: bytes) -> tuple[bytes, Exception | None]:
+def _decoded(module: Any, response: httpx.Response, raw: bytes) -> tuple[bytes, bool]:
     """The first bytes of a body without its content coding.
 
     Args:
@@ -121,14 +121,14 @@ def _decoded(module: Any, response: httpx.Response, raw: bytes) -> tuple[bytes, 
         raw: The first bytes as received.
 
     Returns:
-        At most ``PREFIX_LIMIT`` bytes, as far as they can be decoded: a small bomb does not grow large here. The error
-        in which decoding ended, if it did.
+        At most ``PREFIX_LIMIT`` bytes, as far as they can be decoded: a small bomb does not grow large here. Whether
+        decoding did not end in an error.
     """
     if not raw or "content-encoding" not in response.headers:
-        return raw, None
+        return raw, True
     coding = response.headers["content-encoding"]
     if not coding or coding == "identity":
-        return raw, None
+        return raw, True
     pieces = (raw[start : start + _PIECE] for start in range(0, len(raw), _PIECE))
     decoding = module.Response(200, headers={"content-encoding": coding}, content=pieces)
     decoded = bytearray()
@@ -137,9 +137,34 @@ def _decoded(module: Any, response: httpx.Response, raw: bytes) -> tuple[bytes, 
             decoded += chunk
             if len(decoded) >= PREFIX_LIMIT:
                 break
+    except module.DecodingError:
+        return bytes(decoded[:PREFIX_LIMIT]), False
+    return bytes(decoded[:PREFIX_LIMIT]), True
+
+
+def _decoding_error(module: Any, response: httpx.Response, chunks: list[bytes], *, is_whole: bool) -> Exception | None:
+    """The error that the app will certainly meet: in decoding what it will find, in the pieces in which it will.
+
+    Args:
+        module: The response's own module.
+        response: The response; its ``Content-Encoding`` is read.
+        chunks: What was read of the body.
+        is_whole: Whether that is all of it. If not, an error after the last piece says nothing of the rest.
+    """
+    is_over = False
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal is_over
+        yield from chunks
+        is_over = True
+
+    headers = {"content-encoding": response.headers["content-encoding"]}
+    try:
+        for _ in module.Response(200, headers=headers, content=pieces()).iter_bytes():
+            pass
     except module.DecodingError as error:
-        return bytes(decoded[:PREFIX_LIMIT]), error
-    return bytes(decoded[:PREFIX_LIMIT]), None
+        return error if is_whole or not is_over else None
+    return None
 
 
 def _nobody(error: BaseException | None) -> None:

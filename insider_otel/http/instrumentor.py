@@ -7,7 +7,7 @@ import importlib.util
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 from opentelemetry.instrumentation.utils import unwrap
@@ -77,7 +77,7 @@ def cover_client(client: Any, engine: Engine) -> None:
         engine: The engine.
     """
     transport_class = _TRANSPORTS["AsyncClient" if hasattr(client, "aclose") else "Client"]
-    client_class: Any = type(client)
+    client_class = cast("Any", type(client))
 
     def transport_for_url(url: Any) -> Any:
         # Looked up each time: a test that comes later may put a mock into the class.

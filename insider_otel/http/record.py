@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Verdict
@@ -72,30 +72,36 @@ def attach_record(result: httpx.Response | BaseException, record: Call) -> None:
         result.extensions[EXTENSION] = record
 
 
+class _Remembered(NamedTuple):
+    """The record of the call that a request made. A request that follows a redirect inherits it, and made another."""
+
+    record: Call
+    request: weakref.ref[httpx.Request]
+
+
 def remember_record(request: httpx.Request, record: Call) -> None:
     """Let ``call_of`` find the record by the request, too: all that some exceptions of a client's own tell."""
     # In a dict of its own: an httpx before 0.28 leaves the app's there, which may be that of other requests, too.
-    request.extensions = {**request.extensions, EXTENSION: record}
-
-
-def forget_record(request: httpx.Request) -> None:
-    """A redirect led the request away from Insider: what it ends in came from no Insider call."""
-    if EXTENSION in request.extensions:
-        request.extensions = {key: value for key, value in request.extensions.items() if key != EXTENSION}
+    request.extensions = {**request.extensions, EXTENSION: _Remembered(record, weakref.ref(request))}
 
 
 def _attached(result: Any) -> object:
-    if not isinstance(result, BaseException):
-        return result.extensions.get(EXTENSION)
-    record = getattr(result, _EXCEPTION_ATTRIBUTE, None)
+    return _behind(result) if isinstance(result, BaseException) else result.extensions.get(EXTENSION)
+
+
+def _behind(error: Any) -> object:
+    record = getattr(error, _EXCEPTION_ATTRIBUTE, None)
     if record is not None:
         return record
     # It is none that a transport raised. ``raise_for_status`` raises of a response, and a client that follows too many
-    # redirects, or cannot decode a body, of a request.
-    source = getattr(result, "response", None)
-    if source is None:
-        with suppress(RuntimeError):
-            # That is what httpx raises where an exception has none.
-            source = getattr(result, "request", None)
-    extensions = getattr(source, "extensions", None)
-    return cast("Mapping[str, object]", extensions).get(EXTENSION) if isinstance(extensions, Mapping) else None
+    # redirects, or cannot decode a body, of a request. It may also be somebody else's, whose attributes raise.
+    with suppress(Exception):
+        response = getattr(error, "response", None)
+        if response is not None:
+            return response.extensions.get(EXTENSION)
+        remembered = error.request.extensions.get(EXTENSION)
+        if isinstance(remembered, _Remembered):
+            # The request that would have been one redirect too many was never sent.
+            is_its_own = remembered.request() is error.request or type(error).__name__ == "TooManyRedirects"
+            return remembered.record if is_its_own else None
+    return None

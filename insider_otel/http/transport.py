@@ -15,7 +15,6 @@ from insider_otel.http.engine import Engine
 from insider_otel.http.exchange import Exchange
 from insider_otel.http.family import family_of
 from insider_otel.http.performing import keep_async, perform_async
-from insider_otel.http.record import forget_record
 from insider_otel.policy.settings import Settings
 from insider_otel.state.dropped import finish_dropped
 from insider_otel.state.protocol import Perform
@@ -44,7 +43,6 @@ def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
         return None
     operation = engine.operation_of(request)
     if operation is None:
-        forget_record(request)
         return None
     finish_dropped()
     return Exchange(engine, family_of(request), request, operation).run()

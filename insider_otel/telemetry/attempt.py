@@ -85,14 +85,13 @@ class AttemptTrace:
             propagator = get_global_textmap()
             injected: dict[str, str] = {}
             propagator.inject(injected, self.context)  # pyright: ignore[reportArgumentType]
-            if not injected:
-                # Without an SDK the headers are those of another tracer, or of the app.
-                return
-            # The app may send a request again that carries an earlier span's headers. The raw names are looked at, for
-            # asking httpx for one by its name makes it decode them all: 1.3 µs in place of 5.8.
-            fields = _fields_of(propagator)
-            for stale in [name for name, _ in request.headers.raw if name.lower() in fields]:
-                request.headers.pop(stale.decode("ascii"), None)
+            # The app may send a request again that carries an earlier span's headers. Without an SDK there is no span
+            # that could take its place, and they are another tracer's, or the app's own. The raw names are looked at,
+            # for asking httpx for one by its name makes it decode them all: 1.3 µs in place of 5.8.
+            if self.span.get_span_context().is_valid:
+                fields = _fields_of(propagator)
+                for stale in [name for name, _ in request.headers.raw if name.lower() in fields]:
+                    request.headers.pop(stale.decode("ascii"), None)
             for name, value in injected.items():
                 request.headers[name] = value
         except Exception as exc:  # noqa: BLE001

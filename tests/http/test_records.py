@@ -74,6 +74,34 @@ def test_of_no_call_that_a_redirect_led_away_from_insider(rig: Rig, answer: Any)
         call_of(raised(rig, handler, follow_redirects=True))
 
 
+def test_of_no_call_that_a_redirect_led_past_the_transport(rig: Rig) -> None:
+    """As with the instrumentor, which leaves requests to other hosts where they are."""
+    module = rig.flavour.module
+
+    def elsewhere(request: Any) -> Any:
+        raise module.ConnectError("refused", request=request)
+
+    def redirected(request: Any) -> Any:
+        return module.Response(307, headers={"location": "https://example.com/"})
+
+    mounts = {"all://example.com": rig.flavour.answering(elsewhere)}
+    transport = rig.wrap(rig.flavour.answering(redirected))
+    with pytest.raises(module.ConnectError) as refused:
+        rig.flavour.post(UPSERT, transport=transport, client={"mounts": mounts}, json={}, follow_redirects=True)
+    with pytest.raises(LookupError, match="no Insider call"):
+        call_of(refused.value)
+
+
+def test_of_no_exception_whose_attributes_cannot_be_read() -> None:
+    class LazyError(Exception):
+        @property
+        def request(self) -> object:
+            raise KeyError("working outside of a request")
+
+    with pytest.raises(LookupError, match="no Insider call"):
+        call_of(LazyError())
+
+
 def test_of_no_call_that_only_shares_its_extensions_with_one(rig: Rig) -> None:
     module, shared = rig.flavour.module, {"timeout": {"connect": 5.0}}
 
@@ -84,8 +112,10 @@ def test_of_no_call_that_only_shares_its_extensions_with_one(rig: Rig) -> None:
 
     transport = rig.wrap(rig.flavour.answering(handler))
     assert isinstance(call_of(rig.flavour.post(UPSERT, transport=transport, json={}, extensions=shared)), Call)
+    # Through a transport that is none of ours, and could not forget what is not its own.
+    plain = rig.flavour.answering(handler)
     with pytest.raises(module.ConnectError) as refused:
-        rig.flavour.post("https://example.com/", transport=transport, json={}, extensions=shared)
+        rig.flavour.post("https://example.com/", transport=plain, json={}, extensions=shared)
     with pytest.raises(LookupError, match="no Insider call"):
         call_of(refused.value)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from opentelemetry import baggage, context
 from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import NoOpTracerProvider
@@ -214,6 +215,12 @@ def test_without_an_sdk_the_headers_of_other_tracers_stay(rig: Rig) -> None:
     foreign = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "dd=s:1", "baggage": "sentry-release=1"}
     sent = headers_sent(rig, foreign, tracer_provider=NoOpTracerProvider())
     assert {name: sent.get(name) for name in foreign} == foreign
+    token = context.attach(baggage.set_baggage("shop", "blue"))
+    try:
+        sent = headers_sent(rig, foreign, tracer_provider=NoOpTracerProvider())
+    finally:
+        context.detach(token)
+    assert {name: sent.get(name) for name in foreign} == {**foreign, "baggage": "shop=blue"}
 
 
 def test_baggage_that_is_in_the_headers_alone_stays(rig: Rig) -> None:

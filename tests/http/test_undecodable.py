@@ -51,6 +51,13 @@ def test_a_success_that_cannot_be_read_is_none(rig: Rig, server: Wire, wired: Se
     assert span.attributes["error.type"] == "unexpected"
 
 
+def test_a_long_one_is_none_either(rig: Rig, server: Wire, wired: Settings) -> None:
+    server.script = [Reply(200, b"no gzip" * PREFIX_LIMIT, GZIP)]
+    assert call_of(failed(rig, server, wired)).outcome is Outcome.FAILED
+    (span,) = rig.spans.calls()
+    assert not span.status.is_ok
+
+
 def test_it_is_not_sent_again_for_insider_may_have_done_it(rig: Rig, server: Wire, wired: Settings) -> None:
     server.script = [garbled()]
     failed(rig, server, wired)
