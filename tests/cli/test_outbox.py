@@ -6,28 +6,22 @@ import contextlib
 import json
 import os
 import re
-import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from cryptography.fernet import Fernet
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import format_trace_id
 
-from insider_otel import InsiderTransport, Settings, defer
+from insider_otel import defer
 from insider_otel.cli import main
-from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
-from insider_otel.testing import CapturedSpans, FakeInsider, deliver_outbox, sample_request
+from insider_otel.testing import CapturedSpans, deliver_outbox, sample_request
+
+from .outbox_shop import Shop
 
 EMAIL = "jane@example.com"
 PATIENCE = 60.0
@@ -40,81 +34,7 @@ from insider_otel.cli import main
 sys.exit(main())
 """
 
-Worker = Callable[..., subprocess.Popen[str]]
-
-
-@dataclass
-class Shop:
-    """An app that defers calls.
-
-    Attributes:
-        path: The file of its outbox.
-        fake: The Insider it calls.
-        settings: More settings.
-        base_url: Where it calls it, if not in process.
-        tracer_provider: Where its traces go.
-    """
-
-    path: Path
-    fake: FakeInsider
-    settings: dict[str, Any]
-    base_url: str | None = None
-    tracer_provider: TracerProvider | None = None
-
-    @property
-    def store(self) -> SQLiteOutbox:
-        return SQLiteOutbox(self.path)
-
-    def client(self) -> httpx.Client:
-        transport = InsiderTransport(
-            self.fake.transport(),
-            settings=Settings(
-                outbox=f"sqlite:///{self.path}",
-                credentials=lambda operation, account: sample_request(operation.name).headers,
-                **self.settings,
-            ),
-            tracer_provider=self.tracer_provider,
-        )
-        return httpx.Client(transport=transport)
-
-    def defer(self, operation: str = "user.upsert") -> str:
-        """Defer a call, and return the name of its job."""
-        sample = sample_request(operation, base_url=self.base_url)
-        with self.client() as client:
-            request = client.build_request(sample.method, sample.url, headers=sample.headers, content=sample.content)
-            answer = defer(client, request)
-        return answer.headers["x-insider-otel"].rpartition("job=")[2]
-
-    def dead(self, operation: str = "user.upsert") -> str:
-        """Defer a call that Insider refuses for good."""
-        name = self.defer(operation)
-        self.fake.script(operation, "400")
-        with self.client() as client:
-            assert deliver_outbox(client) == 1
-        return name
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("INSIDER_OTEL_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "outbox.db", FakeInsider(), {})
-
-
-@pytest.fixture
-def outbox(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs the command on the shop's outbox, and returns what it prints; by default it has to succeed."""
-
-    def run(*arguments: str, status: int = 0) -> str:
-        assert main(["outbox", "--outbox", f"sqlite:///{shop.path}", *arguments]) == status
-        captured = capsys.readouterr()
-        return captured.out if status < 2 else captured.err
-
-    return run
+pytestmark = pytest.mark.usefixtures("nothing_is_set")
 
 
 # ---------------------------------------------------------------------------------------------------------------- look
@@ -205,17 +125,6 @@ def test_what_is_sent_is_shown_on_request(shop: Shop, outbox: Callable[..., str]
     assert request["url"] == sample_request("user.upsert").url
     assert json.loads(request["body"]) == json.loads(sample_request("user.upsert").content)
     assert EMAIL in outbox("show", "--reveal", name)
-
-
-def test_a_job_that_waits_for_credentials_says_what_to_do(
-    shop: Shop, outbox: Callable[..., str], worker: Worker, served: dict[str, str]
-) -> None:
-    name = shop.defer()
-    served["INSIDER_OTEL_CREDENTIALS_UNIFICATION"] = _OTHER_CREDENTIALS
-    assert "0 sent, 0 given up. The outbox has 1 waiting" in ended(worker("--drain"))
-    shown = outbox("show", name)
-    assert "configuration" in shown
-    assert "put them into INSIDER_OTEL_CREDENTIALS_UNIFICATION" in shown
 
 
 def test_what_is_sent_does_not_drive_the_terminal(shop: Shop, outbox: Callable[..., str]) -> None:
@@ -403,133 +312,3 @@ def test_without_an_outbox_it_says_how_to_name_one(capsys: pytest.CaptureFixture
 def test_a_file_that_is_no_outbox_is_named(shop: Shop, outbox: Callable[..., str]) -> None:
     shop.path.write_bytes(b"no database" * 1000)
     assert "outbox.db" in outbox("list", status=2)
-
-
-# -------------------------------------------------------------------------------------------------------------- sending
-
-
-@pytest.fixture
-def served(shop: Shop) -> Iterator[dict[str, str]]:
-    """The environment of a process that sends to the shop's Insider."""
-    with shop.fake.serve() as server:
-        shop.settings["hosts"] = server.hosts
-        shop.base_url = server.url
-        credentials = json.dumps(sample_request("user.upsert").headers)
-        yield {
-            **os.environ,
-            "INSIDER_OTEL_OUTBOX": f"sqlite:///{shop.path}",
-            "INSIDER_OTEL_HOSTS": json.dumps(server.hosts),
-            "INSIDER_OTEL_CREDENTIALS_UNIFICATION": credentials,
-        }
-
-
-@pytest.fixture
-def worker(served: dict[str, str]) -> Iterator[Worker]:
-    """Starts `insider-otel outbox run`, in a process that does not outlive the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "insider_otel", "outbox", "run", *arguments]
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, env=served, stdout=pipe, stderr=pipe, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """What a process that ends well has printed."""
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-        raise AssertionError(f"it does not end: {out} {err}") from None
-    assert process.returncode == 0, err
-    return out
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_draining_sends_what_is_due_and_leaves_the_rest(shop: Shop, worker: Worker) -> None:
-    for _ in range(5):
-        shop.defer()
-    shop.fake.script("user.upsert", "503", "503", "503", repeat=True)
-    with shop.client() as client:
-        # Due in minutes: a retry is spread over five of them.
-        assert deliver_outbox(client) == 5
-    shop.fake.reset()
-    for _ in range(20):
-        shop.defer()
-    printed = json.loads(ended(worker("--drain", "--json")))
-    sent = len(shop.fake.requests)
-    assert sent >= 20
-    assert printed == {"sent": sent, "given_up": 0, "waiting": 25 - sent, "dead": 0}
-
-
-def test_draining_says_how_many_were_sent_or_given_up_and_what_is_left(shop: Shop, worker: Worker) -> None:
-    shop.dead()
-    shop.fake.reset()
-    for _ in range(2):
-        shop.defer()
-    shop.fake.script("user.upsert", "400")
-    assert "1 sent, 1 given up. The outbox has 0 waiting, 2 dead." in ended(worker("--drain"))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_when_what_is_being_sent_is_done_and_the_rest_is_given_back(
-    number: signal.Signals, shop: Shop, worker: Worker
-) -> None:
-    for _ in range(3):
-        shop.defer()
-    shop.fake.script("user.upsert", "delay:1.5", repeat=True)
-    process = worker("--concurrency", "1")
-    until(lambda: len(shop.fake.requests) == 1)
-    process.send_signal(number)
-    assert "2 waiting, 0 dead" in ended(process)
-    assert len(shop.fake.requests) == 1
-    assert shop.store.stats().leased == 0
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
-def test_it_waits_for_work_and_sends_it_when_it_comes(shop: Shop, worker: Worker) -> None:
-    process = worker()
-    assert process.stdout is not None
-    assert "Sending the jobs of sqlite:///" in process.stdout.readline()
-    until(shop.path.exists)
-    assert stat.S_IMODE(shop.path.stat().st_mode) == 0o600
-    shop.defer()
-    until(lambda: len(shop.fake.requests) == 1)
-    process.send_signal(signal.SIGTERM)
-    assert "0 waiting, 0 dead" in ended(process)
-
-
-def test_draining_an_outbox_that_stays_in_trouble_ends_with_an_error(shop: Shop, worker: Worker) -> None:
-    # What is no database is never mended; a directory that forbids is none to root.
-    shop.path.write_bytes(b"no database" * 1000)
-    process = worker("--drain")
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1
-    assert f"insider-otel: the outbox cannot be used: sqlite:///{shop.path}: " in err.splitlines()[-1]
-    assert "Traceback" not in err
-
-
-def test_who_has_no_credentials_to_send_with_is_told_at_the_start(shop: Shop, outbox: Callable[..., str]) -> None:
-    assert "INSIDER_OTEL_CREDENTIALS_" in outbox("run", "--drain", status=2)
-
-
-@pytest.mark.parametrize("number", ["0", "1000"])
-def test_a_number_of_calls_at_a_time_that_makes_no_sense_is_refused(
-    number: str, outbox: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("INSIDER_OTEL_CREDENTIALS_UNIFICATION", _OTHER_CREDENTIALS)
-    assert "--concurrency" in outbox("run", "--concurrency", number, status=2)

@@ -439,9 +439,8 @@ def test_the_log_names_headers_that_a_deferred_call_is_sent_without(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "insider_otel.outbox"):
-        shop.post(
-            shop.answers(200), headers={**KEYS, "X-Tenant": "secret-tenant", "sentry-trace": "1"}, extensions=LATER
-        )
+        headers = {**KEYS, "X-Tenant": "secret-tenant", "sentry-trace": "1"}
+        shop.post(shop.answers(200), headers=headers, extensions=LATER)
     assert "a deferred user.upsert is sent without its headers x-tenant" in caplog.text
     assert "secret-tenant" not in caplog.text
 
