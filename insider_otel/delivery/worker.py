@@ -24,7 +24,7 @@ from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.redelivery import LeaseLost
 from insider_otel.outbox.job import Job, pool_of
 from insider_otel.outbox.protocol import JobStore, Lease, OutboxError
-from insider_otel.outbox.rules import LONGEST_HOLD, given_up_text, purged_text
+from insider_otel.outbox.rules import LONGEST_HOLD, LONGEST_LEASE, given_up_text, purged_text
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE, LONGEST_WAIT, pace
 from insider_otel.policy.limits import limit_of
 from insider_otel.policy.settings import Mode, SettingsError
@@ -95,6 +95,7 @@ class Worker:
         self._clock = engine.desk.wall_clock
         self._concurrency = concurrency
         self._lease = lease
+        self._renew_every = min(lease, LONGEST_LEASE) / _RENEWALS
         # What it plans goes by the monotonic clock, which nobody sets; an outbox knows the wall clock.
         self._ask_at = self._renew_at = self._purge_at = 0.0
         self._clocks_apart = 0.0
@@ -257,17 +258,17 @@ class Worker:
                 _log.error("the outbox does not say that deliveries go on: %s", error)
             with self._wake:
                 if self._held:
-                    self._wake.wait(self._lease / _RENEWALS)
+                    self._wake.wait(self._renew_every)
 
     def _renew(self, monotonic: float, now: float) -> None:
         apart, self._clocks_apart = self._clocks_apart, now - monotonic
         # If the wall clock was set, or the machine slept, leases may have ended that nobody else should take, and what
         # was to be done later may be due.
-        if abs(self._clocks_apart - apart) > self._lease / _RENEWALS:
+        if abs(self._clocks_apart - apart) > self._renew_every:
             self._ask_at = self._renew_at = self._purge_at = 0.0
         if self._held and monotonic >= self._renew_at:
             self._store.renew(list(self._held.values()), now + self._lease)
-            self._renew_at = monotonic + self._lease / _RENEWALS
+            self._renew_at = monotonic + self._renew_every
 
     def _take(self, planned: list[_Planned], monotonic: float, now: float) -> float:
         """Take jobs, and say when to ask again."""

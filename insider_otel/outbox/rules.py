@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from time import monotonic
 
 from insider_otel.outbox.job import Job
 
@@ -12,6 +13,32 @@ LOOK_AHEAD = 1.0
 
 LONGEST_HOLD = 60.0
 """Seconds for which a pool without room is left alone at once; then somebody looks again."""
+
+LONGEST_LEASE = 3600.0
+"""Seconds. A lease that was not renewed for that long is over, whichever moment it names."""
+
+
+class Renewals:
+    """Knows a lease that ends later than all others, and whether it is renewed: workers that live renew theirs.
+
+    One that a clock wrote that was ahead then names a moment far away, and its worker may be no more. How long nobody
+    has renewed it is told by the monotonic clock: no wall clock, of whichever machine, takes a lease from its worker.
+    """
+
+    __slots__ = ("_last", "_since")
+
+    def __init__(self) -> None:
+        self._last = self._since = 0.0
+
+    def over_in(self, last: float) -> float:
+        """Seconds after which the lease is over if it is not renewed meanwhile; not above 0 if it is.
+
+        Args:
+            last: The latest moment at which a lease ends, in seconds since 1970.
+        """
+        if last != self._last:
+            self._last, self._since = last, monotonic()
+        return self._since + LONGEST_LEASE - monotonic()
 
 
 def opens_at(free_at: float, now: float, step: float, ahead: float = 0.0) -> float:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from insider_otel.outbox.job import Job, read_context
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
-from insider_otel.outbox.rules import LOOK_AHEAD, interrupted, opens_at, room
+from insider_otel.outbox.rules import LOOK_AHEAD, Renewals, interrupted, opens_at, room
 from insider_otel.state.protocol import StoreError
 from insider_otel.state.sqlite_file import FileKind, SQLiteFile
 from insider_otel.state.threads import OUTBOX_THREADS, limiter
@@ -115,7 +115,17 @@ class SQLiteOutbox:
     name = "sqlite"
     poll = 0.05
 
-    __slots__ = ("_changes", "_empty_log_at", "_file", "_holds_done", "_identity", "_path", "_timeout", "address")
+    __slots__ = (
+        "_changes",
+        "_empty_log_at",
+        "_file",
+        "_holds_done",
+        "_identity",
+        "_path",
+        "_renewals",
+        "_timeout",
+        "address",
+    )
 
     def __init__(
         self, path: str | os.PathLike[str], *, timeout: float = 5.0, sync: Literal["normal", "full"] = "normal"
@@ -132,6 +142,7 @@ class SQLiteOutbox:
         self._changes = 0
         self._holds_done = False
         self._empty_log_at = 0.0
+        self._renewals = Renewals()
 
     def put(self, job: Job) -> None:
         """Keep a job."""
@@ -167,11 +178,17 @@ class SQLiteOutbox:
                 if due is not None:
                     wake.append(max(due, start - LOOK_AHEAD))
             # Those whose lease has ended already count as due.
-            asked = "SELECT min(leased_until) FROM jobs WHERE leased_until > ?"
-            ends = connection.execute(asked, (max(now, 0.0),)).fetchone()[0]
+            asked = "SELECT min(leased_until), max(leased_until) FROM jobs WHERE leased_until > 0 AND leased_until > ?"
+            ends, last = connection.execute(asked, (now,)).fetchone()
             if ends is not None:
                 # A worker that is no more does not say so.
-                wake.append(ends)
+                over_in = self._renewals.over_in(last)
+                if over_in <= 0.0:
+                    connection.execute(
+                        "UPDATE jobs SET token = NULL, leased_until = 0 WHERE leased_until > 0 AND leased_until = ?",
+                        (last,),
+                    )
+                wake += [ends, now + max(over_in, 0.0)]
         if self._holds_done:
             wake.append(self._empty_log(now))
         return Taken(leases, min(wake, default=None))

@@ -13,13 +13,13 @@ from typing import TypeVar
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import Error, InterfaceError, OperationalError, ProgrammingError, connections, router, transaction
-from django.db.models import CharField, Count, Exists, F, FloatField, Min, OuterRef, Q, QuerySet, Value
+from django.db.models import CharField, Count, Exists, F, FloatField, Max, Min, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Cast, Concat, Greatest
 from django.db.transaction import TransactionManagementError
 
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
-from insider_otel.outbox.rules import LOOK_AHEAD, interrupted, opens_at, room
+from insider_otel.outbox.rules import LOOK_AHEAD, Renewals, interrupted, opens_at, room
 from insider_otel_django.outbox.clerk import Clerk
 from insider_otel_django.outbox.models import OutboxJob, OutboxPool
 
@@ -46,6 +46,7 @@ class DjangoOutbox:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._clerk = Clerk()
+        self._renewals = Renewals()
         self._count = itertools.count(1)
         self._changes = 0
 
@@ -62,7 +63,7 @@ class DjangoOutbox:
 
     def take(self, most: int, now: float, *, lease: float, pace: Pace, ahead: float = 0.0) -> Taken:
         """Take jobs that are due."""
-        return self._work(lambda: _take(most, now, lease, pace, now + ahead))
+        return self._work(lambda: _take(most, now, lease, pace, now + ahead, self._renewals))
 
     def begin(self, lease: Lease, now: float) -> bool:
         """Note that a job is about to be sent."""
@@ -219,7 +220,7 @@ def _leased(*leases: Lease) -> QuerySet[OutboxJob]:
     return _jobs().filter(job_id__in=mine, token__in=set(mine.values()))
 
 
-def _take(most: int, now: float, lease: float, pace: Pace, due_by: float) -> Taken:
+def _take(most: int, now: float, lease: float, pace: Pace, due_by: float, renewals: Renewals) -> Taken:
     leases: list[Lease] = []
     wake: list[float] = []
     for pool in _pools_with_work(now, due_by):
@@ -238,7 +239,7 @@ def _take(most: int, now: float, lease: float, pace: Pace, due_by: float) -> Tak
             # There may be more.
             wake.append(max(starts[-1] - LOOK_AHEAD, now))
     if now not in wake:
-        wake.extend(_next_moments(now))
+        wake.extend(_next_moments(now, renewals))
     return Taken(leases, min(wake, default=None))
 
 
@@ -261,11 +262,18 @@ def _due(pool: str, now: float, due_by: float, most: int) -> list[int]:
     return list(due.order_by("due", "number").values_list("number", flat=True)[:most])
 
 
-def _next_moments(now: float) -> Generator[float]:
+def _next_moments(now: float, renewals: Renewals) -> Generator[float]:
     """When another job is due, and when the lease ends of a worker that may be no more."""
-    due = _waiting().filter(due__gt=now).aggregate(at=Min("due"))
-    ends = _waiting().filter(due__lte=now, leased_until__gt=now).aggregate(at=Min("leased_until"))
-    return (each["at"] for each in (due, ends) if each["at"] is not None)
+    due = _waiting().filter(due__gt=now).aggregate(at=Min("due"))["at"]
+    if due is not None:
+        yield due
+    leased = _waiting().filter(due__lte=now, leased_until__gt=now)
+    ends = leased.aggregate(first=Min("leased_until"), last=Max("leased_until"))
+    if ends["last"] is not None:
+        over_in = renewals.over_in(ends["last"])
+        if over_in <= 0.0:
+            _waiting().filter(leased_until=ends["last"]).update(token=None, leased_until=0)
+        yield from (ends["first"], now + max(over_in, 0.0))
 
 
 def _reserve(pool: OutboxPool, until: float) -> bool:
