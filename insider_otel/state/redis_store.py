@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
+import sys
 import traceback
 from collections.abc import Callable, Set
 from contextlib import suppress
@@ -113,13 +114,15 @@ class RedisStore:
     def perform(self, request: Request) -> Any:
         """Do what is asked, in one step of the server."""
         course, node = self._commands.course(request), None
+        # The app may be dealing with an exception of its own.
+        handled = sys.exception()
         try:
             node, command = next(course)
             while True:
                 try:
                     answer = self._client(node).execute_command(*command)
                 except _TROUBLE as error:
-                    _clear_frames(error)
+                    _clear_frames(error, handled)
                     if _is_demoted(error):
                         # Others may be using its connections: they go with the last who does.
                         self._clients.pop(node, None)
@@ -254,9 +257,9 @@ def _has_tls(options: dict[str, Any]) -> bool:
     return issubclass(options.get("connection_class", redis.Connection), redis.SSLConnection)
 
 
-def _clear_frames(error: BaseException | None) -> None:
+def _clear_frames(error: BaseException | None, handled: BaseException | None) -> None:
     # Its frames hold the connections that it met, and those of the driver hold each other until they are collected.
-    while error is not None:
+    while error is not None and error is not handled:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
 

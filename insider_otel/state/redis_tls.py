@@ -28,25 +28,27 @@ class TLS:
         self._options = {name: value for name, value in options.items() if name not in others}
         self._files = [options[name] for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile") if name in options]
         self._has_complained = False
-        self._made = self._make()
+        self._read = self._changes()
+        self._context = self._make()
 
     @property
     def context(self) -> ssl.SSLContext:
         """What was made of the files when they could last be used."""
-        return self._made[0]
+        return self._context
 
     @property
     def is_outdated(self) -> bool:
-        """Whether a file has changed since it was read."""
+        """Whether a file has changed since it was read, and be it in vain: reading takes as long as an answer may."""
         try:
-            return self._changes() != self._made[1]
+            return self._changes() != self._read
         except OSError:
             return False  # it is being replaced: what was read is as good as before
 
     def renew(self) -> None:
         """Make the context from the files as they are now, if they can be used: they are replaced one by one."""
         try:
-            self._made = self._make()
+            self._read = self._changes()
+            self._context = self._make()
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
@@ -58,12 +60,11 @@ class TLS:
         else:
             self._has_complained = False
 
-    def _make(self) -> tuple[ssl.SSLContext, list[tuple[int, int]]]:
-        changes = self._changes()
+    def _make(self) -> ssl.SSLContext:
         context: ssl.SSLContext = self._connection_class(**self._options).ssl_context.get()
         # Not every redis-py does so by itself.
         context.check_hostname = context.verify_mode != ssl.CERT_NONE and self._options.get("ssl_check_hostname", True)
-        return context, changes
+        return context
 
     def _changes(self) -> list[tuple[int, int]]:
         found = [os.stat(file) for file in self._files]

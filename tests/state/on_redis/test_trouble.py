@@ -6,6 +6,8 @@ import asyncio
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,33 @@ class TestTrouble:
     def test_nobody_is_there(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=r"redis\.sock"):
             RedisStore(f"unix://{tmp_path}/redis.sock").perform(ListPools())
+
+    def test_an_exception_that_the_app_deals_with_keeps_what_it_holds(self, tmp_path: Path) -> None:
+        """Its frames are not the driver's, whose connections must not linger: its locals stay, and its loops go on."""
+        store = RedisStore(f"unix://{tmp_path}/redis.sock")
+
+        def rows() -> Iterator[object]:
+            for row in ("one", "bad row", "three"):
+                try:
+                    yield row if row != "bad row" else int(row)
+                except ValueError as error:
+                    # Of this frame, which goes on.
+                    yield error
+
+        seen: list[object] = []
+        held: list[dict[str, object]] = []
+        for row in rows():
+            try:
+                if isinstance(row, Exception):
+                    raise row
+            except ValueError as caught:
+                with pytest.raises(StoreError):
+                    store.perform(ListPools())
+                held += [frame.f_locals for frame, _ in traceback.walk_tb(caught.__traceback__)]
+            seen.append(row)
+        assert len(seen) == 3
+        assert held
+        assert all(held)
 
     @pytest.mark.parametrize(
         "perform", [RedisStore.perform, lambda *asked: asyncio.run(RedisStore.perform_async(*asked))]

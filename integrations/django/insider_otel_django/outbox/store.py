@@ -267,7 +267,7 @@ def _next_moments(now: float, renewals: Renewals) -> Generator[float]:
     due = _waiting().filter(due__gt=now).aggregate(at=Min("due"))["at"]
     if due is not None:
         yield due
-    leased = _waiting().filter(due__lte=now, leased_until__gt=now)
+    leased = _waiting().filter(leased_until__gt=now)
     ends = leased.aggregate(first=Min("leased_until"), last=Max("leased_until"))
     if ends["last"] is not None:
         over_in = renewals.over_in(ends["last"])
