@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from insider_otel import Settings
 from insider_otel.api.operations import find, operations
@@ -224,7 +223,8 @@ def test_it_is_an_asgi_app_for_any_server() -> None:
 
 @pytest.mark.parametrize("prefix", ["/insider", "/test/in sider"])
 def test_it_may_be_mounted_in_another_app(prefix: str) -> None:
-    fake, app = FakeInsider(), FastAPI()
+    fastapi = pytest.importorskip("fastapi", reason="the other app is one of FastAPI; the dependency group web has it")
+    fake, app = FakeInsider(), fastapi.FastAPI()
     app.mount(prefix, fake)
 
     async def ask(sample: SampleRequest) -> httpx.Response:
