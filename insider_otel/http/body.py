@@ -91,7 +91,7 @@ def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Call
     if not is_sound and broken is None:
         undecodable = _decoding_error(module, response, chunks if unread else [raw], is_whole=not unread)
     try:
-        truncated = unread or broken is not None or undecodable is not None or len(content) >= PREFIX_LIMIT
+        truncated = unread or broken is not None or not is_sound or len(content) >= PREFIX_LIMIT
         return Prefix(content, truncated, unread, broken, undecodable)
     finally:
         # An error's traceback holds this frame.

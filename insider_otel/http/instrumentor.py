@@ -58,7 +58,7 @@ def _wrapper(transport_class: Any) -> Callable[..., Any]:
         transport = wrapped(*args, **kwargs)
         engine = _Installed.active
         # The last one: mocks of httpx call what they found in the class, and give it the client first.
-        if engine is None or engine.insider_host(args[-1] if args else kwargs["url"]) is None:
+        if engine is None or engine.insider_host(kwargs["url"] if kwargs else args[-1]) is None:
             return transport
         if isinstance(transport, transport_class):
             return transport

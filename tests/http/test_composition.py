@@ -123,14 +123,17 @@ def test_a_client_that_was_made_before_is_instrumented_too(installed: Installed)
     assert call_of(response).operation.name == "user.upsert"
 
 
-def test_a_mock_may_call_what_it_found_in_the_class(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by_keyword", [False, True])
+def test_a_mock_may_call_what_it_found_in_the_class(
+    by_keyword: bool, installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the client as its first argument, as respx and pook do for requests that they do not answer."""
     installed.turn_on(installed.ours)
     client_class = installed.rig.flavour.client_class
     found = vars(client_class)["_transport_for_url"]
 
     def pass_on(client: Any, url: Any) -> Any:
-        return found(client, url)
+        return found(client, url=url) if by_keyword else found(client, url)
 
     monkeypatch.setattr(client_class, "_transport_for_url", pass_on)
     assert installed.to_insider() == OURS
