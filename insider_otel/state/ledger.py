@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from insider_otel.api.operations import Limit
 from insider_otel.policy.limits import share_of
@@ -77,6 +78,19 @@ class Told:
     born: int = 0
     changes: int = 0
     is_alone: bool = True
+
+
+class Heard(NamedTuple):
+    """What an answer says of the store that gave it.
+
+    Attributes:
+        noted: The moment under which the local store holds the slot that was granted; None if nothing was, or if the
+            store does not know of all that this process has used.
+        is_lost: Whether the store has lost its memory since it answered, and what it granted with it.
+    """
+
+    noted: int | None = None
+    is_lost: bool = False
 
 
 class Ledger:
@@ -179,27 +193,26 @@ class Ledger:
                 account.corrections[:0] = ask.corrections
                 account.missed += told.missed
 
-    def heard(self, told: Told, admission: Admission) -> bool:
+    def heard(self, told: Told, admission: Admission, *, notes: bool) -> Heard:
         """The store answered.
 
         Args:
             told: What it was asked.
             admission: Its answer.
-
-        Returns:
-            Whether it knew of all that this process has used.
+            notes: Whether to have the local store hold the slot, if the store knows of all that this process has used.
+                It is held before anybody else can find out that the store has lost its memory, and tell it of the rest.
         """
         ask = told.ask
         if ask.limit is None:
-            return True
+            return Heard()
         now = self._local.now(ask.limit)
         with self._lock:
             account = self._account(ask.pool, ask.limit)
             account.telling = max(account.telling - bool(told.missed), 0)
             if account.born not in {0, admission.born}:
                 if account.born != told.born:
-                    # It has lost its memory since it gave this answer, as another ask has found out.
-                    return False
+                    # As another ask has found out.
+                    return Heard(is_lost=True)
                 forgotten = _since(self._local.uses(ask.pool), now - _window(ask.limit))
                 forgotten.subtract(told.missed)
                 # Whoever waits for a slot to come will ask for it anew.
@@ -208,7 +221,9 @@ class Ledger:
                 account.changes += 1
             account.limit, account.workers, account.born = ask.limit, admission.workers, admission.born
             account.used, account.heard, account.others = admission.used, now, None
-            return told.is_alone and told.changes == account.changes
+            if not notes or admission.slot is None or not told.is_alone or told.changes != account.changes:
+                return Heard()
+            return Heard(self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
 
     def uses(self) -> Iterator[tuple[PoolKey, Limit, int]]:
         """Every pool with its limit, and what was used of it when the store was last heard of, if that still counts."""

@@ -146,18 +146,21 @@ class SharedState:
             yield from self._cancel(told, question.reply, caller, held)
             raise
         was_well = availability.answered(spell)
-        knows_all = self._ledger.heard(told, answer) and was_well
         admission = _confirmed(answer, holding)
+        heard = self._ledger.heard(told, admission, notes=was_well)
         if admission.learned is not None:
             self.experience.learn_limit(ask.pool, admission.learned, ask.limit)
         grant = Grant(ask.pool, ask.cost, admission, asked + admission.wait, local=False)
         if ask.limit is None or admission.slot is None:
             self._strike(held)
             return grant
-        if not knows_all:
-            return (yield from self._agree(ask, grant, caller, held))
-        self._strike(held)
-        return grant._replace(noted=self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
+        if heard.noted is not None:
+            self._strike(held)
+            return grant._replace(noted=heard.noted)
+        grant = yield from self._agree(ask, grant, caller, held)
+        if heard.is_lost:
+            self._missed(ask, grant)
+        return grant
 
     def settle(self, grant: Grant, *, now: float, actual: int) -> None:
         """Say what became of a slot. A store is told with the next ask, so that it costs no round trip.
@@ -177,7 +180,8 @@ class SharedState:
         self._local.correct(grant.pool, correction)
         if not grant.local:
             self._ledger.correct(grant.pool, correction._replace(slot=slot))
-        elif self.store is not None:
+        if self.store is not None:
+            # One that the store granted is among them if it has lost its memory since.
             self._ledger.correct_missed(grant.pool, correction)
 
     def give_back(self, grant: Grant, caller: Caller) -> StoreEffects[None]:
@@ -191,8 +195,8 @@ class SharedState:
         if slot is None or grant.noted is None:
             return
         self._strike(grant)
+        self._ledger.correct_missed(grant.pool, Correction(grant.noted, grant.cost, 0))
         if grant.local:
-            self._ledger.correct_missed(grant.pool, Correction(grant.noted, grant.cost, 0))
             return
         self._ledger.correct(grant.pool, Correction(slot, grant.cost, 0))
         # Of many that give back at once, one tells for all; what it cannot tell is told with the next ask.
@@ -278,10 +282,14 @@ class SharedState:
                 self._ledger.correct(held.pool, Correction(held.admission.slot, held.cost, 0))
             return mine._replace(lost=lost)
         grant = self._admit_locally(self._of_share(ask), held)._replace(lost=lost)
+        self._missed(ask, grant)
+        return grant
+
+    def _missed(self, ask: Admit, grant: Grant) -> None:
+        """Have the store told of a slot that is used and that it does not know."""
         # One that is waited for is used when it is asked for again, and not if the store is back by then.
         if ask.limit is not None and grant.noted is not None and grant.admission.wait == 0:
             self._ledger.missed(ask.pool, ask.limit, grant.noted, grant.cost)
-        return grant
 
     def _agree(self, ask: Admit, grant: Grant, caller: Caller, held: Grant | None) -> StoreEffects[Grant]:
         """A slot from a store that does not know all that this process has used: both must have room for it.
@@ -329,7 +337,7 @@ class SharedState:
     def _take_back(self, told: Told, reply: Admission | None, held: Grant | None) -> None:
         self._strike(held)
         if reply is not None:
-            self._ledger.heard(told, reply)
+            self._ledger.heard(told, reply, notes=False)
             return
         self._ledger.untold(told)
         if held is not None and not held.local and held.admission.slot is not None:

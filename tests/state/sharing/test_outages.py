@@ -356,11 +356,27 @@ class TestAStoreThatLostItsMemory:
         answer = store.perform(next(late).request)
         store.lose_memory()
         process.ask()
-        with pytest.raises(StopIteration):
+        with pytest.raises(StopIteration) as granted:
             late.send(answer)
-        process.ask()
+        assert granted.value.value.admission.slot is not None
+        # It is told of the first ask and of the late one, each once, and has counted the one between.
+        assert process.take(3) == [True, False, False]
         past = [use for request in store.asked for use in getattr(request, "past", ())]
-        assert sum(use.cost for use in past) == 1
+        assert sum(use.cost for use in past) == 2
+
+    def test_is_told_of_a_slot_that_it_granted_before_as_it_was_used(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        late, unused, used = process.ask(), process.ask(), process.ask()
+        clock.advance(3)
+        store.lose_memory()
+        process.ask()
+        process.settle(late, late=1.0)
+        drive(process.state.give_back(unused, Caller()))
+        process.settle(used)
+        process.ask()
+        past = sorted((use.age, use.cost) for request in store.asked for use in getattr(request, "past", ()))
+        assert past == [(2 * MICROSECONDS, 1), (3 * MICROSECONDS, 1)]
 
     def test_grants_no_more_than_a_share_until_it_was_taught(
         self, process: Process, store: FakeStore, clock: FakeClock
