@@ -17,7 +17,7 @@ local function read_limit(text)
 end
 
 local function forget_uses()
-  uses.first, uses.stop = 0, 0
+  uses.first, uses.stop, uses.blocks = 0, 0, {}
   for _, list in ipairs({free, gone, kept}) do set(list, "") end
 end
 
@@ -56,7 +56,7 @@ local function save_pool(pool)
   -- Moving the rest to the front once for as many as were dropped costs each of them one step.
   if uses.first * 2 > uses.stop then
     redis.call("SET", USES, uses.read(uses.first, uses.stop))
-    uses.first, uses.stop = 0, uses.stop - uses.first
+    uses.first, uses.stop, uses.blocks = 0, uses.stop - uses.first, {}
   end
   redis.call(
     "HSET", POOL, "born", digits(pool.born), "last", digits(pool.now), "skew", digits(pool.now - pool.wall),

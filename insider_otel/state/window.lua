@@ -9,8 +9,10 @@ local DAY = 86400000000
 local MIDNIGHT_GUARD = 2000000
 local GRAIN = 16
 local LONGEST_LINE = 500
+-- Members that are read at once, and kept: searches come back to the same ones, and reading takes as long as many steps here.
+local BLOCK = 64
 
-local uses = {first = 0, stop = 0}
+local uses = {first = 0, stop = 0, blocks = {}}
 
 -- Lua and some servers write large numbers rounded, or as 1e+15.
 local function digits(number)
@@ -26,6 +28,27 @@ function uses.read(from, to)
   return redis.call("GETRANGE", uses.key, digits(from * BYTES), digits(to * BYTES - 1))
 end
 
+local function member(bytes, index)
+  return (struct.unpack(">i8", bytes, index * BYTES + 1))
+end
+
+function uses.at(index)
+  local number = math.floor(index / BLOCK)
+  local bytes = uses.blocks[number]
+  if not bytes then
+    bytes = uses.read(number * BLOCK, (number + 1) * BLOCK)
+    uses.blocks[number] = bytes
+  end
+  return member(bytes, index - number * BLOCK)
+end
+
+-- What was read from a number on is no longer what is there.
+local function forget_blocks(index)
+  for number in pairs(uses.blocks) do
+    if (number + 1) * BLOCK > index then uses.blocks[number] = nil end
+  end
+end
+
 local function slice(bytes, from, to)
   return string.sub(bytes, from * BYTES + 1, to * BYTES)
 end
@@ -37,18 +60,15 @@ end
 local function list_of(bytes)
   local list = {first = 0}
   list.read = function(from, to) return slice(list.bytes, from, to) end
+  list.at = function(index) return member(list.bytes, index) end
   set(list, bytes)
   return list
 end
 
 local free, gone, kept = list_of(""), list_of(""), list_of("")
 
-local function at(list, index)
-  return (struct.unpack(">i8", list.read(index, index + 1)))
-end
-
 local function last(list)
-  return at(list, list.stop - 1)
+  return list.at(list.stop - 1)
 end
 
 local function is_empty(list)
@@ -58,15 +78,16 @@ end
 -- The number of the first member that a condition holds for; it holds for all after it.
 local function first_where(list, holds)
   local low, high, step = list.first, list.stop, 1
-  -- Mostly it is none of them, or one of the first.
-  if low < high and not holds(at(list, high - 1)) then return high end
-  while low + step < high and not holds(at(list, low + step - 1)) do
+  -- Mostly it is none of them, or one of the last or of the first.
+  if low < high and not holds(list.at(high - 1)) then return high end
+  if low + BLOCK < high and not holds(list.at(high - BLOCK - 1)) then low = high - BLOCK end
+  while low + step < high and not holds(list.at(low + step - 1)) do
     low, step = low + step, step * 4
   end
   high = math.min(low + step - 1, high)
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if holds(at(list, middle)) then high = middle else low = middle + 1 end
+    if holds(list.at(middle)) then high = middle else low = middle + 1 end
   end
   return low
 end
@@ -80,7 +101,9 @@ local function bisect_right(list, moment)
 end
 
 local function overwrite(index, bytes)
-  if bytes ~= "" then redis.call("SETRANGE", uses.key, digits(index * BYTES), bytes) end
+  if bytes == "" then return end
+  redis.call("SETRANGE", uses.key, digits(index * BYTES), bytes)
+  forget_blocks(index)
 end
 
 local function append(moment, times)
@@ -145,13 +168,14 @@ local function add_free(bytes)
   end
 end
 
--- Let uses of one moment be uses of a later one.
+-- Let uses of one moment be uses of a later one, or the same; returns how many of them there are.
 local function move(moment, to, cost)
   local held = math.min(cost, count(moment))
   if to > moment and held > 0 then
     local first = bisect_left(uses, moment)
     overwrite(first, uses.read(first + held, bisect_right(uses, to)) .. packed(to, held))
   end
+  return held
 end
 
 local function mark_free(slot, cost)
@@ -177,10 +201,10 @@ end
 -- Drop what was given back if nobody waits: nothing was promised beside it.
 local function drop_free(now)
   if is_empty(free) or last(uses) > now then return end
-  local start = bisect_left(uses, at(free, 0))
+  local start = bisect_left(uses, free.at(0))
   local held, kept, done = list_of(uses.read(start, uses.stop)), {}, 0
   for index = 0, free.stop - 1 do
-    local next = math.max(bisect_left(held, at(free, index)), done)
+    local next = math.max(bisect_left(held, free.at(index)), done)
     table.insert(kept, held.read(done, next))
     done = next + 1
   end
@@ -194,7 +218,7 @@ end
 local function forget(limit, now)
   local expired = bisect_right(uses, last_expired(now, limit))
   if expired > uses.first then
-    local newest = at(uses, expired - 1)
+    local newest = uses.at(expired - 1)
     local unclaimed = bisect_right(kept, newest)
     splice(free, 0, bisect_right(free, newest), "")
     splice(gone, 0, unclaimed, "")
@@ -208,7 +232,7 @@ local function room(limit, from, cost)
   local before = bisect_right(uses, from) - (limit.count - cost) - 1
   local till, skipped = bisect_right(free, from), 0
   while before - skipped >= uses.first do
-    local moment = at(uses, before - skipped)
+    local moment = uses.at(before - skipped)
     local freed = till - bisect_left(free, moment)
     if freed == skipped then return math.max(from, window_end(moment, limit)) end
     skipped = freed
@@ -224,13 +248,13 @@ local function freed(limit, start, cost)
   local movable = first_where(free, function(moment) return newest < window_end(moment, limit) end)
   local from, to = movable, free.stop
   for index = math.min(bisect_left(free, start), movable), free.stop - cost do
-    if index >= movable or at(free, index) == at(free, index + cost - 1) then
+    if index >= movable or free.at(index) == free.at(index + cost - 1) then
       from, to = index, index + cost
       break
     end
   end
   local found = {}
-  for index = from, to - 1 do table.insert(found, at(free, index)) end
+  for index = from, to - 1 do table.insert(found, free.at(index)) end
   return found
 end
 
@@ -265,7 +289,7 @@ local function keep(limit, now, due, opens, woken)
   local waiting, freed_first, overdue = bisect_right(uses, now), bisect_right(free, now), bisect_right(kept, now)
   local early = opens - math.floor(math.min(opens - now, limit.window) / GRAIN)
   local is_early = bisect_left(uses, early) - waiting > bisect_left(free, early) - freed_first
-  local is_due = not is_empty(kept) and at(kept, 0) <= due and at(kept, 0) < opens
+  local is_due = not is_empty(kept) and kept.at(0) <= due and kept.at(0) < opens
   if not is_early and not is_due and #woken == 0 then return end
 
   local not_held, held = {}, {}
@@ -324,7 +348,7 @@ local function find_in_line(slot, cost)
   local rank = find(gone, slot)
   if not rank then return 0, 0 end
   local stop = rank
-  while stop < math.min(rank + cost, gone.stop) and at(gone, stop) == slot do stop = stop + 1 end
+  while stop < math.min(rank + cost, gone.stop) and gone.at(stop) == slot do stop = stop + 1 end
   return rank, stop
 end
 
@@ -348,11 +372,11 @@ local function move_up(rank, places)
     splice(free, index, index + 1, "")
   end
   -- A place for one is none for two: it stays before one who costs more, or less.
-  while stop < kept.stop and at(gone, stop) <= place do
-    local slot = at(gone, stop)
-    if stop + cost > kept.stop or at(gone, stop + cost - 1) ~= slot then break end
-    if stop + cost < kept.stop and at(gone, stop + cost) == slot then break end
-    place, stop = at(kept, stop), stop + cost
+  while stop < kept.stop and gone.at(stop) <= place do
+    local slot = gone.at(stop)
+    if stop + cost > kept.stop or gone.at(stop + cost - 1) ~= slot then break end
+    if stop + cost < kept.stop and gone.at(stop + cost) == slot then break end
+    place, stop = kept.at(stop), stop + cost
   end
   local moved = places .. kept.read(rank, stop)
   splice(kept, rank, stop, string.sub(moved, 1, #moved - #places))
@@ -454,7 +478,7 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
   local in_line, stop = find_in_line(slot, cost)
   if in_line < stop and not_before > now then
     -- Its place may be a little before the pool opens: then the line is moved, as a whole.
-    local place = at(kept, stop - 1)
+    local place = kept.at(stop - 1)
     if place - now > longest_wait then
       give_back(slot, cost)
       return place, false
@@ -480,16 +504,14 @@ local function correct(slot, cost, actual, late, now)
   -- A moment of another clock: the pool was held by another kind of limit then.
   if actual > 0 and slot > now then return end
   local moment, counted = math.min(slot + late, math.max(now, slot)), math.min(actual, cost)
-  give_back(slot, cost - counted)
+  if counted < cost then give_back(slot, cost - counted) end
   if counted > 0 and find(gone, slot) then
     -- Whoever used it could not ask whether it still holds.
     give_back(slot, counted)
   end
-  if counted > 0 and count(slot) == 0 then
+  if counted > 0 and move(slot, moment, counted) == 0 then
     -- Its slot is forgotten, but its use may still count.
     add({{moment, counted}})
-  elseif moment > slot then
-    move(slot, moment, counted)
   end
   if actual > cost then add({{moment, actual - cost}}) end
 end

@@ -53,6 +53,18 @@ class TestRoundTrips:
         told = Report(POOL, (Correction(1, 1, 0),), 1.0, LIMIT, ClaimReport(CLAIM, 1, ClaimEnd.DONE, 9))
         assert self.words(admin, server, lambda: store.perform(told)) == ["EVALSHA"]
 
+    def test_the_server_reads_no_more_of_many_uses_than_of_few(self, admin: Any, store: RedisStore) -> None:
+        """Also to find a slot that was used late: it is one of the last."""
+        limit, readings = Limit(25_000, 60.0), list[int]()
+        for uses in (10, 10_000):
+            store.perform(Admit(POOL, limit, cost=uses))
+            slot = store.perform(Admit(POOL, limit)).slot
+            assert slot is not None
+            admin.config_resetstat()
+            store.perform(Admit(POOL, limit, corrections=(Correction(slot, 1, 1, 100),)))
+            readings.append(admin.info("commandstats")["cmdstat_getrange"]["calls"])
+        assert readings[1] <= readings[0] + 4 <= 10
+
     def test_a_server_that_has_forgotten_the_script_is_told_it_again(
         self, admin: Any, server: RedisServer, store: RedisStore
     ) -> None:
