@@ -148,6 +148,11 @@ class MemoryStore:
             now = rules.window_now(held, self._now(), self._wall_now())
             held.window.correct(correction, now)
 
+    def closed_for(self, pool: PoolKey) -> float:
+        """Seconds until a pool that Insider closed is open again; 0 if it is open."""
+        with self._lock:
+            return max(self._pool(pool).closed_until - self._now(), 0) / MICROSECONDS
+
     def uses(self, pool: PoolKey) -> Counter[int]:
         """The uses of a pool's limit that still count, by their moment."""
         with self._lock:

@@ -38,6 +38,7 @@ from insider_otel.state.protocol import (
     StoreError,
 )
 from insider_otel.state.recent import Recent
+from insider_otel.state.untold import Untold
 
 _THE_WHOLE = b""
 
@@ -93,6 +94,7 @@ class SharedState:
         self._lock = threading.Lock()
         self._local.forget()
         self._ledger = Ledger(self._local)
+        self._untold = Untold(self._clock)
         self.experience = Experience()
         self._budgets: dict[str, RetryBudget] = {}
         self._worker = secrets.token_bytes(8)
@@ -126,6 +128,8 @@ class SharedState:
         if self.store is None:
             return self._admit_locally(ask, held)
         availability = self._availability(ask.pool)
+        was_away = availability.is_away
+        yield from self._tell_untold(ask, caller)
         spell = availability.may_ask(caller)
         if spell is None:
             return self._admit_in_its_place(ask, held)
@@ -145,7 +149,7 @@ class SharedState:
         except BaseException:
             yield from self._cancel(told, question.reply, caller, held)
             raise
-        was_well = availability.answered(spell)
+        was_well = availability.answered(spell) and not was_away
         admission = _confirmed(answer, holding)
         heard = self._ledger.heard(told, admission, notes=was_well)
         if admission.learned is not None:
@@ -195,7 +199,9 @@ class SharedState:
         if slot is None or grant.noted is None:
             return
         self._strike(grant)
-        self._ledger.correct_missed(grant.pool, Correction(grant.noted, grant.cost, 0))
+        if not grant.admission.wait:
+            # One that is to come was not missed, whatever else was used at its moment.
+            self._ledger.correct_missed(grant.pool, Correction(grant.noted, grant.cost, 0))
         if grant.local:
             return
         self._ledger.correct(grant.pool, Correction(slot, grant.cost, 0))
@@ -228,7 +234,17 @@ class SharedState:
         of_nobody = report if report.claim is None else report._replace(claim=report.claim._replace(token=None))
         # This process's own memory must know too, for when the store is away.
         self._local.perform(report if local else of_nobody)
-        yield from self._tell_store(of_nobody if local else report, caller)
+        told = of_nobody if local else report
+        try:
+            is_told = yield from self._tell_store(told, caller)
+        except GeneratorExit:
+            finish_later(partial(self._untold.keep, told))
+            raise
+        except BaseException:
+            self._untold.keep(told)
+            raise
+        if not is_told:
+            self._untold.keep(told)
 
     def utilization(self) -> Iterator[tuple[str, float]]:
         """The share of each pool's limit used in the window that ends now, as far as this process knows.
@@ -275,11 +291,13 @@ class SharedState:
             # The store that granted the slot went away while it was waited for. It is as good as it was, unless what
             # came before it was used late.
             mine = self._admit_locally(ask._replace(claim=None), held)
-            if mine.admission.slot is not None:
+            if mine.admission.slot is not None and mine.admission.wait > 0:
                 held_on = held.admission._replace(wait=mine.admission.wait)
                 return held._replace(admission=held_on, noted=mine.noted, lost=lost)
+            # Used or not, it is not used as the store has it, if it has it still.
             if held.admission.slot is not None:
                 self._ledger.correct(held.pool, Correction(held.admission.slot, held.cost, 0))
+            self._missed(ask, mine)
             return mine._replace(lost=lost)
         grant = self._admit_locally(self._of_share(ask), held)._replace(lost=lost)
         self._missed(ask, grant)
@@ -297,6 +315,9 @@ class SharedState:
         Such a store was away, or has lost its memory. What it missed is told with the asks, but not before all of them.
         """
         mine = self._admit_locally(self._of_share(ask)._replace(claim=None), held)
+        closed_for = self._local.closed_for(ask.pool)
+        if closed_for and not grant.admission.closed:
+            self._untold.keep(Report(ask.pool, closed_for=closed_for))
         if mine.noted is None:
             yield from self._decline(ask, grant.admission, caller)
             admission = mine.admission
@@ -356,6 +377,12 @@ class SharedState:
             if not is_told:
                 for correction in unused:
                     self._ledger.correct(ask.pool, correction)
+
+    def _tell_untold(self, ask: Admit, caller: Caller) -> StoreEffects[None]:
+        """Tell the store what it has missed, before it is asked."""
+        report = self._untold.next(ask.pool, None if ask.claim is None else ask.claim.key)
+        if report is not None and (yield from self._tell_store(report, caller)):
+            self._untold.told(report)
 
     def _tell_store(self, report: Report, caller: Caller) -> StoreEffects[bool]:
         """Tell the store, if it is not away; returns whether it knows."""

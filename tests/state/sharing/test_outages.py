@@ -103,8 +103,26 @@ class TestWhileTheStoreIsAway:
         held = process.ask(wait=99)
         store.fails = True
         woken = process.ask(wait=99, held=held)
-        assert (woken.admission.slot, woken.admission.wait) == (held.admission.slot, 0.0)
-        assert not woken.local
+        assert woken.admission.slot is not None
+        assert woken.admission.wait == 0.0
+
+    def test_a_slot_that_was_waited_for_is_counted_once_when_the_store_is_back(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        """Where the store has lost its memory meanwhile, too."""
+        process.take(LIMIT.count)
+        held = [process.ask(wait=99) for _ in range(LIMIT.count)]
+        store.lose_memory()
+        process.ask()
+        clock.advance(LIMIT.window)
+        store.fails = True
+        woken = [process.ask(wait=99, held=grant) for grant in held]
+        assert [grant.admission.wait for grant in woken] == [0.0] * LIMIT.count
+        clock.advance(RETRY_EVERY)
+        store.fails = False
+        assert process.take(LIMIT.count) == [False] * LIMIT.count
+        clock.advance(LIMIT.window)
+        assert process.take(LIMIT.count + 1) == [True] * LIMIT.count + [False]
 
     def test_a_slot_that_was_waited_for_is_later_if_what_came_before_it_was(
         self, process: Process, store: FakeStore, clock: FakeClock
@@ -319,70 +337,3 @@ class TestWhenTheStoreIsBack:
         clock.advance(5)
         repeat = Process(store, clock).ask(claim=ClaimAsk(CONTENT, 60))
         assert (repeat.admission.claim, repeat.admission.claim_age) == (ClaimState.DONE, 5.0)
-
-
-class TestAStoreThatLostItsMemory:
-    def test_is_taught_what_this_process_used(self, process: Process, store: FakeStore, clock: FakeClock) -> None:
-        process.take(2)
-        clock.advance(1)
-        store.lose_memory()
-        assert process.ask().admission.wait == 0.0
-        assert process.take(2) == [True, False]
-        assert [(use.age, use.cost) for request in store.asked for use in getattr(request, "past", ())] == [
-            (1 * MICROSECONDS, 2)
-        ]
-
-    def test_does_not_let_the_very_call_through_that_finds_out(self, process: Process, store: FakeStore) -> None:
-        process.take(LIMIT.count)
-        store.lose_memory()
-        assert process.take(2) == [False, False]
-
-    def test_does_not_let_those_through_that_ask_at_the_same_time(self, process: Process, store: FakeStore) -> None:
-        process.take(LIMIT.count)
-        store.lose_memory()
-        asking = [process.state.admit(Admit(POOL, LIMIT, longest_wait=99), Caller()) for _ in range(3)]
-        answers = [store.perform(next(effects).request) for effects in asking]
-        assert [answer.wait for answer in answers] == [0.0] * 3
-        waits: list[float] = []
-        for effects, answer in zip(asking, answers, strict=True):
-            with pytest.raises(StopIteration) as granted:
-                effects.send(answer)
-            waits.append(granted.value.value.admission.wait)
-        assert waits == pytest.approx([10.0] * 3)
-
-    def test_an_answer_from_before_is_not_taken_for_another_loss(self, process: Process, store: FakeStore) -> None:
-        process.ask()
-        late = process.state.admit(Admit(POOL, LIMIT), Caller())
-        answer = store.perform(next(late).request)
-        store.lose_memory()
-        process.ask()
-        with pytest.raises(StopIteration) as granted:
-            late.send(answer)
-        assert granted.value.value.admission.slot is not None
-        # It is told of the first ask and of the late one, each once, and has counted the one between.
-        assert process.take(3) == [True, False, False]
-        past = [use for request in store.asked for use in getattr(request, "past", ())]
-        assert sum(use.cost for use in past) == 2
-
-    def test_is_told_of_a_slot_that_it_granted_before_as_it_was_used(
-        self, process: Process, store: FakeStore, clock: FakeClock
-    ) -> None:
-        late, unused, used = process.ask(), process.ask(), process.ask()
-        clock.advance(3)
-        store.lose_memory()
-        process.ask()
-        process.settle(late, late=1.0)
-        drive(process.state.give_back(unused, Caller()))
-        process.settle(used)
-        process.ask()
-        past = sorted((use.age, use.cost) for request in store.asked for use in getattr(request, "past", ()))
-        assert past == [(2 * MICROSECONDS, 1), (3 * MICROSECONDS, 1)]
-
-    def test_grants_no_more_than_a_share_until_it_was_taught(
-        self, process: Process, store: FakeStore, clock: FakeClock
-    ) -> None:
-        other = Process(store, clock)
-        store.workers = 2
-        assert process.take(2) + other.take(2) == [True] * 4
-        store.lose_memory()
-        assert process.take(1) + other.take(1) == [False] * 2
