@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -56,7 +57,9 @@ def test_it_answers_as_the_memory_store_does(data: st.DataObject) -> None:
         )
         return tuple(data.draw(st.lists(correction, max_size=2)))
 
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
+        # So few moments are otherwise all among the last.
+        patched.setattr(sqlite_rows, "_LAST", 2)
         store = SQLiteStore(Path(directory) / "state.db", timeout=PATIENT, monotonic=clock, wall_clock=clock)
         for _ in range(data.draw(st.integers(1, 30))):
             clock.now += data.draw(_SECONDS) + 0.0001
@@ -98,6 +101,28 @@ def test_it_answers_as_the_memory_store_does(data: st.DataObject) -> None:
                 tokens.append(expected.token)
         assert store.perform(ListPools()) == memory.perform(ListPools())
         store.close()
+
+
+def test_it_reads_hardly_more_of_many_uses_than_of_few(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also to find a slot that was used late: it is one of the last."""
+    said: list[str] = []
+
+    class Traced(sqlite3.Connection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.set_trace_callback(said.append)
+
+    monkeypatch.setattr(sqlite3, "Connection", Traced)
+    store, limit = SQLiteStore(path, timeout=PATIENT), Limit(25_000, 60.0)
+    readings: list[int] = []
+    for uses in (10, 10_000):
+        store.perform(Admit(POOL, limit, cost=uses))
+        slot = store.perform(Admit(POOL, limit)).slot
+        said.clear()
+        store.perform(Admit(POOL, limit, corrections=(Correction(slot, 1, 1, 100),)))
+        readings.append(sum("FROM moments" in statement for statement in said))
+    store.close()
+    assert 0 < readings[0] <= readings[1] <= readings[0] + 5
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
