@@ -28,6 +28,7 @@ from insider_otel.outbox.credentials import (
 from insider_otel.outbox.job import Job, pool_name, verdict_to_keep
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import Outbox, OutboxError
+from insider_otel.policy.frames import bare, raises_bare
 from insider_otel.policy.outbox_url import OutboxURL
 from insider_otel.policy.setting_checks import CREDENTIALS_PREFIX, SettingsError
 from insider_otel.policy.settings import Settings
@@ -145,6 +146,7 @@ class Desk:
 
     __slots__ = ("_complained", "_settings", "codec", "outbox", "url", "wall_clock")
 
+    @raises_bare
     def __init__(self, settings: Settings, wall_clock: Callable[[], float]) -> None:
         assert settings.outbox is not None, "who has no outbox needs no desk"
         self._settings = settings
@@ -301,9 +303,10 @@ class Deferral:
                 lambda: desk.job(self._operation, self._request, self._body, self._options, progress, context, now),
                 desk.outbox,
             )
-        except (CannotDefer, OutboxError) as error:
-            if wanted:
-                raise
+        except Exception as error:
+            if wanted or not isinstance(error, (CannotDefer, OutboxError)):
+                # It comes from where the credentials and the body are.
+                raise bare(error) from error.__cause__
             # A refusal names the operation itself.
             said = "" if isinstance(error, CannotDefer) else f"a call of {self._operation.name} was not deferred: "
             desk.complain(f"{said}{error}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from insider_otel.policy.setting_checks import SettingsError, setting_error
+from insider_otel.policy.setting_checks import SettingsError, setting_error, variable_of
+from insider_otel.policy.state_url import StateURL
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds that the file may be kept busy by others before storing a call is given up."""
@@ -74,6 +76,27 @@ class OutboxURL:
         if sync not in {"normal", "full"}:
             raise _error(text, f"{_ACCEPTS}; sync is normal or full")
         return cls("sqlite", path, _timeout(text, options), "full" if sync == "full" else "normal")
+
+
+def refuse_one_file(state: str, outbox: str) -> None:
+    """Refuse one sqlite file for both settings: whichever is opened second could never use it.
+
+    Args:
+        state: The setting ``state``.
+        outbox: The setting ``outbox``.
+
+    Raises:
+        SettingsError: They name one file.
+    """
+    limits, calls = StateURL.parse(state), OutboxURL.parse(outbox)
+    if limits.scheme != "sqlite" or calls.scheme != "sqlite":
+        return
+    path = os.path.realpath(calls.path)
+    if path == os.path.realpath(limits.target):
+        raise SettingsError(
+            f"state ({variable_of('state')}) and outbox ({variable_of('outbox')}) name one file, {path}: "
+            "give each its own"
+        )
 
 
 def _error(text: object, accepts: str) -> SettingsError:

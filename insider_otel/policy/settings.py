@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Literal, cast
 
 from insider_otel.api.operations import Limit, Operation
+from insider_otel.policy.frames import raises_bare
 from insider_otel.policy.setting_checks import (
     CREDENTIALS_PREFIX,
     LIMITS_ACCEPT,
@@ -143,6 +144,10 @@ class Settings:
         for setting in fields(self):
             checked = _CHECKS[setting.name](setting.name, getattr(self, setting.name))
             object.__setattr__(self, setting.name, checked)
+        if self.outbox is not None:
+            from insider_otel.policy.outbox_url import refuse_one_file  # noqa: PLC0415  (as in _outbox)
+
+            refuse_one_file(self.state, self.outbox)
 
     def __repr__(self) -> str:
         shown = {setting.name: getattr(self, setting.name) for setting in fields(self)}
@@ -175,6 +180,7 @@ class Settings:
         return None
 
     @classmethod
+    @raises_bare
     def from_env(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> Settings:
         """Settings from the ``INSIDER_OTEL_*`` variables.
 
@@ -207,6 +213,10 @@ class Settings:
         known = {variable_of(setting.name) for setting in fields(cls)}
         ours = (name for name in environ if name.startswith(PREFIX) and not name.startswith(CREDENTIALS_PREFIX))
         return tuple(sorted(name for name in ours if name not in known))
+
+
+# Its frame, which dataclasses wrote, holds every value given.
+Settings.__init__ = raises_bare(Settings.__init__)  # type: ignore[method-assign]
 
 
 def _state(name: str, value: Any) -> str:
@@ -253,7 +263,7 @@ def _seconds_or_none(text: str) -> float | None:
 
 _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "hosts": (json.loads, 'a JSON object of "address" or "address:port" to an Insider host or "*"'),
-    "deadline": (float, "seconds above 0"),
+    "deadline": (_seconds_or_none, "seconds above 0, or 'none' for no bound"),
     "quick_retries": (int, f"a whole number from 0 to {MOST_RETRIES}"),
     "quick_delay": (float, "seconds from 0 up"),
     "spread_retries": (int, f"a whole number from 0 to {MOST_RETRIES}"),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from weakref import WeakSet
 
+from insider_otel.policy.frames import raises_bare
 from insider_otel.policy.settings import SettingsError, variable_of
 from insider_otel.policy.state_url import StateURL
 from insider_otel.state.dropped import forget_dropped
@@ -50,6 +51,7 @@ _of_other_clocks: WeakSet[SharedState] = WeakSet()
 _lock = threading.Lock()
 
 
+@raises_bare
 def shared_state(address: str, clock: Callable[[], float] | None = None) -> SharedState:
     """The state that calls share.
 

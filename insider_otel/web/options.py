@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from insider_otel.policy.frames import raises_bare
 from insider_otel.policy.settings import PREFIX, Settings, SettingsError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -57,6 +58,7 @@ class WebOptions:
         return frozenset(each.name for each in (*fields(cls), *fields(Settings))) - {"settings"}
 
     @classmethod
+    @raises_bare
     def from_config(cls, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> WebOptions:
         """Options from a framework's configuration and the ``INSIDER_OTEL_*`` variables, which win.
 
@@ -85,6 +87,7 @@ class WebOptions:
         return cls(settings=Settings.from_env(environ, **settings), **options)
 
     @classmethod
+    @raises_bare
     def from_upper_case(cls, config: Mapping[Any, Any], *, prefix: str = "", where: str) -> WebOptions:
         """Options from a configuration in upper case, as Django's and Flask's are, and from the variables, which win.
 

@@ -13,6 +13,7 @@ from django.core.signals import setting_changed
 from django.utils.asyncio import async_unsafe
 
 from insider_otel.outbox.opening import all_outboxes
+from insider_otel.policy.frames import raises_bare
 from insider_otel.policy.settings import SettingsError
 from insider_otel.state.protocol import StoreError
 from insider_otel.web import OptionsError, WebApp, WebOptions
@@ -29,6 +30,7 @@ UNUSABLE = (SettingsError, StoreError, ImportError)
 """What wrong options raise."""
 
 
+@raises_bare
 def read_options() -> WebOptions:
     """The options in ``settings.INSIDER_OTEL`` and in the ``INSIDER_OTEL_*`` variables, which win.
 

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
+from insider_testkit.frames import assert_frames_hold_none_of
 
 from insider_otel.outbox import opening
 from insider_otel.testing import FakeInsider
@@ -123,6 +124,18 @@ def test_a_server_does_not_start_with_options_that_cannot_be_used() -> None:
         pytest.raises(ImproperlyConfigured, match="INSIDER_OTEL_MODE"),
     ):
         Client().get("/signup")
+
+
+@pytest.mark.parametrize("wrong", [{"REQUEST_DEADLINE": -1}, {"QUICK_DELAY": -1}, {"QUICK_RETRY": 1}], ids=str)
+def test_an_error_reporter_that_sends_variables_gets_none_of_the_other_values(wrong: dict[str, int]) -> None:
+    key = "a2tr" * 10 + "a2s="
+    secret = {"OUTBOX_KEY": key, "STATE": "redis://:hunter2pass@cache.example.com/0"}
+    with (
+        override_settings(INSIDER_OTEL={"INSTRUMENT": False, **secret, **wrong}),
+        pytest.raises(ImproperlyConfigured) as refused,
+    ):
+        Client().get("/signup")
+    assert_frames_hold_none_of((key, "hunter2pass"), refused.value)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import cached_property
 from typing import Any, Unpack, cast
 
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from insider_otel.http.scope import RequestScope, bound, within
-from insider_otel.web import Providers, WebApp, WebOptions
+from insider_otel.web import OptionsError, Providers, WebApp, WebOptions
 from insider_otel_fastapi.endpoints import KEY, Connection
 from insider_otel_fastapi.options import Options
 from insider_otel_fastapi.visitors import Visitor, cancel_for_visitors_who_leave, is_about_leaving, visitor
@@ -20,6 +20,11 @@ from insider_otel_fastapi.visitors import Visitor, cancel_for_visitors_who_leave
 _CLIENT_CLOSED_REQUEST = 499
 _LIFESPAN_IS_OVER = frozenset({"lifespan.startup.failed", "lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 _DEEPEST = 100
+_PROVIDERS = {
+    "tracer_provider": ("TracerProvider", "get_tracer"),
+    "meter_provider": ("MeterProvider", "get_meter"),
+    "logger_provider": ("LoggerProvider", "get_logger"),
+}
 
 
 class InsiderMiddleware:
@@ -39,7 +44,10 @@ class InsiderMiddleware:
     def __init__(self, app: ASGIApp, *, cancel_on_disconnect: bool = True, **options: Unpack[Options]) -> None:
         self.app = app
         self._cancel_on_disconnect = cancel_on_disconnect
-        self._options: dict[str, Any] = {**options}
+        given: dict[str, Any] = {**options}
+        of_providers = given.keys() & Providers.__annotations__.keys()
+        self._providers = cast("Providers", {name: given.pop(name) for name in of_providers})
+        self._options = given
 
     @cached_property
     def web_app(self) -> WebApp:
@@ -55,11 +63,10 @@ class InsiderMiddleware:
                 "this app has InsiderMiddleware twice: call app.add_middleware(InsiderMiddleware) once, or write "
                 "app = InsiderMiddleware(app), and not both"
             )
-        given = self._options
-        providers = cast("Providers", {name: given[name] for name in given.keys() & Providers.__annotations__.keys()})
-        options = WebOptions.from_config({name: given[name] for name in given.keys() - providers.keys()})
+        _check(self._cancel_on_disconnect, self._providers)
+        options = WebOptions.from_config(self._options)
         prepare = cancel_for_visitors_who_leave if self._cancel_on_disconnect else None
-        return WebApp(options, prepare_async=prepare, **providers)
+        return WebApp(options, prepare_async=prepare, **self._providers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, a WebSocket or the lifespan messages of a server."""
@@ -122,6 +129,20 @@ class InsiderMiddleware:
             await send(message)
 
         await self.app(scope, receive, send_and_close)
+
+
+def _check(cancel_on_disconnect: Any, providers: Mapping[str, Any]) -> None:
+    """Check the options that no variable sets.
+
+    Raises:
+        OptionsError: One cannot be used.
+    """
+    if not isinstance(cancel_on_disconnect, bool):
+        raise OptionsError(f"cancel_on_disconnect is {cancel_on_disconnect!r}; it accepts True or False")
+    for name, (kind, method) in _PROVIDERS.items():
+        provider = providers.get(name)
+        if provider is not None and not callable(getattr(provider, method, None)):
+            raise OptionsError(f"{name} is a {type(provider).__name__}; it accepts a {kind} of OpenTelemetry, or None")
 
 
 def insider_layers(app: ASGIApp) -> Generator[InsiderMiddleware]:

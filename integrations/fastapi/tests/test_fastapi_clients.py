@@ -24,10 +24,11 @@ from insider_otel_fastapi import (
 from insider_otel_fastapi.httpx2 import Insider as Insider2
 from insider_otel_fastapi.httpx2 import SyncInsider as SyncInsider2
 from insider_otel_fastapi.options import Options
+from insider_testkit.frames import assert_frames_hold_none_of
 
 from insider_otel import SettingsError
 from insider_otel.testing import FakeInsider, sample_request
-from insider_otel.web import Providers, WebOptions
+from insider_otel.web import OptionsError, Providers, WebOptions
 
 
 @pytest.fixture(params=["httpx", "httpx2", "httpx, sync", "httpx2, sync"])
@@ -221,6 +222,21 @@ def test_a_wrong_option_stops_the_start_and_is_named() -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("cancel_on_disconnect", "no", "cancel_on_disconnect is 'no'; it accepts True or False"),
+        ("cancel_on_disconnect", None, "cancel_on_disconnect is None; it accepts True or False"),
+        ("tracer_provider", "global", "tracer_provider is a str; it accepts a TracerProvider"),
+        ("meter_provider", object(), "meter_provider is a object; it accepts a MeterProvider"),
+        ("logger_provider", 1, "logger_provider is a int; it accepts a LoggerProvider"),
+    ],
+)
+def test_a_wrong_option_that_has_no_variable_is_named_too(option: str, value: Any, says: str) -> None:
+    with pytest.raises(OptionsError, match=f"^{says}"), TestClient(app_with(**{option: value})):
+        pass
+
+
 @pytest.mark.anyio
 async def test_a_server_is_told_that_the_start_failed() -> None:
     """It would take a mere exception for an app without a lifespan, and serve it."""
@@ -241,6 +257,15 @@ async def test_a_server_is_told_that_the_start_failed() -> None:
 
 def test_type_checkers_know_every_option() -> None:
     assert Options.__annotations__.keys() - Providers.__annotations__.keys() == WebOptions.names()
+
+
+@pytest.mark.parametrize("wrong", [{"request_deadline": -1}, {"quick_delay": -1}, {"quick_retry": 1}], ids=str)
+def test_an_error_reporter_that_sends_variables_gets_none_of_the_other_values(wrong: dict[str, Any]) -> None:
+    key = "a2tr" * 10 + "a2s="
+    app = app_with(outbox_key=key, state="redis://:hunter2pass@cache.example.com/0", **wrong)
+    with pytest.raises((SettingsError, OptionsError)) as refused, TestClient(app):
+        pytest.fail("it has started")
+    assert_frames_hold_none_of((key, "hunter2pass"), refused.value)
 
 
 def test_variables_win_over_options(monkeypatch: pytest.MonkeyPatch) -> None:

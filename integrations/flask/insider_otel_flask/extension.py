@@ -9,6 +9,7 @@ from typing import Any, Unpack, cast
 import httpx
 from flask import Flask
 
+from insider_otel.policy.frames import raises_bare
 from insider_otel.policy.settings import PREFIX
 from insider_otel.web import Providers, WebApp, WebOptions
 from insider_otel_flask.answers import answer_failures
@@ -56,9 +57,7 @@ class InsiderOTel:
         """
         if KEY in app.extensions:
             raise RuntimeError(f"the Flask app {app.name!r} uses insider-otel already: call init_app(app) once")
-        config = cast("Mapping[str, Any]", app.config)
-        ours = {key: value for key, value in config.items() if key.startswith(PREFIX)}
-        options = WebOptions.from_upper_case(ours, prefix=PREFIX, where="app.config")
+        options = _read_options(app)
         # Flask refuses this after the first request: nothing has been changed by then.
         app.after_request(note_response)
         web_app = WebApp(options, module=self._module, **self._providers)
@@ -66,6 +65,13 @@ class InsiderOTel:
         app.wsgi_app = ScopedApp(app.wsgi_app, web_app)  # type: ignore[method-assign]
         if options.error_responses:
             answer_failures(app, web_app)
+
+
+@raises_bare
+def _read_options(app: Flask) -> WebOptions:
+    config = cast("Mapping[str, Any]", app.config)
+    ours = {key: value for key, value in config.items() if key.startswith(PREFIX)}
+    return WebOptions.from_upper_case(ours, prefix=PREFIX, where="app.config")
 
 
 def _refuse_options(given: Mapping[str, Any]) -> None:

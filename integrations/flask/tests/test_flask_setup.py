@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from flask_calls import call
 from insider_otel_flask import InsiderOTel, insider, override
+from insider_testkit.frames import assert_frames_hold_none_of
 
 from insider_otel import InsiderInstrumentor, SettingsError
 from insider_otel.testing import CapturedSpans, FakeInsider
@@ -99,6 +100,20 @@ def test_a_value_that_cannot_be_used_is_an_error_that_names_its_key(key: str, va
     app.config[key] = value
     with pytest.raises(SettingsError, match=key):
         InsiderOTel(app)
+
+
+@pytest.mark.parametrize("wrong", [{"REQUEST_DEADLINE": -1}, {"QUICK_DELAY": -1}, {"QUICK_RETRY": 1}], ids=str)
+def test_an_error_reporter_that_sends_variables_gets_none_of_the_other_values(wrong: dict[str, int]) -> None:
+    app = Flask("shop")
+    key = "a2tr" * 10 + "a2s="
+    app.config.from_mapping(
+        INSIDER_OTEL_OUTBOX_KEY=key,
+        INSIDER_OTEL_STATE="redis://:hunter2pass@cache.example.com/0",
+        **{f"INSIDER_OTEL_{name}": value for name, value in wrong.items()},
+    )
+    with pytest.raises(SettingsError) as refused:
+        InsiderOTel(app)
+    assert_frames_hold_none_of((key, "hunter2pass"), refused.value)
 
 
 @pytest.mark.parametrize(
