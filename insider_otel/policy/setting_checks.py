@@ -146,7 +146,7 @@ def provider(name: str, value: Any) -> Any:
     )
 
 
-HOSTS_ACCEPT = 'a mapping of "address" or "address:port", without scheme and path, to an Insider host or "*"'
+HOSTS_ACCEPT = 'a mapping of "address" or "address:port", without scheme, path or space, to an Insider host or "*"'
 
 
 def split_address(address: str) -> tuple[str, int | None]:
@@ -155,6 +155,9 @@ def split_address(address: str) -> tuple[str, int | None]:
     Raises:
         ValueError: It is none of these.
     """
+    # No request's host has white space in it, nor a *, which would be compared as it stands.
+    if re.search(r"[\s*]", address):
+        raise ValueError(address)
     parts = urlsplit(f"//{address}")
     if parts.netloc != address or not parts.hostname or parts.username is not None or parts.port == 0:
         raise ValueError(address)
@@ -195,7 +198,9 @@ def insider_addresses(name: str, value: Any) -> Mapping[str, str]:
         try:
             split_address(address)
         except ValueError:
-            raise address_error(address) from None
+            has_any = ANY_HOST in _host_in(address)
+            why = f'; "{ANY_HOST}" stands for every Insider host as a value only' if has_any else ""
+            raise address_error(address, why) from None
         if host != ANY_HOST and host.lower() not in hosts():
             raise address_error(
                 address, f"; {_host_in(host)!r} is no documented host (`insider-otel operations` lists them)"

@@ -48,7 +48,7 @@ class SQLiteStore:
         most_claims: How many claims are kept.
 
     Raises:
-        StoreError: The file's directory does not exist.
+        StoreError: The file's directory does not exist, or the file is a directory itself.
     """
 
     name = "sqlite"
@@ -70,6 +70,8 @@ class SQLiteStore:
             raise StoreError(
                 f"the directory {absolute.parent} of the state file {absolute.name} does not exist: make it"
             )
+        if os.path.isdir(absolute):  # which Path.is_dir does not always answer: it raises where it may not look
+            raise StoreError(f"the state file {absolute} is a directory: name a file in it")
         self.address = f"sqlite:///{absolute}"
         self._file = SQLiteFile(absolute, _KIND)
         self._timeout = timeout

@@ -268,6 +268,13 @@ def test_on_a_terminal_categories_have_colours_and_the_colours_are_explained() -
     assert "   ├─ POST /v1/statistics/top-metrics " in "\n".join(plain)
 
 
+def test_on_a_terminal_a_deferred_call_does_not_have_the_colour_of_what_insider_has() -> None:
+    said = on_terminal("--scenario", "handed-over", "--scenario", "success", COLUMNS="100")
+    assert "\x1b[32mInsider has it\x1b[0m" in said
+    assert "outcome  deferred after 3 attempts" in said
+    assert "outcome  \x1b[32msucceeded" in said
+
+
 @pytest.mark.parametrize(("arguments", "variables"), [(["--no-color"], {}), ([], {"NO_COLOR": "1"})])
 def test_nobody_has_to_have_colours(arguments: list[str], variables: Mapping[str, str]) -> None:
     said = on_terminal("--scenario", "success", *arguments, **variables)

@@ -188,6 +188,21 @@ def test_chips_have_the_words_to_query_for(name: str, chips: list[str], shown: S
 
 
 @pytest.mark.parametrize(
+    ("name", "words"),
+    [("success", "Insider has it"), ("handed-over", "kept for later"), ("wrong-key", "yours to mend")],
+)
+def test_the_legend_has_the_colour_of_each_outcome(name: str, words: str, shown: Shown) -> None:
+    swatch = shown.page.locator(".legend li").filter(has_text=words).locator(".swatch")
+    colour = swatch.evaluate("each => getComputedStyle(each).backgroundColor")
+    dot = shown.page.locator("nav tr").filter(has=shown.page.locator(f"a[href='#{name}']")).locator(".result")
+    assert dot.evaluate("each => getComputedStyle(each, '::before').backgroundColor") == colour
+    others = shown.page.locator(".legend .swatch:not(.wait)").evaluate_all(
+        "all => all.map(each => getComputedStyle(each).backgroundColor)"
+    )
+    assert others.count(colour) == 1, "no two things have one colour"
+
+
+@pytest.mark.parametrize(
     ("name", "answers"),
     [
         ("quick-retry", [("503", "and no message", "unavailable"), ("200", "and no message", "success")]),

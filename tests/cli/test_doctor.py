@@ -236,6 +236,20 @@ def test_being_left_out_of_zero_code_is_a_warning() -> None:
     assert "names insider" in only(found, Level.WARNING).what
 
 
+def test_settings_that_do_not_go_together_are_an_error(tmp_path: Path) -> None:
+    found = findings(
+        {
+            "INSIDER_OTEL_STATE": f"sqlite:///{tmp_path}/insider.db",
+            "INSIDER_OTEL_OUTBOX": f"sqlite:///{tmp_path}/insider.db",
+            "INSIDER_OTEL_DEADLINE": "soon",
+        }
+    )
+    error = about(found, "name one file")
+    assert (error.level, error.why) == (Level.ERROR, "insider-otel refuses to start with it.")
+    assert error.what.startswith("state (INSIDER_OTEL_STATE) and outbox (INSIDER_OTEL_OUTBOX)")
+    assert about(found, "deadline (INSIDER_OTEL_DEADLINE)").level is Level.ERROR, "each bad value is still found"
+
+
 def test_a_misspelt_setting_gets_its_right_name() -> None:
     warning = only(findings({"INSIDER_OTEL_QUICK_RETRYS": "2"}), Level.WARNING)
     assert warning.what == "INSIDER_OTEL_QUICK_RETRYS is no setting"

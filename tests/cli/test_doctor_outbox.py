@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import sys
 import time
@@ -137,7 +138,40 @@ def test_a_file_that_others_may_read_is_a_warning(path: Path, store: SQLiteOutbo
     warning, fine = seen(f"sqlite:///{path}")
     assert (warning.level, fine.level) == (Level.WARNING, Level.OK)
     assert warning.what.endswith("(-rw-r-----)")
-    assert warning.remedy == f"chmod 600 {path}*"
+    assert shlex.split(warning.remedy) == ["chmod", "600", str(path)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its rights are others")
+def test_the_remedy_for_rights_can_be_pasted_into_a_shell_and_names_the_outboxs_own_files_alone(tmp_path: Path) -> None:
+    path = tmp_path / "the shop's $HOME" / "outbox.db"
+    path.parent.mkdir()
+    (path.parent / "outbox.db.backup").write_text("somebody else's")
+    store = SQLiteOutbox(path)
+    put(store)
+    path.chmod(0o644)
+    warning = seen(f"sqlite:///{path}".replace(" ", "%20"))[0]
+    assert warning.level is Level.WARNING
+    own = sorted(str(each) for each in path.parent.iterdir() if each.name != "outbox.db.backup")
+    assert len(own) == 3, "with its log and its index, for it is open"
+    assert shlex.split(warning.remedy) == ["chmod", "600", *own]
+    store.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its rights are others")
+def test_a_directory_in_place_of_the_file_is_an_error_and_nobody_is_told_to_change_its_rights(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    finding = only(seen(f"sqlite:///{tmp_path}"))
+    assert (finding.level, finding.why) == (Level.ERROR, "insider-otel refuses to start with it.")
+    assert f"{tmp_path} is a directory: name a file in it" in finding.what
+    assert "chmod" not in finding.remedy
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_nobody_is_told_to_change_the_rights_of_what_is_no_file(path: Path) -> None:
+    os.mkfifo(path)
+    path.chmod(0o666)
+    finding = only(seen(f"sqlite:///{path}"))
+    assert (finding.level, "chmod" in finding.remedy) == (Level.ERROR, False)
 
 
 def test_what_waits_and_what_was_given_up_is_counted(path: Path, store: SQLiteOutbox) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from insider_otel import Settings, SettingsError
@@ -71,3 +73,35 @@ def test_credentials_are_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_variables_with_credentials_are_no_typing_errors() -> None:
     environ = {"INSIDER_OTEL_CREDENTIALS_MAIL": "{}", "INSIDER_OTEL_OUTBUX": "celery"}
     assert Settings.unknown_variables(environ) == ("INSIDER_OTEL_OUTBUX",)
+
+
+# ------------------------------------------------------------------------------------------- one file for two things
+
+
+@pytest.mark.parametrize(
+    ("state", "outbox"),
+    [
+        ("{here}/insider.db", "{here}/insider.db"),
+        ("{here}/insider.db?timeout=1", "{here}/insider.db?sync=full"),
+        ("{here}/shop/../insider.db", "{here}/./insider.db"),
+        ("{here}/insider.db", "{here}/link.db"),
+    ],
+)
+def test_one_file_for_state_and_outbox_is_refused_with_both_fields_and_the_remedy(
+    state: str, outbox: str, tmp_path: Path
+) -> None:
+    """Whichever came second could never use it."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "insider.db")
+    with pytest.raises(SettingsError) as refused:
+        Settings(state="sqlite:///" + state.format(here=tmp_path), outbox="sqlite:///" + outbox.format(here=tmp_path))
+    message = str(refused.value)
+    assert message.startswith("state (INSIDER_OTEL_STATE) and outbox (INSIDER_OTEL_OUTBOX) name one file, ")
+    assert message.endswith("/insider.db: give each its own")
+
+
+def test_a_file_for_each_is_fine(tmp_path: Path) -> None:
+    state, outbox = f"sqlite:///{tmp_path}/state.db", f"sqlite:///{tmp_path}/outbox.db"
+    for one, other in ((state, outbox), ("redis://127.0.0.1", outbox), (state, "celery"), (state, None)):
+        settings = Settings(state=one, outbox=other)
+        assert (settings.state, settings.outbox) == (one, other)

@@ -120,6 +120,14 @@ def test_a_bad_value_is_refused_with_field_variable_and_remedy(field: str, value
         ({"::1": "*"}, "holds '::1'"),
         ({"[1::2::3]": "*"}, "holds '[1::2::3]'"),
         ({"": "*"}, "holds ''"),
+        ({" 127.0.0.1:80": "*"}, "holds ' 127.0.0.1:80'"),
+        ({"127.0.0.1 ": "*"}, "holds '127.0.0.1 '"),
+        ({"127.0.0.1\t": "*"}, "holds '127.0.0.1\\t'"),
+        ({"a b": "*"}, "holds 'a b'"),
+        ({"*": "*"}, '"*" stands for every Insider host as a value only'),
+        ({"*:80": "*"}, '"*" stands for every Insider host as a value only'),
+        ({"*.useinsider.com": "*"}, '"*" stands for every Insider host as a value only'),
+        ({"jane:se*cret@127.0.0.1:80": "*"}, "holds '127.0.0.1:80'"),
         ({"jane:secret@127.0.0.1:80": "*"}, "holds '127.0.0.1:80'"),
         ({"https://jane:se/cret@127.0.0.1/?token=secret": "*"}, "holds '127.0.0.1'"),
         ({"127.0.0.1": "https://jane:secret@mail.useinsider.com/"}, "'mail.useinsider.com' is no documented host"),
@@ -161,6 +169,13 @@ def test_addresses_that_are_no_json_are_not_repeated() -> None:
 def test_a_bad_variable_is_refused_by_its_name(variable: str, text: str) -> None:
     with pytest.raises(SettingsError, match=variable):
         Settings.from_env({variable: text})
+
+
+@pytest.mark.parametrize("text", ["none", " None "])
+@pytest.mark.parametrize("name", ["deadline", "outbox_retention"])
+def test_no_bound_can_be_said_in_the_environment_where_the_code_sets_one(name: str, text: str) -> None:
+    settings = Settings.from_env({f"INSIDER_OTEL_{name.upper()}": text}, **{name: 5.0})
+    assert getattr(settings, name) is None
 
 
 def test_settings_do_not_change() -> None:

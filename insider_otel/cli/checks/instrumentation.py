@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from insider_otel.api.operations import operations
@@ -89,15 +89,18 @@ def settings(environment: Environment) -> Iterator[Finding]:
             if close
             else f"Unset it. The settings are: {', '.join(PREFIX + name for name in names)}.",
         )
-    # One by one, so that each bad value is found and not only the first.
+    # One by one, so that each bad value is found and not only the first; then whether the good ones go together.
+    good: dict[str, str] = {}
     for name in names:
-        variable = PREFIX + name
-        try:
-            Settings.from_env({variable: environment.variable(variable)})
-        except SettingsError as error:
-            yield Finding(
-                Level.ERROR, str(error), "insider-otel refuses to start with it.", "Correct the variable, or unset it."
-            )
+        one = {PREFIX + name: environment.variable(PREFIX + name)}
+        error = _error_about(one)
+        if error:
+            yield _refused(error, "Correct the variable, or unset it.")
+        else:
+            good |= one
+    error = _error_about(good)
+    if error:
+        yield _refused(error, "Correct one of the variables, or unset it.")
     for name in sorted(set(all_names) - set(names)):
         variable = PREFIX + name
         try:
@@ -109,6 +112,19 @@ def settings(environment: Environment) -> Iterator[Finding]:
                 "The adapters for Django, FastAPI and Flask refuse to start with it; nothing else reads it.",
                 "Correct the variable, or unset it.",
             )
+
+
+def _error_about(variables: Mapping[str, str]) -> str:
+    """What is wrong with the settings that variables make; empty if nothing is."""
+    try:
+        Settings.from_env(variables)
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+def _refused(error: str, remedy: str) -> Finding:
+    return Finding(Level.ERROR, error, "insider-otel refuses to start with it.", remedy)
 
 
 def excluded(environment: Environment) -> Iterator[Finding]:

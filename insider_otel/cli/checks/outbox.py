@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shlex
 import stat
 import sys
 import time
@@ -85,7 +86,8 @@ def _url(environment: Environment) -> OutboxURL | None:
 
 
 def _file(url: OutboxURL) -> Iterator[Finding]:
-    path = Path(url.path).absolute()
+    # Where a link leads: there the file is, and what sqlite keeps beside it.
+    path = Path(os.path.realpath(url.path))
     try:
         store = SQLiteOutbox(path, timeout=url.timeout, sync=url.sync)
         mode = _mode(path)
@@ -97,12 +99,13 @@ def _file(url: OutboxURL) -> Iterator[Finding]:
     if mode is None:
         yield _absent(url, path.parent)
         return
-    if mode & 0o077 and sys.platform != "win32":  # where the bits say nothing
+    # Rights are for the owner to change if it is a file of calls, and nothing else; on Windows the bits say nothing.
+    if mode & 0o077 and stat.S_ISREG(mode) and sys.platform != "win32":
         yield Finding(
             Level.WARNING,
             f"others than its owner have rights to the outbox {url.display} ({stat.filemode(mode)})",
             "It holds what deferred calls say, personal data included.",
-            f"chmod 600 {path}*",
+            f"chmod 600 {' '.join(map(shlex.quote, _files(path)))}",
         )
     if not (os.access(path, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
         # Not even opened: sqlite would read it, and leave files beside it that its owner cannot write.
@@ -128,6 +131,11 @@ def _mode(path: Path) -> int | None:
         return os.stat(path).st_mode
     except FileNotFoundError:
         return None
+
+
+def _files(path: Path) -> list[str]:
+    """The file, and those that sqlite has made beside it."""
+    return [name for name in (f"{path}{suffix}" for suffix in ("", "-shm", "-wal")) if os.path.exists(name)]
 
 
 def _absent(url: OutboxURL, directory: Path) -> Finding:

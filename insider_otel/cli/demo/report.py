@@ -22,6 +22,8 @@ from insider_otel.telemetry import attributes as names
 
 _NO_ANSWER = "no answer"
 _MOST_TICKS = 5
+_KEPT = ("kept", "kept for later")
+"""What a deferred call has in place of a turn: nobody has to act, and Insider does not have it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class _Scene:
     """A scenario as the page shows it.
 
     Attributes:
-        turn: Name of the turn whose colour its outcome has.
+        turn: Name of the turn whose colour its outcome has, or of what it has in its place.
         act: Who has to act; empty where all is well.
         ticks: Per cent of the scale and the time there.
     """
@@ -103,7 +105,7 @@ def page(played: Iterable[Played], service: str) -> str:
     )
     return environment.get_template("report.html").render(
         scenes=[_scene(each) for each in played],
-        turns=[(turn.name.lower(), turn.value) for turn in Turn],
+        turns=[*((turn.name.lower(), turn.value) for turn in Turn), _KEPT],
         service=service,
         version=__version__,
     )
@@ -115,7 +117,7 @@ def _scene(played: Played) -> _Scene:
     verdict = played.call.verdict
     return _Scene(
         played=played,
-        turn=_turn_name(turn_after(verdict.category)),
+        turn=_KEPT[0] if played.call.outcome is Outcome.DEFERRED else _turn_name(turn_after(verdict.category)),
         outcome=outcome_words(played.call),
         meaning=meaning(played),
         act="" if played.call.outcome is Outcome.SUCCEEDED else FAULTS[verdict.fault],

@@ -95,6 +95,8 @@ def scene(played: Played, number: int, count: int, paper: Paper) -> list[str]:
         paper: What is written on.
     """
     scenario, verdict = played.scenario, played.call.verdict
+    # A deferred call has no colour of the legend: nobody has to act, and Insider does not have it yet.
+    colour = None if played.call.outcome is Outcome.DEFERRED else colour_of(verdict.category)
     return [
         "",
         _title(f"{number}/{count}", scenario.title, scenario.name, paper),
@@ -103,7 +105,7 @@ def scene(played: Played, number: int, count: int, paper: Paper) -> list[str]:
         *waterfall(played.spans, width=paper.width, colour=paper.colour, ascii_only=paper.ascii_only),
         "",
         *_labelled("meaning", meaning(played), paper),
-        *_labelled("outcome", _outcome(played.call), paper, colour_of(verdict.category)),
+        *_labelled("outcome", _outcome(played.call), paper, colour),
         *(_labelled("note", scenario.note, paper, _FAINT) if scenario.note else ()),
     ]
 

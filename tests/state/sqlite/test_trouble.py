@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import sqlite3
 import tempfile
@@ -16,12 +17,14 @@ from typing import Any
 
 import pytest
 
+from insider_otel import InsiderTransport, Settings, SettingsError
 from insider_otel.state.protocol import (
     Admit,
     Report,
     StoreError,
 )
 from insider_otel.state.sqlite_store import SQLiteStore
+from insider_otel.testing import FakeInsider
 
 from .help import LONGEST, PATIENT, PLENTY, POOL, admit, in_processes, locked, processes, use_of
 
@@ -80,6 +83,14 @@ def test_whatever_is_raised_inside_is_rolled_back(path: Path, store: SQLiteStore
 def test_a_missing_directory_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"directory .*nowhere of the state file state.db does not exist: make it"):
         SQLiteStore(tmp_path / "nowhere" / "state.db")
+
+
+def test_a_directory_in_place_of_the_file_is_told_at_once(tmp_path: Path) -> None:
+    says = re.escape(f"the state file {tmp_path.resolve()} is a directory: name a file in it")
+    with pytest.raises(StoreError, match=says):
+        SQLiteStore(tmp_path)
+    with pytest.raises(SettingsError, match=rf"state \(INSIDER_OTEL_STATE\).*{says}"):
+        InsiderTransport(FakeInsider().transport(), settings=Settings(state=f"sqlite:///{tmp_path}"))
 
 
 def test_a_directory_that_goes_and_comes_back(tmp_path: Path) -> None:
