@@ -337,10 +337,17 @@ class Worker:
             # It took too long to get there: it is another worker's.
             return
         job = ending.job
-        self._tell(lambda: self._store.delivered(lease) if job is None else self._store.put_back(lease, job))
-        self._note(job)
+        if self._tell(lambda: self._settle(lease, job)):
+            self._note(job)
         if ending.pool_opens_at is not None:
             self._store.hold_pool(lease.job.pool, min(ending.pool_opens_at, self._clock() + LONGEST_HOLD))
+
+    def _settle(self, lease: Lease, job: Job | None) -> bool:
+        """Say what becomes of a job. Returns whether that was still this worker's to say."""
+        if job is not None:
+            return self._store.put_back(lease, job)
+        self._store.delivered(lease)
+        return True
 
     def _note(self, job: Job | None) -> None:
         """Count a job that is done with or given up, and tell of the latter."""
@@ -350,17 +357,18 @@ class Worker:
             self.sent += job is None
             self.given_up += job is not None and job.stopped is not None
 
-    def _tell(self, act: Callable[[], None]) -> None:
-        """Have the outbox know what became of a job, while its lease lives."""
+    def _tell(self, act: Callable[[], bool]) -> bool:
+        """Have the outbox know what became of a job, while its lease lives. Returns whether it may have heard it."""
         for tries_left in reversed(range(_TRIES)):
             try:
-                return act()
+                # One whose connection broke may have heard it before: better a word too many than none.
+                return act() or tries_left < _TRIES - 1
             except OutboxError as error:
                 if not tries_left:
                     raise
                 _log.warning("the outbox does not take what became of a job; it is told again: %s", error)
                 time.sleep(_TROUBLE_PAUSE)
-        return None
+        return False
 
     def _give_back(self, leases: list[Lease]) -> None:
         if leases:

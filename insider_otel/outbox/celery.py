@@ -7,6 +7,7 @@ It is the one module that joins what keeps jobs with what delivers them, for it 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -185,8 +186,7 @@ def _settle(request: Any, value: object, queue: str) -> None:
         _put_back(outbox, job, "not due yet")
     if _was_delivered_before(request):
         # To a worker that is no more, or that said nothing for long. It can have sent it since it was due.
-        since = job.due if job.ambiguous_since is None else job.ambiguous_since
-        job = replace(job, attempts=job.attempts + 1, ambiguous_since=since)
+        job = replace(_doubtful(job), attempts=job.attempts + 1)
     try:
         deliverer = _sender.deliverer()
     except Exception as error:  # noqa: BLE001  (whatever this worker lacks, the job waits for it)
@@ -209,6 +209,11 @@ def _settle(request: Any, value: object, queue: str) -> None:
         if later is not None:
             _put_back(outbox, later, reason_text(later))
         _tell(lambda: outbox.forget(job.id))
+
+
+def _doubtful(job: Job) -> Job:
+    """A job that another worker may have sent at any moment since it was due."""
+    return replace(job, ambiguous_since=job.due if job.ambiguous_since is None else job.ambiguous_since)
 
 
 def _was_delivered_before(request: Any) -> bool:
@@ -240,7 +245,9 @@ def _purge(queue: str = DEFAULT_QUEUE) -> None:
 
 def _put_back(outbox: CeleryOutbox, job: Job, why: str) -> NoReturn:
     """Send a message for a job that is to be sent later, and have Celery call that a retry."""
-    _tell(lambda: outbox.put(job))
+    # A broker that did not answer may have the message: whoever gets another must know that there may be two.
+    messages = itertools.chain([job], itertools.repeat(_doubtful(job)))
+    _tell(lambda: outbox.put(next(messages)))
     raise _exceptions.Retry(f"{job.operation}: {why}", when=max(job.due - time.time(), 0.0))
 
 

@@ -40,14 +40,14 @@ class DeadLetters:
         Raises:
             OutboxError: The broker cannot be asked.
         """
-        found: list[Job] = []
+        found: dict[str, Job] = {}
 
         def look(job: Job) -> bool:
-            found.append(job)
+            found.setdefault(job.id, job)
             return False
 
         self._go_through(look)
-        return found
+        return list(found.values())
 
     def retry(self, *job_ids: str) -> int:
         """Have jobs sent now; whoever asks for it has seen what may have become of them, so that is forgotten.
@@ -61,15 +61,20 @@ class DeadLetters:
         Raises:
             OutboxError: The broker is in trouble; those that were not yet sent stay where they are.
         """
+        sent: dict[str, Job] = {}
 
         def send(job: Job) -> bool:
             if job_ids and job.id not in job_ids:
                 return False
+            if job.id in sent:
+                # The same once more is to go with it. One that was given up anew meanwhile, or elsewhere, is to stay.
+                return job == sent[job.id]
             now = time.time()
             expires = max(job.expires, now + _ANOTHER_DAY)
             self._outbox.put(
                 replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None, stopped_at=None)
             )
+            sent[job.id] = job
             return True
 
         return self._go_through(send)
@@ -103,32 +108,37 @@ class DeadLetters:
         return purged.total()
 
     def _go_through(self, settle: Callable[[Job], bool]) -> int:
-        """Take out those that are settled; a message leaves the queue only then."""
-        settled = 0
+        """Take out those that are settled; a message leaves the queue only then.
+
+        A broker that was slow to say that it has a message was sent another: there may be two of one job.
+
+        Returns:
+            How many jobs were settled.
+        """
+        settled: set[str] = set()
         kept: list[Any] = []
         with self._outbox.dead_queue_opened() as queue:
             try:
                 while (message := queue.get()) is not None:
                     kept.append(message)
-                    if _is_settled(message, settle):
+                    job = _job(message)
+                    if job is not None and settle(job):
                         kept.pop().ack()
-                        settled += 1
+                        settled.add(job.id)
             finally:
                 for message in kept:
                     message.requeue()
-        return settled
+        return len(settled)
 
 
 def _operation(message: Any) -> str:
-    try:
-        return Job.from_json(message.payload[0][0]).operation
-    except JobError:
-        return "unreadable"
+    job = _job(message)
+    return "unreadable" if job is None else job.operation
 
 
-def _is_settled(message: Any, settle: Callable[[Job], bool]) -> bool:
+def _job(message: Any) -> Job | None:
+    """The job of a message; None if this version of insider-otel cannot read it."""
     try:
-        job = Job.from_json(message.payload[0][0])
+        return Job.from_json(message.payload[0][0])
     except JobError:
-        return False
-    return settle(job)
+        return None

@@ -132,8 +132,12 @@ class JobStore(Outbox, Protocol):
         """A job is done: forget it, and all that was stored of it, also if the lease has ended: nobody sends it."""
         ...
 
-    def put_back(self, lease: Lease, job: Job) -> None:
-        """A job is to be sent later: keep it as it is now. With ``job.stopped`` it is a dead letter."""
+    def put_back(self, lease: Lease, job: Job) -> bool:
+        """A job is to be sent later: keep it as it is now. With ``job.stopped`` it is a dead letter.
+
+        Returns:
+            Whether it still belonged to the lease; if not, nothing was changed.
+        """
         ...
 
     def hold_pool(self, pool: str, until: float) -> None:

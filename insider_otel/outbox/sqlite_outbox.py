@@ -109,7 +109,7 @@ class SQLiteOutbox:
         sync: Whether a transaction waits for the disk.
 
     Raises:
-        OutboxError: The file's directory does not exist.
+        OutboxError: The file's directory does not exist, or the file is a directory itself.
     """
 
     name = "sqlite"
@@ -134,6 +134,8 @@ class SQLiteOutbox:
         absolute = Path(os.path.realpath(path))
         if not absolute.parent.is_dir():
             raise OutboxError(f"the directory {absolute.parent} of the outbox {absolute.name} does not exist: make it")
+        if os.path.isdir(absolute):  # which Path.is_dir does not always answer: it raises where it may not look
+            raise OutboxError(f"the outbox {absolute} is a directory: name a file in it")
         self.address = f"sqlite:///{absolute}"
         self._path = absolute
         self._file = SQLiteFile(absolute, _kind(sync))
@@ -226,10 +228,10 @@ class SQLiteOutbox:
             connection.execute("DELETE FROM jobs WHERE id = ?", (lease.job.id,))
         self._forgotten()
 
-    def put_back(self, lease: Lease, job: Job) -> None:
+    def put_back(self, lease: Lease, job: Job) -> bool:
         """A job is to be sent later, or never."""
         with self._writing() as connection:
-            connection.execute(
+            changed = connection.execute(
                 "UPDATE jobs SET state = ?, due = ?, attempts = ?, deliveries = ?, ambiguous_since = ?, verdict = ?, "
                 "stopped = ?, stopped_at = ?, token = NULL, leased_until = 0, sent_at = NULL "
                 "WHERE id = ? AND token = ?",
@@ -247,6 +249,7 @@ class SQLiteOutbox:
                 ),
             )
         self._changes += 1
+        return changed.rowcount == 1
 
     def hold_pool(self, pool: str, until: float) -> None:
         """Take no job of a pool before a moment."""
@@ -256,8 +259,9 @@ class SQLiteOutbox:
     def change(self) -> Any:
         """Something that differs if anybody has written since."""
         with self._reading() as connection:
-            # What is written through the same connection does not count for sqlite.
-            return connection.execute("PRAGMA data_version").fetchone()[0], self._changes
+            # It says nothing of what was written before the connection was opened, nor of what goes through itself.
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            return self._file.openings, version, self._changes
 
     def jobs(self, state: JobState | None = None, *, most: int = 100) -> Sequence[Job]:
         """Jobs, the oldest first."""

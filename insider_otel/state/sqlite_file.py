@@ -57,6 +57,9 @@ class SQLiteFile:
     Args:
         path: Where the file is, or is to be; its directory exists.
         kind: What it is for.
+
+    Attributes:
+        openings: How often it was opened. What sqlite counts for a connection begins anew with each.
     """
 
     __slots__ = (
@@ -70,6 +73,7 @@ class SQLiteFile:
         "_log",
         "_path",
         "_process",
+        "openings",
     )
 
     def __init__(self, path: Path, kind: FileKind) -> None:
@@ -82,6 +86,7 @@ class SQLiteFile:
         self._identity: tuple[int, int] | None = None
         self._is_ours = False
         self._process = 0
+        self.openings = 0
         _files.add(self)
 
     @contextmanager
@@ -177,6 +182,7 @@ class SQLiteFile:
             raise
         self._connection = connection
         self._process = os.getpid()
+        self.openings += 1
         self._finalizer = weakref.finalize(self, _close_at_exit, connection, self._lock, self._process)
         return connection
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import sqlite3
 import subprocess
@@ -22,6 +23,7 @@ from insider_otel import Settings, SettingsError
 from insider_otel.delivery.worker import Worker
 from insider_otel.http.engine import Engine
 from insider_otel.http.transport import EngineTransport
+from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import Lease, OutboxError
 from insider_otel.outbox.rules import LONGEST_HOLD
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
@@ -110,6 +112,47 @@ def test_the_log_names_each_dead_letter_and_says_why_but_not_whom_it_was_about(
         f"attempts: 1; job: {job.id}"
     )
     assert (worker.sent, worker.given_up) == (1, 1)
+
+
+def test_no_dead_letter_is_told_of_that_another_worker_has_in_hand(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker was held up after the answer for longer than its lease lasted."""
+    put_back = SQLiteOutbox.put_back
+
+    def put_back_late(store: SQLiteOutbox, lease: Lease, job: Job) -> bool:
+        assert shop.store.take(1, time.time() + 31, lease=BOUND, pace=lambda pool: 0.0).leases
+        return put_back(store, lease, job)
+
+    monkeypatch.setattr(SQLiteOutbox, "put_back", put_back_late)
+    shop.insider.statuses = [400]
+    shop.defer("taken over")
+    worker = shop.worker()
+    assert worker.deliver_due() == 1
+    assert (worker.sent, worker.given_up, caplog.text) == (0, 0, "")
+    assert (shop.store.stats().waiting, shop.store.stats().dead) == (1, 0)
+
+
+def test_a_dead_letter_is_told_of_also_if_the_outbox_did_not_say_that_it_has_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_back = SQLiteOutbox.put_back
+    tries = itertools.count(1)
+
+    def put_back_unheard(store: SQLiteOutbox, lease: Lease, job: Job) -> bool:
+        is_put_back = put_back(store, lease, job)
+        if next(tries) == 1:
+            raise OutboxError("the connection broke")
+        return is_put_back
+
+    monkeypatch.setattr(SQLiteOutbox, "put_back", put_back_unheard)
+    monkeypatch.setattr("insider_otel.delivery.worker._TROUBLE_PAUSE", 0.001)
+    shop.insider.statuses = [400]
+    shop.defer("unheard")
+    worker = shop.worker()
+    worker.deliver_due()
+    assert (worker.sent, worker.given_up, shop.store.stats().dead) == (0, 1, 1)
+    assert "was given up, and is a dead letter" in caplog.text
 
 
 def test_a_pool_without_room_is_left_alone_for_a_minute_and_then_looked_at_again(path: Path) -> None:

@@ -182,7 +182,7 @@ def test_who_lost_a_lease_cannot_say_what_becomes_of_the_job(store: JobStore) ->
     (lost,) = take(store)
     assert store.begin(lost, NOW)
     take(store, now=NOW + LEASE)
-    store.put_back(lost, replace(one, stopped="failed"))
+    assert not store.put_back(lost, replace(one, stopped="failed")), "who asked is told"
     assert store.stats().dead == 0
     kept = store.job(one.id)
     assert kept is not None
@@ -217,7 +217,7 @@ def test_a_job_that_is_put_back_waits_and_holds_what_was_learned(store: JobStore
     later = replace(
         one, due=NOW + 60, attempts=2, deliveries=1, ambiguous_since=NOW, verdict={"category": "server", "rule": "r"}
     )
-    store.put_back(lease, later)
+    assert store.put_back(lease, later)
     assert store.job(one.id) == later
     assert take(store, now=NOW + 59) == []
     (again,) = take(store, now=NOW + 60)

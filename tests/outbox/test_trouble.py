@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import sqlite3
 import tempfile
@@ -181,6 +182,15 @@ def test_a_missing_directory_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(OutboxError, match=says):
         SQLiteOutbox(path)
     settings = Settings(outbox=f"sqlite:///{path}", credentials=lambda operation, account: KEYS)
+    with pytest.raises(SettingsError, match=rf"outbox \(INSIDER_OTEL_OUTBOX\): the {says}"):
+        InsiderTransport(FakeInsider().transport(), settings=settings)
+
+
+def test_a_directory_in_place_of_the_file_is_told_at_the_start(tmp_path: Path) -> None:
+    says = re.escape(f"outbox {tmp_path.resolve()} is a directory: name a file in it")
+    with pytest.raises(OutboxError, match=says):
+        SQLiteOutbox(tmp_path)
+    settings = Settings(outbox=f"sqlite:///{tmp_path}", credentials=lambda operation, account: KEYS)
     with pytest.raises(SettingsError, match=rf"outbox \(INSIDER_OTEL_OUTBOX\): the {says}"):
         InsiderTransport(FakeInsider().transport(), settings=settings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -72,6 +73,45 @@ def test_one_that_the_broker_does_not_take_stays_with_those_behind_it(
         letters.retry()
     assert [job.id for job in letters.jobs()] == ["two", "one"]
     assert len(broker.messages(shop.DEAD_QUEUE)) == 4
+
+
+ONE_OF_THEM: list[Callable[[DeadLetters], int]] = [
+    lambda letters: len(letters.jobs()),
+    lambda letters: letters.retry(),
+    lambda letters: letters.retry("twice"),
+    lambda letters: letters.discard("twice"),
+]
+
+
+@pytest.mark.parametrize("ask", ONE_OF_THEM, ids=["look", "retry all", "retry", "discard"])
+def test_one_that_a_slow_broker_has_twice_is_one(
+    outbox: CeleryOutbox, broker: Broker, ask: Callable[[DeadLetters], int]
+) -> None:
+    given_up = job(id="twice", stopped="failed", stopped_at=1.0)
+    for _ in range(2):
+        outbox.bury(given_up.to_json(), given_up.id)
+    letters = DeadLetters()
+    letters._outbox = outbox
+    assert ask(letters) == 1
+    assert len(broker.jobs()) <= 1
+    assert len(broker.dead()) in {0, 2}
+
+
+def test_one_that_is_given_up_anew_while_the_others_are_sent_once_more_stays(
+    letters: DeadLetters, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = CeleryOutbox.put
+    anew = job(id="one", stopped="failed", stopped_at=time.time())
+
+    def put_and_give_up(outbox: CeleryOutbox, each: Job) -> None:
+        put(outbox, each)
+        if [waiting.id for waiting in broker.jobs()] == ["one"]:
+            outbox.bury(anew.to_json(), anew.id)
+
+    monkeypatch.setattr(CeleryOutbox, "put", put_and_give_up)
+    assert letters.retry() == 2
+    assert [each.id for each in broker.jobs()] == ["one", "two"]
+    assert letters.jobs() == [anew]
 
 
 def test_those_whose_time_is_over_are_deleted_and_the_log_says_how_many(

@@ -20,6 +20,7 @@ from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.outbox import celery as task
 from insider_otel.outbox.celery_outbox import PURGE_TASK, TASK, CeleryOutbox
 from insider_otel.outbox.job import Job
+from insider_otel.outbox.protocol import OutboxError
 from insider_otel.testing import CapturedSpans, FakeInsider
 from tests.outbox.celery import shop
 from tests.outbox.celery.broker import Broker, arguments_of
@@ -218,6 +219,42 @@ def test_what_must_not_arrive_twice_is_not_sent_again_when_a_killed_worker_had_i
         run(job, redelivered=True)
     assert [dead.stopped for dead in broker.dead()] == [stopped]
     assert not fake.requests
+
+
+@pytest.mark.parametrize(("operation", "arrives"), [("user.upsert", 2), ("sms.send", 1)])
+def test_what_a_slow_broker_has_twice_is_sent_twice_only_if_that_is_as_good_as_once(
+    deferred: Callable[[str], Job],
+    fake: FakeInsider,
+    broker: Broker,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    arrives: int,
+) -> None:
+    put = CeleryOutbox.put
+
+    def put_slowly(outbox: CeleryOutbox, job: Job) -> None:
+        put(outbox, job)
+        if len(broker.jobs()) == 1:
+            raise OutboxError("the broker did not answer in time")
+
+    job = deferred(operation)
+    fake.script(operation, "503", repeat=True)
+    monkeypatch.setattr(task, "_TROUBLE_PAUSE", 0.0)
+    monkeypatch.setattr(CeleryOutbox, "put", put_slowly)
+    with pytest.raises(Retry):
+        run(job)
+    first, second = broker.jobs()
+    assert (first.id, first.ambiguous_since) == (job.id, None)
+    assert second == replace(first, ambiguous_since=first.due)
+    fake.script(operation, "ok")
+    monkeypatch.setattr(time, "time", lambda: first.due)
+    run(first)
+    if arrives == 1:
+        with pytest.raises(task.DeadLetter, match="unsafe"):
+            run(second)
+    else:
+        run(second)
+    assert len(fake.accepted(operation)) == arrives
 
 
 def test_a_message_that_is_not_understood_is_kept_as_it_is(

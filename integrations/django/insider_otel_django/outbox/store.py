@@ -85,9 +85,9 @@ class DjangoOutbox:
         self._work(lambda: _jobs().filter(job_id=lease.job.id).delete())
         self._line_moved(lease.job)
 
-    def put_back(self, lease: Lease, job: Job) -> None:
+    def put_back(self, lease: Lease, job: Job) -> bool:
         """A job is to be sent later, or never."""
-        self._work(
+        changed = self._work(
             lambda: _leased(lease).update(
                 state="waiting" if job.stopped is None else "dead",
                 due=job.due,
@@ -103,6 +103,7 @@ class DjangoOutbox:
             )
         )
         self._line_moved(job)
+        return changed == 1
 
     def hold_pool(self, pool: str, until: float) -> None:
         """Take no job of a pool before a moment."""
