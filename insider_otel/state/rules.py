@@ -113,7 +113,7 @@ class Claims(ABC):
         match report.end:
             case ClaimEnd.DONE:
                 began = now if token is None else token
-                self._write(report.key, began, max(until, expires if done else 0), True, now)
+                self._write(report.key, began, max(until, expires if token is None else 0), True, now)
             case ClaimEnd.KEEP if token is not None:
                 self._write(report.key, token, until, False, now)
             case ClaimEnd.RELEASE if since == token:

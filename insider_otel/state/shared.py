@@ -129,7 +129,14 @@ class SharedState:
             return self._admit_locally(ask, held)
         availability = self._availability(ask.pool)
         was_away = availability.is_away
-        yield from self._tell_untold(ask, caller)
+        try:
+            yield from self._tell_untold(ask, caller)
+        except GeneratorExit:
+            finish_later(partial(self._let_go, held))
+            raise
+        except BaseException:
+            self._let_go(held)
+            raise
         spell = availability.may_ask(caller)
         if spell is None:
             return self._admit_in_its_place(ask, held)
@@ -356,11 +363,16 @@ class SharedState:
             self._ledger.correct(ask.pool, Correction(reply.slot, ask.cost, 0))
 
     def _take_back(self, told: Told, reply: Admission | None, held: Grant | None) -> None:
-        self._strike(held)
         if reply is not None:
+            self._strike(held)
             self._ledger.heard(told, reply, notes=False)
             return
         self._ledger.untold(told)
+        self._let_go(held)
+
+    def _let_go(self, held: Grant | None) -> None:
+        """The call that waited for a slot is no more, and has not asked for it again."""
+        self._strike(held)
         if held is not None and not held.local and held.admission.slot is not None:
             self._ledger.correct(held.pool, Correction(held.admission.slot, held.cost, 0))
 

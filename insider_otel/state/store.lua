@@ -139,7 +139,7 @@ local function report_claim(now)
   local mine = not held.done and claim.token and (held.since == claim.token or held.since == 0)
   local lasts_until = now + claim.lasts
   if claim.becomes == "done" then
-    write_claim(mine and claim.token or now, math.max(lasts_until, held.done and held.expires or 0), true, now)
+    write_claim(mine and claim.token or now, math.max(lasts_until, not mine and held.expires or 0), true, now)
   elseif claim.becomes == "keep" and mine then
     write_claim(claim.token, lasts_until, false, now)
   elseif claim.becomes == "release" and mine then

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from insider_otel.api.operations import Limit
 from insider_otel.state.memory import MOST_POOLS
-from insider_otel.state.protocol import ClaimReport, PoolKey, Report
+from insider_otel.state.protocol import ClaimEnd, ClaimReport, PoolKey, Report
 from insider_otel.state.recent import Recent
 
 _MOST_CLAIMS = 10_000
 """Of one pool; beyond them the oldest goes."""
 
 _Claims = dict[bytes, tuple[ClaimReport, float]]
-"""How the calls with a content ended, and until when that says something; the oldest first."""
+"""How the calls with a content ended, and until when that says something; those told last come last."""
 
 
 @dataclass(slots=True)
@@ -25,11 +25,13 @@ class _Pool:
     Attributes:
         closed_until: The moment from which it is open.
         learned: The limit that Insider named.
+        learned_until: Until when to tell of it; after one of its windows another may have been named to others.
         claims: How calls with a content ended.
     """
 
     closed_until: float = 0.0
     learned: Limit | None = None
+    learned_until: float = 0.0
     claims: _Claims = field(default_factory=_Claims)
 
     @property
@@ -38,9 +40,11 @@ class _Pool:
         return not self.claims and not self.closed_until and self.learned is None
 
     def forget_old(self, now: float) -> None:
-        """Forget what is over, and the oldest of too many claims."""
+        """Forget what is over, and the first of too many claims."""
         if self.closed_until <= now:
             self.closed_until = 0.0
+        if self.learned_until <= now:
+            self.learned = None
         while self.claims:
             first = next(iter(self.claims))
             if len(self.claims) <= _MOST_CLAIMS and self.claims[first][1] > now:
@@ -72,12 +76,9 @@ class Untold:
             if report.closed_for is not None:
                 pool.closed_until = max(pool.closed_until, now + report.closed_for)
             if report.learned is not None:
-                pool.learned = report.learned
+                pool.learned, pool.learned_until = report.learned, now + report.learned.window
             if report.claim is not None:
-                # What was kept of this content before is over.
-                pool.claims.pop(report.claim.key, None)
-                pool.claims[report.claim.key] = report.claim, now + report.claim.lasts
-                pool.forget_old(now)
+                _keep_claim(pool, report.claim, now)
 
     def next(self, key: PoolKey, content: bytes | None) -> Report | None:
         """What to tell of a pool now: its closing, its limit, and how one call ended; None if there is nothing.
@@ -95,7 +96,9 @@ class Untold:
             pool.forget_old(now)
             claim: ClaimReport | None = None
             if pool.claims:
-                claim, until = pool.claims[content if content in pool.claims else next(iter(pool.claims))]
+                chosen = content if content in pool.claims else next(iter(pool.claims))
+                # To the end: asks that are made at once tell of different ones.
+                claim, until = pool.claims[chosen] = pool.claims.pop(chosen)
                 claim = claim._replace(lasts=until - now) if until > now else None
             closed_for = pool.closed_until - now if pool.closed_until else None
             if claim is None and closed_for is None and pool.learned is None:
@@ -120,3 +123,14 @@ class Untold:
     def _is_idle(self, pool: _Pool) -> bool:
         pool.forget_old(self._clock())
         return pool.is_told
+
+
+def _keep_claim(pool: _Pool, claim: ClaimReport, now: float) -> None:
+    # Without the store's own token nothing but a success says anything to it.
+    if claim.end is ClaimEnd.DONE or claim.token is not None:
+        before, until = pool.claims.get(claim.key, (claim, now))
+        # What was sent stays sent, however another call with it ended.
+        if claim.end is ClaimEnd.DONE or before.end is not ClaimEnd.DONE or until <= now:
+            pool.claims.pop(claim.key, None)
+            pool.claims[claim.key] = claim, now + claim.lasts
+    pool.forget_old(now)

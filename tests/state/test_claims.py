@@ -46,6 +46,14 @@ def test_the_first_to_ask_has_it_and_the_second_learns_since_when() -> None:
     assert ask(claims, 2.5) == (IN_FLIGHT, 2.5, None)
 
 
+def test_one_that_another_had_sent_before_is_held_no_shorter_than_by_who_has_it_now() -> None:
+    """A store that was away hears late of what was sent: little is left of its window then."""
+    claims = MemoryClaims()
+    claim(claims)
+    end(claims, 1.0, ClaimEnd.DONE, None, lasts=0.5)
+    assert ask(claims, LEASE - 1.0)[0] is DONE
+
+
 def test_contents_do_not_mix() -> None:
     claims = MemoryClaims()
     claim(claims)
@@ -276,7 +284,7 @@ class Contents(RuleBasedStateMachine):
         mine = knows and held.token == token and not held.is_done
         if how is ClaimEnd.DONE:
             since = held.since if mine else self.now
-            self.held[key] = Held(None, since, max(until, held.until if held.is_done else 0), is_done=True)
+            self.held[key] = Held(None, since, max(until, 0 if mine else held.until), is_done=True)
         elif mine and how is ClaimEnd.KEEP:
             held.until = until
         elif mine:

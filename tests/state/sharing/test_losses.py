@@ -71,6 +71,56 @@ class TestAReportThatDidNotReachTheStore:
         other = Process(store, clock)
         assert [self.state_of(other, key) for key in keys] == [ClaimState.DONE] * len(keys)
 
+    def test_asks_that_are_made_at_once_tell_different_ones(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        keys = [bytes([number]) * 16 for number in range(4)]
+        tellings = [self.done(process, key) for key in keys]
+        store.fails = True
+        for telling in tellings:
+            drive(telling)
+        store.fails = False
+        clock.advance(LIMIT.window)
+        process.ask()
+        asking = [process.state.admit(Admit(POOL, LIMIT), Caller()) for _ in keys[1:]]
+        said = [next(effects).request for effects in asking]
+        assert {request.claim.key for request in said if isinstance(request, Report) and request.claim} == {*keys[1:]}
+
+    def test_a_call_that_fails_does_not_take_back_that_another_has_sent_the_same(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        """The one claimed the content at the store, the other in its place."""
+        token = process.ask(claim=ClaimAsk(CONTENT, 60)).admission.token
+        store.fails = True
+        drive(self.done(process))
+        failed = ClaimReport(CONTENT, token, ClaimEnd.RELEASE, 60)
+        drive(process.state.report(Report(POOL, claim=failed), Caller()))
+        store.fails = False
+        clock.advance(100)
+        process.ask()
+        assert self.state_of(Process(store, clock)) is ClaimState.DONE
+
+    @pytest.mark.parametrize("how", ["cancelled", "dropped"])
+    def test_who_is_broken_off_while_telling_leaves_the_slot_that_it_waited_for(
+        self, how: str, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        telling = self.done(process)
+        process.take(LIMIT.count - 1)
+        held = process.ask(wait=99)
+        store.fails = True
+        drive(telling)
+        store.fails = False
+        clock.advance(LIMIT.window)
+        waking = process.state.admit(Admit(POOL, LIMIT, longest_wait=99), Caller(), held)
+        assert isinstance(next(waking).request, Report)
+        if how == "dropped":
+            waking.close()
+            finish_dropped()
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                waking.throw(KeyboardInterrupt)
+        assert process.take(LIMIT.count + 1) == [True] * LIMIT.count + [False]
+
     def test_it_lasts_no_longer_than_it_would_have(self, process: Process, store: FakeStore, clock: FakeClock) -> None:
         early, late = self.done(process), self.done(process, b"d" * 16)
         store.fails = True
@@ -108,6 +158,18 @@ class TestAReportThatDidNotReachTheStore:
         clock.advance(RETRY_EVERY)
         process.ask()
         assert Process(store, clock).ask().admission.learned == Limit(2, 10.0)
+
+    def test_but_not_when_others_may_know_better(self, process: Process, store: FakeStore, clock: FakeClock) -> None:
+        process.ask()
+        store.fails = True
+        drive(process.state.report(Report(POOL, learned=Limit(2, 10.0)), Caller()))
+        store.fails = False
+        clock.advance(5)
+        other = Process(store, clock)
+        drive(other.state.report(Report(POOL, learned=Limit(50, 10.0)), Caller()))
+        clock.advance(5)
+        process.ask()
+        assert other.ask().admission.learned == Limit(50, 10.0)
 
 
 class TestAStoreThatLostItsMemory:
