@@ -36,6 +36,7 @@ def run() -> Result:
             "Added: the median, over rounds, of what a call took beyond a bare one in the same round.",
             "In process, time is that of the thread that calls; on a socket, that of the clock on the wall.",
             f"stock: the {_STOCK} of OpenTelemetry for httpx, with the stable names of HTTP attributes.",
+            "telemetry alone: the spans and measurements of a call of ours, written bare beside a bare call.",
             "nothing held: limits and duplicates off. other host: a request that is not to Insider.",
         ),
     )
@@ -84,6 +85,8 @@ def _ratios(worlds: dict[str, Samples]) -> Table:
         ("sampled", "stock sampled, httpx-retries"),
         ("sampled", "stock sampled, stamina"),
         ("sampled, nothing held", "stock sampled"),
+        ("telemetry alone, sampled", "stock sampled"),
+        ("telemetry alone, not sampled", "stock not sampled"),
     )
     rows = tuple(
         (

@@ -20,6 +20,7 @@ from opentelemetry.instrumentation.httpx import (
 
 from benchmarks.common.calls import OTHER_URL, UPSERT, headers_of, instant_transport
 from benchmarks.common.sdk import SDK
+from benchmarks.overhead.telemetry import bare_telemetry
 from insider_otel import AsyncInsiderTransport, InsiderTransport, Settings
 
 Send = Callable[[], Any]
@@ -98,6 +99,9 @@ def variants(world: World, sdk: SDK) -> dict[str, Send]:
         client = world.client(transport)
         return partial(client.post, world.url(url), content=UPSERT.content, headers=headers_of(name))
 
+    def and_telemetry(**providers: Any) -> Send:
+        return _after(world, bare_telemetry(**providers), calls("telemetry", world.transport()))
+
     all_of_them = {
         "bare": calls("bare", world.transport()),
         "sampled": calls("sampled", world.insider(**sdk.recording())),
@@ -107,6 +111,9 @@ def variants(world: World, sdk: SDK) -> dict[str, Send]:
             "sampled, nothing held", world.insider(settings=world.settings(**NOTHING_HELD), **sdk.recording())
         ),
         "no SDK, nothing held": calls("no SDK, nothing held", world.insider(settings=world.settings(**NOTHING_HELD))),
+        "telemetry alone, sampled": and_telemetry(**sdk.recording()),
+        "telemetry alone, not sampled": and_telemetry(**sdk.dropping()),
+        "telemetry alone, no SDK": and_telemetry(),
         # With settings that do not name the server, its address is another host.
         "other host": calls("other host", world.insider(settings=Settings(), **sdk.recording()), OTHER_URL),
         "stock sampled": calls("stock sampled", world.stock(**sdk.recording())),
@@ -119,6 +126,20 @@ def variants(world: World, sdk: SDK) -> dict[str, Send]:
         stock = RetryTransport(transport=world.stock(**sdk.recording()), retry=Retry(allowed_methods=["POST"]))
         all_of_them["stock sampled, httpx-retries"] = calls("httpx-retries", stock)
     return all_of_them
+
+
+def _after(world: World, first: Callable[[], object], send: Send) -> Send:
+    """A call, and something else before it."""
+
+    def call() -> Any:
+        first()
+        return send()
+
+    async def call_async() -> Any:
+        first()
+        return await send()
+
+    return call_async if world.is_async else call
 
 
 def _with_stamina(world: World, send: Send) -> Send:

@@ -13,17 +13,25 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from benchmarks import classify, limiter, overhead, throughput
-from benchmarks.common.calls import REPLY
+from benchmarks.common.calls import REPLY, UPSERT, instant_transport
 from benchmarks.common.fresh import in_new_process
 from benchmarks.common.loopback import loopback
 from benchmarks.common.timing import Samples
 from benchmarks.limiter import judged, stores
 from benchmarks.overhead import pieces, world
+from benchmarks.overhead.telemetry import bare_telemetry
 from benchmarks.result import Result
 from benchmarks.throughput import memory, rates
 from benchmarks.throughput.kinds import KINDS
+from insider_otel import InsiderTransport
 from insider_otel.api.responses import responses
 from tests.state.redis_server import find_program, redis_server
 
@@ -90,6 +98,49 @@ def test_overhead_measures_all_variants_in_the_same_rounds(family: str, is_async
     assert {"bare", "sampled", "not sampled", "no SDK", "stock sampled", "other host"} <= samples.keys()
     assert ("stock sampled, httpx-retries" in samples) is (family == "httpx")
     assert {len(seconds) for seconds in samples.values()} == {2}
+
+
+class Recording:
+    """Where spans and measurements go, to be compared."""
+
+    def __init__(self, **options: Any) -> None:
+        self._spans, self._reader = InMemorySpanExporter(), InMemoryMetricReader()
+        tracer_provider = TracerProvider(shutdown_on_exit=False, **options)
+        tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
+        meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
+        self.providers: dict[str, Any] = {"tracer_provider": tracer_provider, "meter_provider": meter_provider}
+
+    def spans(self) -> list[Any]:
+        spans = self._spans.get_finished_spans()
+        names = {span.context.span_id: span.name for span in spans}
+        return [
+            (span.name, span.kind, span.attributes, span.parent and names[span.parent.span_id], span.status.status_code)
+            for span in spans
+        ]
+
+    def points(self) -> list[Any]:
+        data = self._reader.get_metrics_data()
+        return [
+            (metric.name, type(metric.data), point.attributes)
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if "utilization" not in metric.name
+            for point in metric.data.data_points
+        ]
+
+
+def test_telemetry_alone_is_that_of_a_call() -> None:
+    """The same spans, one under the other, with the same attributes, and the same measurements."""
+    ours, bare, unsampled = Recording(), Recording(), Recording(sampler=ALWAYS_OFF)
+    with httpx.Client(transport=InsiderTransport(instant_transport(httpx), **ours.providers)) as client:
+        client.post(UPSERT.url, content=UPSERT.content, headers=UPSERT.headers)
+    bare_telemetry(**bare.providers)()
+    bare_telemetry(**unsampled.providers)()
+    assert len(ours.spans()) == 2
+    assert bare.spans() == ours.spans()
+    assert unsampled.spans() == []
+    assert bare.points() == unsampled.points() == ours.points()
 
 
 def test_overhead_tells_bars_parts_and_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
