@@ -17,6 +17,7 @@ from insider_otel import Settings, classify
 from insider_otel.api.operations import find
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.call import CallMachine, CallPlan, plan_call
+from insider_otel.policy.limits import UNDOCUMENTED_WINDOW
 from insider_otel.policy.steps import Send, Wait
 
 _METHOD, _STATUS = "POST", 503
@@ -143,7 +144,6 @@ class InsiderOtel:
             operation,
             replayable=True,
             deadline=deadline,
-            limit=None,
             limited=False,
-            wall_time=0.0,
+            rate_window=lambda: UNDOCUMENTED_WINDOW,
         )

@@ -9,6 +9,7 @@ from insider_otel.api.responses import answer_is_ambiguous, may_have_arrived
 from insider_otel.api.verdict import Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.call import CallMachine, plan_call
+from insider_otel.policy.limits import opens_in
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Done, Stop
 
@@ -63,7 +64,12 @@ def resending(
 def _decision(operation: Operation, verdict: Verdict, *, ambiguous: bool) -> Stop | None:
     """Why the library makes no second attempt, or None if it makes one."""
     plan = plan_call(
-        Settings(), operation, replayable=True, deadline=None, limit=operation.limit, limited=True, wall_time=0.0
+        Settings(),
+        operation,
+        replayable=True,
+        deadline=None,
+        limited=True,
+        rate_window=lambda: opens_in(operation.limit, wall_time=0.0),
     )
     machine = CallMachine(plan, RetryBudget(), lambda: 0.0)
     machine.start(0.0)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from insider_otel.api.classify import classify
-from insider_otel.api.operations import Limit, Operation, find, hosts
+from insider_otel.api.operations import Operation, find, hosts
 from insider_otel.http.effects import OPTIONS, REDELIVERY
 from insider_otel.http.scope import RequestScope
 from insider_otel.policy import testing_mode
@@ -157,7 +157,7 @@ class Engine:
         *,
         replayable: bool,
         deadline: float | None,
-        limit: Limit | None,
+        rate_window: Callable[[], float],
         redelivery: Redelivery | None = None,
     ) -> CallMachine:
         """The machine that decides one call.
@@ -166,7 +166,7 @@ class Engine:
             operation: The operation called.
             replayable: Whether the body can be sent a second time.
             deadline: Moment on ``clock`` at which the call must be over; None for no bound.
-            limit: The limit that the operation's pool is held to.
+            rate_window: Says how many seconds to wait after "too many requests" that names no moment.
             redelivery: The delivery that it is, of a call that was deferred.
         """
         testing = testing_mode.current()
@@ -175,9 +175,8 @@ class Engine:
             operation,
             replayable=replayable,
             deadline=deadline,
-            limit=limit,
             limited=self.holds,
-            wall_time=self.wall_clock(),
+            rate_window=rate_window,
             max_attempts=None if testing is None else testing.attempts,
         )
         budget = self.state.budget(operation.host)

@@ -25,6 +25,7 @@ from insider_otel.http.health import note_outcome
 from insider_otel.http.record import Call, attach_record, remember_record
 from insider_otel.http.scope import current_scope
 from insider_otel.policy import testing_mode
+from insider_otel.policy.limits import opens_in
 from insider_otel.policy.steps import Done, Outcome, Progress, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
 from insider_otel.state.dropped import finish_later
 from insider_otel.telemetry.call import CallTrace
@@ -92,12 +93,12 @@ class Exchange:
         self._redelivery = redelivery
         self._later = engine.later(operation, request, self._body)
         self._deadline = engine.deadline(self._scope, now) if redelivery is None else now + redelivery.deadline
-        self._gate = Gate(engine.state, engine.settings, operation, request, self._body, holds=engine.holds)
+        self._gate = gate = Gate(engine.state, engine.settings, operation, request, self._body, holds=engine.holds)
         self._machine = engine.machine(
             operation,
             replayable=self._body is not None,
             deadline=self._deadline,
-            limit=self._gate.limit,
+            rate_window=lambda: opens_in(gate.limit, engine.wall_clock()),
             redelivery=redelivery,
         )
         telemetry = engine.telemetry_for(request)

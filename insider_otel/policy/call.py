@@ -16,15 +16,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from insider_otel.api.operations import Limit, Operation, Resend
+from insider_otel.api.operations import Operation, Resend
 from insider_otel.api.verdict import Category, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
-from insider_otel.policy.limits import MIDNIGHT_GUARD
 from insider_otel.policy.settings import Mode, Settings
 from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource, is_judged
-
-UNDOCUMENTED_WINDOW = 60.0
-"""Seconds to wait after "too many requests" where neither the reply nor the documentation names a window."""
 
 SHORTEST_ATTEMPT = 0.05
 """Seconds. A slot that leaves an attempt less than this before the deadline is not worth waiting for."""
@@ -53,7 +49,8 @@ class CallPlan:
         deadline: Moment at which the call must be over; None for no bound.
         resend: When the operation may be sent twice.
         duplicate_window: Seconds in which Insider ignores a repeat of the same content.
-        rate_window: Seconds to wait after "too many requests" that names no moment.
+        rate_window: Says how many seconds to wait after "too many requests" that names no moment. Asked only then:
+            the call may have waited since it began, and the limit may be another.
         replayable: Whether the body can be sent a second time.
         longest_wait: Seconds that are waited for a slot, or before a quick retry.
         spread_inside: Whether spread retries are waited for; else they are for an outbox, however soon.
@@ -69,7 +66,7 @@ class CallPlan:
     deadline: float | None
     resend: Resend
     duplicate_window: float
-    rate_window: float
+    rate_window: Callable[[], float]
     replayable: bool
     longest_wait: float = math.inf
     spread_inside: bool = True
@@ -81,9 +78,8 @@ def plan_call(
     *,
     replayable: bool,
     deadline: float | None,
-    limit: Limit | None,
     limited: bool,
-    wall_time: float,
+    rate_window: Callable[[], float],
     max_attempts: int | None = None,
 ) -> CallPlan:
     """What a call of ``operation`` may do under ``settings``.
@@ -93,9 +89,8 @@ def plan_call(
         operation: The operation called.
         replayable: Whether the request's body can be sent a second time.
         deadline: Moment at which the call must be over, on the driver's clock.
-        limit: The limit that the operation's pool is held to.
         limited: Whether limits are held.
-        wall_time: Seconds since 1970: limits of a UTC day end with it.
+        rate_window: Says how many seconds to wait after "too many requests" that names no moment.
         max_attempts: A lower bound on the attempts than the settings give, in tests.
     """
     attempts = 1 + settings.quick_retries + settings.spread_retries
@@ -110,18 +105,9 @@ def plan_call(
         deadline=deadline,
         resend=operation.resend,
         duplicate_window=min(operation.duplicate_window or 0.0, settings.dedupe_window),
-        rate_window=_rate_window(limit, wall_time),
+        rate_window=rate_window,
         replayable=replayable,
     )
-
-
-def _rate_window(limit: Limit | None, wall_time: float) -> float:
-    """Seconds after which a documented limit certainly allows a request again."""
-    if limit is None:
-        return UNDOCUMENTED_WINDOW
-    # Of a rolling window only the oldest request's age could tell the rest; this one is sure. A day is not over before
-    # it is by Insider's clock.
-    return limit.window - (wall_time - MIDNIGHT_GUARD) % limit.window if limit.calendar else limit.window
 
 
 class CallMachine:
@@ -247,7 +233,7 @@ class CallMachine:
         """Seconds for which the whole pool has to wait after ``verdict``; None if it need not."""
         if verdict.category is not Category.RATE_LIMIT or verdict.retry is not Retry.AFTER_WINDOW:
             return None
-        return self._plan.rate_window if verdict.retry_after is None else verdict.retry_after
+        return self._plan.rate_window() if verdict.retry_after is None else verdict.retry_after
 
     def _turn(self, now: float) -> Step:
         """Another attempt is due."""
@@ -283,7 +269,7 @@ class CallMachine:
     def _after_window(self, verdict: Verdict, now: float) -> Step:
         if not self._spread_left:
             return Done(Stop.ATTEMPTS)
-        hint = self._plan.rate_window if verdict.retry_after is None else verdict.retry_after
+        hint = self._plan.rate_window() if verdict.retry_after is None else verdict.retry_after
         told = verdict.rate_limit is not None and verdict.rate_limit.explicit
         seconds = hint + self._window_jitter(hint)
         late = self._too_late(seconds, hint, now, spread=True)

@@ -8,6 +8,9 @@ from dataclasses import replace
 from insider_otel.api.operations import Limit, Operation
 from insider_otel.api.verdict import RateLimit
 
+UNDOCUMENTED_WINDOW = 60.0
+"""Seconds to wait after "too many requests" where neither the reply nor the documentation names a window."""
+
 MIDNIGHT_GUARD = 2.0
 """Seconds. What is this close to midnight belongs to the days on both sides of it: Insider's clock may be a little
 ahead of ours, or behind."""
@@ -54,6 +57,20 @@ def told_by(said: RateLimit | None, believed: Limit | None) -> Limit | None:
     else:
         return None  # a number without a window
     return None if told == believed else told
+
+
+def opens_in(limit: Limit | None, wall_time: float) -> float:
+    """Seconds after which a limit that is used up certainly allows a request again.
+
+    Args:
+        limit: The limit; None if none is known.
+        wall_time: Seconds since 1970: limits of a UTC day end with it.
+    """
+    if limit is None:
+        return UNDOCUMENTED_WINDOW
+    # Of a rolling window only the oldest request's age could tell the rest; this one is sure. A day is not over before
+    # it is by Insider's clock.
+    return limit.window - (wall_time - MIDNIGHT_GUARD) % limit.window if limit.calendar else limit.window
 
 
 def share_of(limit: Limit, workers: int) -> Limit:

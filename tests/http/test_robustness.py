@@ -63,6 +63,16 @@ def test_the_limit_of_a_utc_day_ends_once_it_is_midnight_at_insider_too(rig: Rig
     assert (response.status_code, rig.clock.sleeps) == (200, [65.1])
 
 
+def test_the_rest_of_a_day_is_counted_from_when_insider_refuses_and_not_from_when_the_call_began(rig: Rig) -> None:
+    rig.clock.advance(86_400 - 200)
+    transport = rig.answers(
+        503, (429, {"error": "rejected: too many requests"}), OK, settings=Settings(quick_retries=0)
+    )
+    url = "https://unification.useinsider.com/api/raw/v1/export"
+    response = rig.flavour.post(url, transport=transport, json={})
+    assert (response.status_code, rig.clock.sleeps) == (200, [150.0, pytest.approx(54.6)])
+
+
 # -- the deadline ------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from insider_otel.api.operations import Limit, Resend, operations
 from insider_otel.api.verdict import FAULT_OF, Category, RateLimit, Retry, Verdict
 from insider_otel.policy.budget import RetryBudget
 from insider_otel.policy.call import SHORTEST_ATTEMPT, TRANSIT, CallMachine, CallPlan, plan_call
+from insider_otel.policy.limits import opens_in
 from insider_otel.policy.settings import Settings
 from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource
 
@@ -26,7 +27,7 @@ PLAN = CallPlan(
     deadline=None,
     resend=Resend.IDEMPOTENT,
     duplicate_window=900.0,
-    rate_window=60.0,
+    rate_window=lambda: 60.0,
     replayable=True,
 )
 
@@ -139,9 +140,8 @@ def test_both_quick_retries_of_the_defaults_fit_a_web_request_and_outlast_a_blip
         next(operation for operation in operations() if operation.name == "user.upsert"),
         replayable=True,
         deadline=5.0,
-        limit=None,
         limited=True,
-        wall_time=0.0,
+        rate_window=lambda: 60.0,
     )
     driven = drive(plan, [DOWN, DOWN, OK], random=0.999, attempt_takes=0.9)
     assert len(driven.sends) == 3
@@ -157,16 +157,7 @@ def test_a_limit_of_a_day_is_closed_until_the_day_is_over_by_insiders_clock_too(
     since_midnight: float, closed_for: float
 ) -> None:
     """Insider's clock may be two seconds behind: until then, what it refuses may be of the day before."""
-    plan = plan_call(
-        Settings(),
-        next(operation for operation in operations() if operation.name == "raw.export"),
-        replayable=True,
-        deadline=None,
-        limit=Limit(1, 86_400, calendar=True),
-        limited=True,
-        wall_time=20_000 * 86_400 + since_midnight,
-    )
-    assert CallMachine(plan, RetryBudget(), lambda: 0.0).block(TOO_MANY) == closed_for
+    assert opens_in(Limit(1, 86_400, calendar=True), 20_000 * 86_400 + since_midnight) == closed_for
 
 
 def test_case_4_an_empty_budget_ends_the_call_without_a_sleep() -> None:
@@ -387,7 +378,7 @@ plans = st.builds(
     deadline=st.none() | st.floats(0, 1000),
     resend=st.sampled_from(Resend),
     duplicate_window=st.floats(0, 900),
-    rate_window=st.sampled_from([1.0, 60.0, 86400.0]),
+    rate_window=st.sampled_from([1.0, 60.0, 86400.0]).map(lambda seconds: lambda: seconds),
     replayable=st.booleans(),
 )
 verdicts = st.builds(
@@ -427,7 +418,7 @@ def test_never_earlier_than_told_and_never_for_longer_than_the_window(
     for wait, (answer, _) in zip(driven.waits, [*answers, *[answers[-1]] * 10], strict=False):
         told = answer.retry_after or 0.0
         if answer.retry is Retry.AFTER_WINDOW and answer.retry_after is None:
-            told = plan.rate_window
+            told = plan.rate_window()
         assert told <= wait.seconds
         assert told <= plan.retry_window
 
