@@ -16,8 +16,9 @@ from insider_otel.policy.outbox_url import OutboxURL
 from insider_otel.policy.settings import Settings, SettingsError
 
 _ELSEWHERE = {
-    "celery": "Celery has the jobs of this outbox: its workers send them (`celery -A APP worker -Q {queue}`), and its "
-    "own tools, such as Flower, show them",
+    "celery": "Celery has the jobs of this outbox: its workers send them (`celery -A APP worker -Q {queue}`), its own "
+    "tools, such as Flower, show them, and insider_otel.outbox.celery_dead_letters.DeadLetters, in a Python shell of "
+    "the app, those that were given up",
     "django": "the app's own database is the outbox: `manage.py insider_outbox` has these commands",
 }
 
@@ -67,7 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _url(settings: Settings) -> OutboxURL:
     if settings.outbox is None:
-        raise UsageError("there is no outbox: name it with --outbox sqlite:///outbox.db, or INSIDER_OTEL_OUTBOX")
+        raise UsageError(
+            "no outbox is named: name it with --outbox sqlite:///outbox.db, or INSIDER_OTEL_OUTBOX. Of one in a Django "
+            "app's own database `manage.py insider_outbox` has these commands"
+        )
     url = OutboxURL.parse(settings.outbox)
     if url.scheme in _ELSEWHERE:
         raise UsageError(_ELSEWHERE[url.scheme].format(queue=url.queue))

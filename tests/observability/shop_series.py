@@ -48,21 +48,23 @@ class Retries:
 
     Attributes:
         values: How many had been made, minute by minute.
+        job: The app that made them.
     """
 
     values: str
     category: str = "unavailable"
     operation: str = UPSERT
+    job: str = "shop"
 
     def metrics(self) -> Series:
         """As our own metrics."""
         labels = f'insider_operation="{self.operation}", insider_status_category="{self.category}"'
-        return {f'insider_client_retries_total{{job="shop", instance="a", {labels}}}': self.values}
+        return {f'insider_client_retries_total{{job="{self.job}", instance="a", {labels}}}': self.values}
 
     def spans(self) -> Series:
         """As span-metrics."""
         labels = f'insider_operation="{self.operation}", insider_status_category="{self.category}"'
-        span = 'service="shop", span_name="POST /path", span_kind="SPAN_KIND_CLIENT"'
+        span = f'service="{self.job}", span_name="POST /path", span_kind="SPAN_KIND_CLIENT"'
         return {f'traces_spanmetrics_calls_total{{{span}, {labels}, http_request_resend_count="1"}}': self.values}
 
 
@@ -143,6 +145,7 @@ class Deliveries:
 
     Attributes:
         values: How many had, minute by minute.
+        job: The app that made them.
     """
 
     values: str
@@ -150,14 +153,15 @@ class Deliveries:
     category: str = "unavailable"
     fault: str = "insider"
     operation: str = UPSERT
+    job: str = "shop"
 
     def metrics(self) -> Series:
         """As our own metrics."""
-        return {f'insider_outbox_deliveries_total{{job="shop", instance="a", {self._labels()}}}': self.values}
+        return {f'insider_outbox_deliveries_total{{job="{self.job}", instance="a", {self._labels()}}}': self.values}
 
     def spans(self) -> Series:
         """As span-metrics."""
-        span = f'service="shop", span_name="insider deliver {self.operation}", span_kind="SPAN_KIND_INTERNAL"'
+        span = f'service="{self.job}", span_name="insider deliver {self.operation}", span_kind="SPAN_KIND_INTERNAL"'
         return {f"traces_spanmetrics_calls_total{{{span}, {self._labels()}}}": self.values}
 
     def _labels(self) -> str:

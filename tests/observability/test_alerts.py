@@ -132,7 +132,7 @@ SCENARIOS = (
             Retries("0+3x60"),
             Outbox("0+2x60", "0+60x60"),
         ),
-        fires("InsiderRetriesClimbing"),
+        fires("InsiderRetriesClimbing", "InsiderDeliveriesFailing"),
         minute=30,
     ),
     # InsiderPoolNearlyFull
@@ -168,13 +168,37 @@ SCENARIOS = (
     ),
     Scenario("much is deferred, and all of it delivered", (Outbox("500x120", "300x120"),), source="metrics"),
     Scenario("a few calls are deferred, where none were", (Outbox("0x100 50x20", "60x120"),), source="metrics"),
+    # InsiderDeliveriesFailing
+    Scenario(
+        "Insider is down, since two hours ago, and Celery delivers as a service of its own",
+        (
+            Calls("0+10x180", "deferred", "accepted"),
+            # What it tells of retries is not to be compared with calls: the app makes those.
+            Deliveries("0+10x60 600x120", "succeeded", "success", "none", job="shop-worker"),
+            Deliveries("0x60 0+9x120", "deferred", job="shop-worker"),
+            Retries("0x60 0+9x120", job="shop-worker"),
+        ),
+        fires("InsiderDeliveriesFailing"),
+        minute=180,
+    ),
+    Scenario(
+        "Insider is down, since twenty minutes ago, and Celery delivers as a service of its own",
+        (
+            Deliveries("0+10x160 1600x20", "succeeded", "success", "none", job="shop-worker"),
+            Deliveries("0x160 0+9x20", "deferred", job="shop-worker"),
+        ),
+        minute=180,
+    ),
+    Scenario(
+        "every second delivery has to be tried again",
+        (Deliveries("0+10x120", "succeeded", "success", "none"), Deliveries("0+10x120", "deferred")),
+    ),
     # InsiderCallsGivenUp
     Scenario(
         "a deferred call is given up for the first time",
         (HEALTHY, Deliveries("0+10x120", "succeeded", "success", "none"), Deliveries("_x115 1x5", "failed")),
         fires("InsiderCallsGivenUp"),
     ),
-    Scenario("deliveries are tried again", (HEALTHY, Deliveries("0+10x120", "deferred"))),
     Scenario("a deferred call was given up this morning", (HEALTHY, Deliveries("3x120", "failed"))),
 )
 CASES = [

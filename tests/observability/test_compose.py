@@ -193,12 +193,12 @@ def muted(alert: dict[str, str], firing: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize(("source", "app"), [("metrics", "job"), ("spans", "service")])
-@pytest.mark.parametrize("alert", ["InsiderFailingSlowly", "InsiderRetriesClimbing"])
+@pytest.mark.parametrize("alert", ["InsiderFailingSlowly", "InsiderRetriesClimbing", "InsiderDeliveriesFailing"])
 def test_a_page_holds_back_the_tickets_of_its_own_app_and_operation_only(alert: str, source: str, app: str) -> None:
     labels = {"source": source, app: "shop-a", "insider_operation": "user.upsert"}
     page = {"alertname": "InsiderFailing", "insider_status_fault": "insider", **labels}
-    # Retries are counted whoever's fault they are.
-    fault = {} if alert == "InsiderRetriesClimbing" else {"insider_status_fault": "insider"}
+    # Retries and deliveries are counted whoever's fault they are.
+    fault = {"insider_status_fault": "insider"} if alert == "InsiderFailingSlowly" else {}
     ticket = {"alertname": alert, **fault, **labels}
     assert muted(ticket, page)
     for other in ({app: "shop-b"}, {"insider_operation": "mail.send"}):

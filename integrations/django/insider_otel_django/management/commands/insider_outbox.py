@@ -48,5 +48,8 @@ def _run(engine: Engine, arguments: argparse.Namespace) -> int:
         return work(engine, arguments)
     store = engine.desk.outbox
     if not hasattr(store, "jobs"):
-        raise UsageError("Celery has the jobs of this outbox: its own tools, such as Flower, show them")
+        raise UsageError(
+            "Celery has the jobs of this outbox: its own tools, such as Flower, show them, and DeadLetters, in "
+            "`manage.py shell`, those that were given up"
+        )
     return run_command(cast("JobStore", store), arguments, engine.settings)
