@@ -91,9 +91,25 @@ def test_httpx2_is_listed_where_it_is_installed() -> None:
     assert about(findings(versions={"httpx2": "2.16.2"}), "httpx2 2.16.2").level is Level.OK
 
 
-@pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "True"), ("OTEL_TRACES_SAMPLER", "always_off")])
-def test_telemetry_that_is_switched_off_is_a_warning(variable: str, value: str) -> None:
-    assert variable in only(findings({variable: value}), Level.WARNING).what
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_SDK_DISABLED": "True"},
+        {"OTEL_TRACES_SAMPLER": "always_off"},
+        {"OTEL_TRACES_SAMPLER": "parentbased_always_off"},
+        {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"},
+        {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.0"},
+    ],
+)
+def test_telemetry_that_is_switched_off_is_a_warning(variables: dict[str, str]) -> None:
+    warning = only(findings(variables), Level.WARNING)
+    assert all(variable in warning.what for variable in variables)
+
+
+@pytest.mark.parametrize("share", ["0.01", "", "a tenth"])
+def test_a_share_of_the_traces_is_no_warning(share: str) -> None:
+    found = findings({"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": share})
+    assert Level.WARNING not in {finding.level for finding in found}
 
 
 def test_no_exporter_is_a_warning() -> None:
@@ -190,6 +206,31 @@ def test_the_port_of_the_other_protocol_is_a_warning(port: int, protocol: str) -
         {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://collector:{port}", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
     )
     assert f"port {port}" in only(found, Level.WARNING).what
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/v1/metrics/"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://collector:4318/"),
+    ],
+)
+def test_an_address_whose_path_leads_nowhere_is_a_warning(variable: str, address: str) -> None:
+    assert variable in only(findings({variable: address}), Level.WARNING).what
+
+
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/otlp"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector/of/somebody"),
+    ],
+)
+def test_an_address_with_the_path_it_needs_is_well(variable: str, address: str) -> None:
+    assert about(findings({variable: address}), f"{variable} goes to").level is Level.OK
 
 
 def test_with_both_exporters_installed_the_port_alone_proves_nothing() -> None:

@@ -10,6 +10,8 @@ from insider_otel.cli.checks.environment import Environment, Finding, Level
 _HTTP, _GRPC = "otlp_proto_http", "otlp_proto_grpc"
 _PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
 _SIGNALS = ("TRACES", "METRICS", "LOGS")
+_NEVER = ("always_off", "parentbased_always_off")
+_BY_SHARE = ("traceidratio", "parentbased_traceidratio")
 
 
 def sdk(environment: Environment) -> Iterator[Finding]:
@@ -31,13 +33,23 @@ def sdk(environment: Environment) -> Iterator[Finding]:
             "The SDK records nothing.",
             "Unset it where you want to see traces.",
         )
-    if environment.variable("OTEL_TRACES_SAMPLER") == "always_off":
+    sampler = environment.variable("OTEL_TRACES_SAMPLER")
+    if sampler in _NEVER or (sampler in _BY_SHARE and _is_nothing(environment.variable("OTEL_TRACES_SAMPLER_ARG"))):
+        share = "" if sampler in _NEVER else ", and OTEL_TRACES_SAMPLER_ARG is 0"
+        unless = " of a trace that begins here" if sampler.startswith("parentbased") else ""
         yield Finding(
             Level.WARNING,
-            "OTEL_TRACES_SAMPLER is always_off",
-            "No span is recorded.",
-            "Unset it, or use parentbased_traceidratio with OTEL_TRACES_SAMPLER_ARG.",
+            f"OTEL_TRACES_SAMPLER is {sampler}{share}",
+            f"No span{unless} is recorded.",
+            "Unset it, or use parentbased_traceidratio with an OTEL_TRACES_SAMPLER_ARG above 0.",
         )
+
+
+def _is_nothing(share: str) -> bool:
+    try:
+        return float(share) == 0
+    except ValueError:
+        return False
 
 
 def exporter(environment: Environment) -> Iterator[Finding]:
@@ -123,7 +135,7 @@ def endpoint(environment: Environment) -> Iterator[Finding]:
     for signal in ("TRACES_", "METRICS_", ""):
         name = f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT"
         if value := environment.variable(name):
-            yield _endpoint(name, value, _protocol(environment, signal))
+            yield _endpoint(name, value, signal.removesuffix("_").lower(), _protocol(environment, signal))
     if not any(environment.variable(f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT") for signal in ("", "TRACES_")):
         yield Finding(
             Level.NOTE,
@@ -143,7 +155,7 @@ def _protocol(environment: Environment, signal: str) -> str | None:
     return "grpc" if _GRPC in installed else "http/protobuf"
 
 
-def _endpoint(name: str, value: str, protocol: str | None) -> Finding:
+def _endpoint(name: str, value: str, signal: str, protocol: str | None) -> Finding:
     # The gRPC exporter also takes an address without a scheme.
     schemeless = protocol == "grpc" and "://" not in value
     try:
@@ -153,7 +165,7 @@ def _endpoint(name: str, value: str, protocol: str | None) -> Finding:
         address, host, port = None, None, None
     if address is None or not (schemeless or address.scheme in ("http", "https")):
         host = None
-    if not host:
+    if address is None or not host:
         return Finding(
             Level.ERROR,
             f"{name} is not an address that the exporter can use",
@@ -167,4 +179,27 @@ def _endpoint(name: str, value: str, protocol: str | None) -> Finding:
             "By convention port 4317 speaks gRPC and 4318 HTTP: nothing will arrive.",
             f"Use port {4318 if port == 4317 else 4317}, or set {_PROTOCOL}.",
         )
+    if protocol == "http/protobuf" and (wrong := _misplaced(address.path.rstrip("/"), signal)):
+        return Finding(Level.WARNING, f"{name} {wrong[0]}", *wrong[1:])
     return Finding(Level.OK, f"{name} goes to {host}{f':{port}' if port else ''}")
+
+
+def _misplaced(path: str, signal: str) -> tuple[str, str, str] | None:
+    """What is wrong with the path of an address, why and what to do; None if nothing is.
+
+    The OTLP exporter specification: an address for all signals is a base, to which the exporter adds the path of each;
+    one for a signal is taken as it stands.
+    """
+    if not signal and path.endswith(("/v1/traces", "/v1/metrics", "/v1/logs")):
+        return (
+            f"ends in {path[path.rindex('/v1/') :]}",
+            "The exporter adds that itself: it sends to /v1/traces/v1/traces, and nothing arrives.",
+            "Leave the path out, or name it in OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.",
+        )
+    if signal and not path:
+        return (
+            "has no path",
+            f"The exporter takes it as it stands, and adds no /v1/{signal}: nothing arrives.",
+            f"Add /v1/{signal}, or set OTEL_EXPORTER_OTLP_ENDPOINT in its place.",
+        )
+    return None
