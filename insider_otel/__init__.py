@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from insider_otel._version import __version__
 from insider_otel.api.classify import classify
-from insider_otel.api.operations import Limit
+from insider_otel.api.operations import Limit, Operation
 from insider_otel.api.verdict import Category, Fault, RateLimit, Retry, Verdict
 from insider_otel.http.health import health
 from insider_otel.http.record import Call, call_of
@@ -34,6 +34,7 @@ __all__ = [
     "InsiderTransport",
     "Limit",
     "Mode",
+    "Operation",
     "OutboxError",
     "Outcome",
     "RateLimit",

@@ -24,6 +24,8 @@ NO_CREDENTIALS = "is not a JSON object of headers (or body:field) to credentials
 Provider = Callable[[Operation, str | None], Credentials | None]
 """Returns the credentials for an operation and an account (the app's own name for it, None if it has one only)."""
 
+_TAKES = "takes an insider_otel.Operation, whose name is operation.name, and the account"
+
 _PARTNER = "x-partner-name"
 _SALT_BYTES = 16
 
@@ -164,7 +166,8 @@ def provide(
         them = "it" if len(missing) == 1 else "them"
         raise CredentialsError(
             f"nobody provides {' and '.join(missing)}, and credentials are not stored with a call: "
-            f"let Settings.credentials return {them}, or put {them} into {variable_of(operation.product, account)}"
+            f"let Settings.credentials, which {_TAKES}, return {them}, or put {them} into "
+            f"{variable_of(operation.product, account)}"
         )
     return {place: cast("str", by_place[place.lower()]) for place in wanted}
 
@@ -211,7 +214,7 @@ def _ask(provider: Provider, operation: Operation, account: str | None) -> Mappi
         raise CredentialsError("Settings.credentials raised SettingsError") from None
     except Exception as error:  # noqa: BLE001  (the app's own code may raise anything)
         # Its text is the app's, and may hold what it was about to return.
-        raise CredentialsError(f"Settings.credentials raised {type(error).__name__}") from None
+        raise CredentialsError(f"Settings.credentials raised {type(error).__name__}; it {_TAKES}") from None
     if given is not None and not isinstance(given, Mapping):
         raise CredentialsError(f"Settings.credentials returned {type(given).__name__}, which is no mapping")
     return cast("Mapping[object, object]", given or {})

@@ -467,8 +467,8 @@ def test_a_call_that_would_lack_credentials_ends_as_without_an_outbox_and_the_lo
     (record,) = caplog.records
     assert record.getMessage() == (
         "user.upsert cannot be deferred: nobody provides x-partner-name and x-request-token, and credentials are not "
-        "stored with a call: let Settings.credentials return them, or put them into "
-        "INSIDER_OTEL_CREDENTIALS_UNIFICATION"
+        "stored with a call: let Settings.credentials, which takes an insider_otel.Operation, whose name is "
+        "operation.name, and the account, return them, or put them into INSIDER_OTEL_CREDENTIALS_UNIFICATION"
     )
 
 
