@@ -18,17 +18,18 @@ README = Path(__file__).parents[1] / "README.md"
 SHOP_OF_OLD = """
 import httpx
 from flask import Flask
-from insider_otel_flask import InsiderOTel
+from insider_otel_flask import InsiderOTel, insider
 
 
-def create_app(config):
+def create_app(config=None):
     app = Flask(__name__)
-    app.config.from_mapping(config)
+    app.config["INSIDER_URL"] = "https://unification.useinsider.com"
+    app.config.from_mapping(config or {})
     InsiderOTel(app)
 
     @app.post("/signup")
     def signup():
-        httpx.post(
+        (httpx if config else insider).post(
             f"{app.config['INSIDER_URL']}/api/user/v1/upsert",
             headers={"X-PARTNER-NAME": "yourshop", "X-REQUEST-TOKEN": "your-token"},
             json={"users": [{"identifiers": {"email": "jane@example.com"}, "attributes": {"age": 30}}]},
@@ -37,7 +38,7 @@ def create_app(config):
 
     return app
 """
-"""It calls httpx itself."""
+"""It calls httpx itself where it is told a URL, and the extension's client where it is not."""
 
 
 def passed(folder: Path, shop: str, **tests: str) -> int:
@@ -73,6 +74,12 @@ def test_the_app_and_the_tests_of_the_readme_run(tmp_path: Path) -> None:
 def test_the_test_for_code_that_calls_httpx_itself_holds_for_each_test_of_a_run(tmp_path: Path) -> None:
     _, _, test = blocks()
     assert passed(tmp_path, SHOP_OF_OLD, first=test, second=test) == 2
+
+
+@pytest.mark.once
+def test_both_ways_to_test_go_together_in_one_run(tmp_path: Path) -> None:
+    _, with_override, on_a_socket = blocks()
+    assert passed(tmp_path, SHOP_OF_OLD, first=with_override, second=on_a_socket, third=with_override) == 5
 
 
 def test_its_tables_name_every_option_and_nothing_else() -> None:
