@@ -30,6 +30,7 @@ from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import OutboxError
 from insider_otel.outbox.rules import reason_text
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE
+from insider_otel.policy.frames import bare
 from insider_otel.policy.outbox_url import DEFAULT_QUEUE, OutboxURL
 from insider_otel.policy.settings import Settings, SettingsError
 
@@ -159,12 +160,17 @@ def _deliver(task: Any, value: object, queue: str) -> None:
     """
     try:
         _settle(task.request, value, queue)
-    except (DeadLetter, _exceptions.Reject, _exceptions.Retry):
-        raise
+    except (DeadLetter, _exceptions.Reject, _exceptions.Retry) as error:
+        raise bare(error) from error.__cause__
     except Exception as error:  # noqa: BLE001  (Celery would drop the message, and nobody knows that the job is kept)
         _log.error("a deferred call is left to be delivered again: %s", type(error).__name__)
         time.sleep(_TROUBLE_PAUSE)
         raise _exceptions.Reject(type(error).__name__, requeue=True) from None
+    finally:
+        # Celery's frames have it, too, and its signals tell the task's arguments: error reporters send all of that.
+        # Nobody needs it any more. What is delivered again is the message as it came.
+        if isinstance(value, dict):
+            cast("dict[str, Any]", value).clear()
 
 
 def _settle(request: Any, value: object, queue: str) -> None:
@@ -245,8 +251,9 @@ def _purge(queue: str = DEFAULT_QUEUE) -> None:
 
 def _put_back(outbox: CeleryOutbox, job: Job, why: str) -> NoReturn:
     """Send a message for a job that is to be sent later, and have Celery call that a retry."""
-    # A broker that did not answer may have the message: whoever gets another must know that there may be two.
-    messages = itertools.chain([job], itertools.repeat(_doubtful(job)))
+    # A broker that did not answer may have the message: whoever gets another must know that there may be two. The first
+    # may be sent at any moment from now on, also long after the others, so no window is open for what is in them.
+    messages = itertools.chain([job], itertools.repeat(replace(job, ambiguous_since=0.0)))
     _tell(lambda: outbox.put(next(messages)))
     raise _exceptions.Retry(f"{job.operation}: {why}", when=max(job.due - time.time(), 0.0))
 

@@ -7,11 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from insider_otel.outbox.celery_outbox import CeleryOutbox
 from insider_otel.outbox.job import Job, JobError
 from insider_otel.outbox.rules import purged_text
+from insider_otel.policy.frames import raises_bare
 from insider_otel.policy.outbox_url import DEFAULT_QUEUE
 
 _ANOTHER_DAY = 86_400.0
@@ -46,11 +48,13 @@ class DeadLetters:
             found.setdefault(job.id, job)
             return False
 
-        self._go_through(look)
+        self._settle(look)
         return list(found.values())
 
     def retry(self, *job_ids: str) -> int:
         """Have jobs sent now; whoever asks for it has seen what may have become of them, so that is forgotten.
+
+        All dead letters of a job that are there when it is asked for go with it; one that is given up anew stays.
 
         Args:
             *job_ids: The names of the jobs; none for all of them.
@@ -59,25 +63,22 @@ class DeadLetters:
             How many there were.
 
         Raises:
-            OutboxError: The broker is in trouble; those that were not yet sent stay where they are.
+            OutboxError: The broker is in trouble; those that were not yet sent stay where they are. One of them may be
+                back only after Celery's visibility timeout, if the broker is Redis.
         """
-        sent: dict[str, Job] = {}
+        sent: set[str] = set()
 
-        def send(job: Job) -> bool:
-            if job_ids and job.id not in job_ids:
-                return False
-            if job.id in sent:
-                # The same once more is to go with it. One that was given up anew meanwhile, or elsewhere, is to stay.
-                return job == sent[job.id]
-            now = time.time()
-            expires = max(job.expires, now + _ANOTHER_DAY)
-            self._outbox.put(
-                replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None, stopped_at=None)
-            )
-            sent[job.id] = job
-            return True
+        def send(job: Job) -> None:
+            # All that were given up of it until now go with it.
+            if job.id not in sent:
+                now = time.time()
+                expires = max(job.expires, now + _ANOTHER_DAY)
+                self._outbox.put(
+                    replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None, stopped_at=None)
+                )
+                sent.add(job.id)
 
-        return self._go_through(send)
+        return self._settle(lambda job: not job_ids or job.id in job_ids, send)
 
     def discard(self, *job_ids: str) -> int:
         """Forget jobs.
@@ -91,7 +92,7 @@ class DeadLetters:
         Raises:
             OutboxError: The broker is in trouble.
         """
-        return self._go_through(lambda job: job.id in job_ids)
+        return self._settle(lambda job: job.id in job_ids)
 
     def purge(self) -> int:
         """Delete those that were kept for ``outbox_retention``. On RabbitMQ there is nothing to do: it does so itself.
@@ -107,27 +108,22 @@ class DeadLetters:
             _log.warning("%s", purged_text(purged))
         return purged.total()
 
-    def _go_through(self, settle: Callable[[Job], bool]) -> int:
-        """Take out those that are settled; a message leaves the queue only then.
+    @raises_bare
+    def _settle(self, is_meant: Callable[[Job], bool], act: Callable[[Job], None] = lambda job: None) -> int:
+        """Do something about jobs; the messages of others stay.
 
-        A broker that was slow to say that it has a message was sent another: there may be two of one job.
+        There may be several of one job: a broker that was slow to say that it has one was sent another, and a worker
+        that was killed before it confirmed the job had it given up once more.
 
         Returns:
             How many jobs were settled.
         """
         settled: set[str] = set()
-        kept: list[Any] = []
-        with self._outbox.dead_queue_opened() as queue:
-            try:
-                while (message := queue.get()) is not None:
-                    kept.append(message)
-                    job = _job(message)
-                    if job is not None and settle(job):
-                        kept.pop().ack()
-                        settled.add(job.id)
-            finally:
-                for message in kept:
-                    message.requeue()
+        with self._outbox.dead_letters() as letters:
+            for message, settle in letters:
+                job = _job(message)
+                if job is not None and is_meant(job) and settle(partial(act, job)):
+                    settled.add(job.id)
         return len(settled)
 
 

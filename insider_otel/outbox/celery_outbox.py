@@ -6,9 +6,10 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -33,6 +34,9 @@ _STEP_TIMEOUT = 1.0
 
 _NO_ROUTE = 312
 """Of AMQP: with it a message is given back."""
+
+_NOT_TAKEN = "did not take the job"
+_GOING_THROUGH = "was in trouble while its dead letters were gone through"
 
 _CONNECTION_OPTIONS = {
     # RabbitMQ: the message is stored when it says so. For Redis the answer to the command says it.
@@ -121,7 +125,7 @@ class CeleryOutbox:
         Raises:
             OutboxError: It may come back.
         """
-        with self._connection(self._find_app()) as connection:
+        with self._connection(self._find_app(), "did not forget a job, which may come back") as connection:
             if celery_redis.is_redis(connection.transport_cls):
                 celery_redis.forget(connection.default_channel, job_id)
 
@@ -151,23 +155,37 @@ class CeleryOutbox:
         Raises:
             OutboxError: The broker cannot be asked.
         """
-        with self._refusing(), _connect(self._find_app()) as connection:
+        with self._refusing(_GOING_THROUGH), _connect(self._find_app()) as connection:
             if not celery_redis.is_redis(connection.get_transport_cls()):
                 return []
             return celery_redis.drop_expired(connection.default_channel, self.dead_queue, time.time())
 
     @contextmanager
-    def dead_queue_opened(self) -> Generator[Any]:
-        """The queue of what was given up, as kombu has it, on a connection of its own.
+    def dead_letters(self) -> Generator[list[tuple[Any, celery_redis.Settle]]]:
+        """What was given up until now, the oldest first. What is not settled stays.
+
+        Returns:
+            A context manager that gives the messages, as kombu has them, each with what settles it.
 
         Raises:
-            OutboxError: The broker cannot be asked.
+            OutboxError: The broker is in trouble.
         """
         app = self._find_app()
-        with self._refusing(), _connect(app) as connection:
-            bound = self._dead_queue(app)(connection.default_channel)
-            bound.declare()
-            yield bound
+        with self._refusing(_GOING_THROUGH), _connect(app) as connection:
+            if celery_redis.is_redis(connection.get_transport_cls()):
+                yield celery_redis.look(connection.default_channel, self.dead_queue)
+                return
+            queue = self._dead_queue(app)(connection.default_channel)
+            queue.declare()
+            messages: list[Any] = []
+            try:
+                while (message := queue.get()) is not None:
+                    messages.append(message)
+                yield [(message, partial(_settle, message)) for message in messages]
+            finally:
+                for message in messages:
+                    if not message.acknowledged:
+                        message.requeue()
 
     def _dead_queue(self, app: Any) -> Any:
         if self.dead_queue in app.amqp.queues:
@@ -213,8 +231,8 @@ class CeleryOutbox:
         )
 
     @contextmanager
-    def _connection(self, app: Any) -> Generator[Any]:
-        with self._refusing():
+    def _connection(self, app: Any, refusal: str = _NOT_TAKEN) -> Generator[Any]:
+        with self._refusing(refusal):
             connection = self._pool(app).acquire(block=True, timeout=_STEP_TIMEOUT)
             try:
                 if _was_closed(connection):
@@ -240,14 +258,14 @@ class CeleryOutbox:
             return self._connections[2]
 
     @contextmanager
-    def _refusing(self) -> Generator[None]:
+    def _refusing(self, refusal: str = _NOT_TAKEN) -> Generator[None]:
         try:
             yield
         except OutboxError:
             raise
         except Exception as error:  # noqa: BLE001  (every broker has exceptions of its own, and its address in them)
             raise OutboxError(
-                f"Celery's broker did not take the job ({type(error.__cause__ or error).__name__}): see that it runs, "
+                f"Celery's broker {refusal} ({type(error.__cause__ or error).__name__}): see that it runs, "
                 "that broker_url and its user and password are right, and that the queue "
                 f"{self._queue} is there or may be declared"
             ) from None
@@ -269,6 +287,12 @@ class CeleryOutbox:
 
 def _connect(app: Any) -> Any:
     return app.connection_for_write(connect_timeout=_STEP_TIMEOUT, transport_options=_CONNECTION_OPTIONS)
+
+
+def _settle(message: Any, act: Callable[[], None]) -> bool:
+    act()
+    message.ack()
+    return True
 
 
 def _was_closed(connection: Any) -> bool:

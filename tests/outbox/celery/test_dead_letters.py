@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
+from insider_testkit.frames import variables_of_ours  # type: ignore[import-not-found]  # pytest finds it by pythonpath
 
 from insider_otel.outbox.celery_dead_letters import DeadLetters
-from insider_otel.outbox.celery_outbox import CeleryOutbox
+from insider_otel.outbox.celery_outbox import TASK, CeleryOutbox
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import OutboxError
 from tests.outbox.celery import shop
 from tests.outbox.celery.broker import Broker, arguments_of
+from tests.outbox.celery.conftest import ROOT
 from tests.outbox.jobs import job
 from tests.state.redis_server import RedisServer
 
@@ -71,8 +77,109 @@ def test_one_that_the_broker_does_not_take_stays_with_those_behind_it(
     monkeypatch.setattr(letters._outbox, "put", refuse)
     with pytest.raises(OutboxError, match="no room"):
         letters.retry()
-    assert [job.id for job in letters.jobs()] == ["two", "one"]
+    assert [job.id for job in letters.jobs()] == ["one", "two"]
     assert len(broker.messages(shop.DEAD_QUEUE)) == 4
+    assert broker.held() == 0
+
+
+def test_none_leaves_the_queue_to_be_looked_at_so_none_is_lost_with_who_looks(
+    letters: DeadLetters, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, there = Job.from_json, list[int]()
+
+    def read_and_count(value: object) -> Job:
+        there.append(len(broker.messages(shop.DEAD_QUEUE)))
+        return read(value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "from_json", read_and_count)
+        letters.jobs()
+    assert there == [4, 4, 4, 4]
+
+
+_KILLED = """
+import os
+from insider_otel.outbox.celery_dead_letters import DeadLetters
+from insider_otel.outbox.celery_outbox import CeleryOutbox
+from tests.outbox.celery import shop
+
+shop.app.set_default()
+CeleryOutbox.put = lambda outbox, job: os._exit(9)
+DeadLetters().retry("two")
+"""
+
+
+def test_one_that_was_taken_by_who_is_killed_the_same_moment_is_put_back_by_celery(
+    letters: DeadLetters, broker: Broker, environment: dict[str, str]
+) -> None:
+    killed = subprocess.run([sys.executable, "-c", _KILLED], cwd=ROOT, env={**os.environ, **environment}, check=False)
+    assert killed.returncode == 9
+    assert [job.id for job in letters.jobs()] == ["one"]
+    # What every worker of Celery's does now and then.
+    app = shop.make_app(broker.url, visibility_timeout=0.0)
+    with app.connection_for_write() as connection:
+        connection.default_channel.qos.restore_visible()
+    assert sorted(job.id for job in letters.jobs()) == ["one", "two"]
+    assert (broker.jobs(), broker.held()) == ([], 0)
+
+
+def test_two_that_ask_at_once_send_each_once(
+    letters: DeadLetters, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, counts = CeleryOutbox.put, list[int]()
+
+    def put_while_somebody_else_asks(outbox: CeleryOutbox, job: Job) -> None:
+        monkeypatch.setattr(CeleryOutbox, "put", put)
+        counts.append(letters.retry())
+        put(outbox, job)
+
+    monkeypatch.setattr(CeleryOutbox, "put", put_while_somebody_else_asks)
+    counts.append(letters.retry())
+    assert counts == [1, 1]
+    assert sorted(job.id for job in broker.jobs()) == ["one", "two"]
+    assert letters.jobs() == []
+
+
+def test_those_of_each_priority_are_seen_and_deleted(broker: Broker) -> None:
+    app = shop.make_app(broker.url)
+    app.conf.task_routes = {TASK: {"priority": 6}}
+    with closing(CeleryOutbox(shop.QUEUE)) as outbox:
+        outbox.bury(job(id="urgent", stopped="failed").to_json(), "urgent", until=time.time() - 1)
+        assert broker.dead() == []
+        assert [each.id for each in DeadLetters().jobs()] == ["urgent"]
+        assert DeadLetters().purge() == 1
+        assert DeadLetters().jobs() == []
+
+
+def test_on_a_broker_that_gives_a_message_to_one_only_those_that_are_not_settled_go_back() -> None:
+    shop.make_app("memory://")
+    with closing(CeleryOutbox("calls")) as outbox:
+        for name in ("one", "two", "three"):
+            outbox.bury(job(id=name, stopped="failed", stopped_at=1.0).to_json(), name)
+        letters = DeadLetters("calls")
+        assert [each.id for each in letters.jobs()] == ["one", "two", "three"]
+        assert letters.retry("two") == 1
+        assert letters.discard("three") == 1
+        assert [each.id for each in letters.jobs()] == ["one"]
+        assert letters.discard("one") == 1
+        assert letters.jobs() == []
+
+
+def test_what_is_raised_shows_none_of_what_they_hold(
+    outbox: CeleryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(job: Job) -> None:
+        raise OutboxError("no room")
+
+    given_up = job(stopped="failed", content=b"p jane@example.com")
+    outbox.bury(given_up.to_json(), given_up.id)
+    text = broker.messages(shop.DEAD_QUEUE)[0]["body"]
+    letters = DeadLetters()
+    letters._outbox = outbox
+    monkeypatch.setattr(outbox, "put", refuse)
+    with pytest.raises(OutboxError) as raised:
+        letters.retry()
+    assert not [variable for variable in variables_of_ours(raised.value) if text in variable or "jane" in variable]
 
 
 ONE_OF_THEM: list[Callable[[DeadLetters], int]] = [
@@ -95,6 +202,20 @@ def test_one_that_a_slow_broker_has_twice_is_one(
     assert ask(letters) == 1
     assert len(broker.jobs()) <= 1
     assert len(broker.dead()) in {0, 2}
+
+
+@pytest.mark.parametrize("names", [(), ("killed",)], ids=["retry all", "retry"])
+def test_one_that_a_killed_worker_and_the_next_gave_up_is_one(
+    outbox: CeleryOutbox, broker: Broker, names: tuple[str, ...]
+) -> None:
+    for stopped, at in (("failed", 1.0), ("unsafe", 2.0)):
+        outbox.bury(job(id="killed", stopped=stopped, stopped_at=at).to_json(), "killed")
+    letters = DeadLetters()
+    letters._outbox = outbox
+    assert [each.stopped for each in letters.jobs()] == ["failed"]
+    assert letters.retry(*names) == 1
+    assert [each.id for each in broker.jobs()] == ["killed"]
+    assert broker.dead() == []
 
 
 def test_one_that_is_given_up_anew_while_the_others_are_sent_once_more_stays(
@@ -158,11 +279,17 @@ def test_two_that_delete_at_once_count_each_once_and_lose_no_other(outbox: Celer
 def test_the_keys_of_a_redis_that_is_shared_may_begin_with_a_prefix(broker: Broker) -> None:
     app = shop.make_app(broker.url)
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "global_keyprefix": "shop-"}
-    outbox = CeleryOutbox(shop.QUEUE)
-    outbox.bury(job(stopped="failed").to_json(), "one", until=time.time() - 1)
-    assert len(broker.messages(f"shop-{shop.DEAD_QUEUE}")) == 1
-    assert len(outbox.purge()) == 1
-    assert broker.messages(f"shop-{shop.DEAD_QUEUE}") == []
+    with closing(CeleryOutbox(shop.QUEUE)) as outbox:
+        outbox.bury(job(stopped="failed").to_json(), "one", until=time.time() - 1)
+        assert len(broker.messages(f"shop-{shop.DEAD_QUEUE}")) == 1
+        assert len(outbox.purge()) == 1
+        assert broker.messages(f"shop-{shop.DEAD_QUEUE}") == []
+        outbox.bury(job(id="two", stopped="failed").to_json(), "two")
+        letters = DeadLetters()
+        letters._outbox = outbox
+        assert letters.retry("two") == 1
+        assert len(broker.messages(f"shop-{shop.QUEUE}")) == 1
+        assert (letters.jobs(), broker.messages(f"shop-{shop.DEAD_QUEUE}")) == ([], [])
 
 
 def test_one_that_is_sent_once_more_has_all_its_time_again(letters: DeadLetters, broker: Broker) -> None:
@@ -178,7 +305,8 @@ def test_one_that_is_sent_once_more_has_all_its_time_again(letters: DeadLetters,
 def test_a_broker_that_is_down_is_told(letters: DeadLetters, redis_process: RedisServer) -> None:
     redis_process.stop()
     try:
-        with pytest.raises(OutboxError):
-            letters.jobs()
+        for ask in (letters.jobs, letters.retry, letters.purge):
+            with pytest.raises(OutboxError, match=r"while its dead letters were gone through \(\w+\): see that"):
+                ask()
     finally:
         redis_process.start()

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import kombu.entity
 import pytest
 
+from insider_otel.outbox.celery_dead_letters import DeadLetters
 from insider_otel.outbox.celery_outbox import CeleryOutbox
 from insider_otel.outbox.protocol import OutboxError
 from insider_otel.testing import FakeInsider
@@ -132,6 +133,25 @@ def test_rabbitmq_itself_deletes_a_dead_letter_when_its_time_is_over(
     outbox.bury({"format": 99}, "for ever")
     eventually(lambda: _count(app, shop.DEAD_QUEUE) == 3)
     assert outbox.purge() == []
+
+
+def test_rabbitmq_has_the_dead_letters_back_that_were_neither_sent_nor_forgotten(
+    app: Any, outbox: CeleryOutbox, eventually: Callable[..., None]
+) -> None:
+    for name, stopped in (("one", "failed"), ("two", "failed"), ("one", "unsafe"), ("three", "failed")):
+        outbox.bury(job(id=name, stopped=stopped, stopped_at=1.0).to_json(), name)
+    letters = DeadLetters(shop.QUEUE)
+    # One pool of connections to close: the fixture's.
+    letters._outbox = outbox
+    eventually(lambda: _count(app, shop.DEAD_QUEUE) == 4)
+    assert sorted(each.id for each in letters.jobs()) == ["one", "three", "two"]
+    eventually(lambda: _count(app, shop.DEAD_QUEUE) == 4)
+    assert letters.retry("one") == 1
+    assert _count(app, shop.QUEUE) == 1
+    eventually(lambda: _count(app, shop.DEAD_QUEUE) == 2)
+    assert letters.discard("two") == 1
+    eventually(lambda: _count(app, shop.DEAD_QUEUE) == 1)
+    assert [each.id for each in letters.jobs()] == ["three"]
 
 
 def test_what_a_killed_worker_had_is_delivered_by_another_or_given_up(
