@@ -167,7 +167,7 @@ def _speaking(speakers: Iterable[_Speaker], text: str, codes: Iterable[str], url
 def _speakers(status: int | None) -> tuple[_Speaker, ...]:
     """The rows that may speak under a status, those of the strongest category first."""
     return tuple(
-        (row, _search(row.match))
+        (row, _search(row.match, table().unless.get(row.meaning.category, ())))
         for row in _ranked()
         if row.meaning.category not in _SUCCESS and _may_speak(row, status)
     )
@@ -186,10 +186,14 @@ def _ranked() -> tuple[Row, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def _search(match: tuple[str, ...]) -> Callable[[str], object]:
+def _search(match: tuple[str, ...], unless: tuple[str, ...] = ()) -> Callable[[str], object]:
     if not match:
         return lambda text: None
-    return re.compile("|".join(f"(?:{pattern})" for pattern in match), re.MULTILINE).search
+    finds = re.compile("|".join(f"(?:{pattern})" for pattern in match), re.MULTILINE).search
+    if not unless:
+        return finds
+    speaks_against = _search(unless)
+    return lambda text: finds(text) and not speaks_against(text)
 
 
 def _may_speak(row: Row, status: int | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,6 @@ _OK = range(200, 300)
 _GOOD = frozenset({Category.SUCCESS, Category.ACCEPTED, Category.DUPLICATE})
 _NO_CODES = frozenset({"error", "fail", "failed", "failure", "ok", "success"})
 _CODES_TRIED = 4
-_PAGE_START = 1000
 _FAILED = range(400, 600)
 _NAMES_FIELDS = frozenset({Category.VALIDATION, Category.PAYLOAD_LIMIT, Category.PARTIAL_FAILURE})
 
@@ -52,18 +52,19 @@ def read(
 def _refused_for_a_while(
     status: int | None, row: Row | None, fields: Mapping[str, str], now: float | None
 ) -> Meaning | None:
-    """What a status means that usually says "never", in a reply that names the moment to come back."""
+    """What a reply means that would say "never" if it did not name the moment to come back."""
     told = table().with_retry_after.get(status) if status is not None else None
     if told is None or rate_hints.from_headers(fields, now)[0] is None:
         return None
-    if row is None or row.is_silent:
-        return told
-    # What says that the body is too large says no more than the 413 does.
-    says_never = row.meaning.retry is Retry.NEVER
-    return told if says_never and row.meaning.category is told.category else None
+    meaning = row.meaning if row else of_status(status)
+    if meaning.retry is not Retry.NEVER:
+        return None
+    # What says that it is too much says no more than a 413 does, and does not say of what.
+    return told if row is None or row.is_silent or meaning.category is Category.PAYLOAD_LIMIT else None
 
 
 def _of_success(status: int, content: Body, fields: Mapping[str, str], now: float | None) -> Verdict:
+    content = success.unwrapped(content)
     reply = content.value
     counts = None
     if is_object(reply):
@@ -191,5 +192,4 @@ def _named(meaning: str) -> Meaning:
 
 
 def _is_page(text: str) -> bool:
-    start = text[:_PAGE_START].lower()
-    return "<html" in start or "<!doctype html" in start
+    return re.match("<[a-zA-Z!?]", text) is not None

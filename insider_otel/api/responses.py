@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from traceback import walk_tb
 from typing import Any, NamedTuple
 
 from .verdict import FAULT_OF, Category, Fault, Retry
@@ -12,6 +13,9 @@ from .verdict import FAULT_OF, Category, Fault, Retry
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 OTHER = "other"
 ANY = "any"
+
+_LOCAL, _REMOTE = "LocalProtocolError", "RemoteProtocolError"
+_SENDS_HEADERS = "send_headers"
 
 
 class Meaning(NamedTuple):
@@ -70,9 +74,10 @@ class Table(NamedTuple):
         responses: The documented responses, in the order of the documentation.
         meanings: What is known beyond them.
         precedence: Categories, those that win over others first.
+        unless: Regular expressions, one of which keeps the rows of a category silent.
         statuses: What a status or a class means when nothing is known of the words.
         with_retry_after: What a status means in a reply with ``Retry-After``, where that makes a difference.
-        ambiguous: Statuses by which a gateway speaks for a server that may have done the work.
+        ambiguous: Statuses, and classes, by which a gateway may speak for a server that has done the work.
         exceptions: What an exception means, by the name of its class.
         causes: Names that are looked for behind an exception as well.
         unsent: Names of exceptions after which the request cannot have reached Insider.
@@ -82,9 +87,10 @@ class Table(NamedTuple):
     responses: tuple[Row, ...]
     meanings: tuple[Row, ...]
     precedence: tuple[Category, ...]
+    unless: Mapping[Category, tuple[str, ...]]
     statuses: Mapping[int | str, Meaning]
     with_retry_after: Mapping[int, Meaning]
-    ambiguous: frozenset[int]
+    ambiguous: frozenset[int | str]
     exceptions: Mapping[str, Meaning]
     causes: frozenset[str]
     unsent: frozenset[str]
@@ -139,7 +145,7 @@ def may_have_arrived(exception: BaseException) -> bool:
 
 
 def answer_is_ambiguous(status: int) -> bool:
-    """Whether a gateway speaks, by this status, for a server that may have done the work (502 and 524).
+    """Whether a gateway may speak, by this status, for a server that has done the work: 502, 524, 5xx nobody knows.
 
     Args:
         status: The HTTP status.
@@ -147,7 +153,8 @@ def answer_is_ambiguous(status: int) -> bool:
     Returns:
         False for statuses that Insider documents as "not processed", and for all that a server says of itself.
     """
-    return status in table().ambiguous
+    rows = table()
+    return (status if status in rows.statuses else class_of(status)) in rows.ambiguous
 
 
 def _name(exception: BaseException) -> str:
@@ -156,7 +163,20 @@ def _name(exception: BaseException) -> str:
         for base in type(error).__mro__:
             if base.__name__ in rows.causes:
                 return base.__name__
-    return next(base.__name__ for base in type(exception).__mro__ if base.__name__ in rows.exceptions)
+    name = next(base.__name__ for base in type(exception).__mro__ if base.__name__ in rows.exceptions)
+    return _REMOTE if name == _LOCAL and any(map(_broke_after_headers, _chain(exception))) else name
+
+
+def _broke_after_headers(error: BaseException) -> bool:
+    """Whether it is an error of h2's that came up when the request's headers had left.
+
+    h2 has one class for the rules that a server breaks and those that its user does, and httpcore takes all of them for
+    ours. What can be wrong with a request of ours is noticed in ``send_headers``, before any of it leaves.
+    """
+    if not type(error).__module__.startswith("h2."):
+        return False
+    names = (frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__))
+    return _SENDS_HEADERS not in names
 
 
 def _chain(exception: BaseException) -> Iterator[BaseException]:
@@ -183,6 +203,7 @@ def _table(source: Mapping[str, Any]) -> Table:
         responses=responses,
         meanings=meanings,
         precedence=tuple(Category(name) for name in source["precedence"]),
+        unless={Category(name): tuple(patterns) for name, patterns in source["unless"].items()},
         statuses=statuses,
         with_retry_after=with_retry_after,
         ambiguous=frozenset(status for row in source["status"] if row.get("ambiguous") for status in row["statuses"]),

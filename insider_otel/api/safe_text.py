@@ -48,6 +48,10 @@ _PREDICATE = (
     r"|optional|required|reserved|revoked|shorter|taken|the|too|unknown|unauthorized|used|valid"
     r"|wrong"
 )
+# Small words that are given names as well, as in "user Will Price not found", but not before what follows a verb.
+_GIVEN_NAME = r"(?i)can|may|will"
+_FOLLOWS_VERB = r"(?i)also|be|have|not|only"
+_LONGEST_FULL_NAME = 3  # words; more capitalised ones in a row are a title: "Requests May Exceed The Limit"
 # No name of a person or a place, in whatever letters.
 _ACRONYM = "API|CSV|HTML|HTTPS?|ID|IP|JSON|JWT|OTP|SMS|SSL|TLS|UR[IL]|UUID|XML"
 
@@ -87,6 +91,7 @@ def safe_text(text: str, longest: int = LONGEST) -> str:
         for at, kind in enumerate(kinds)
     ]
     _hide_values(tokens, passes)
+    _hide_given_names(tokens, passes)
     _hide_names(tokens, passes)
     shown: list[str] = []
     for token, harmless in zip(tokens, passes, strict=True):
@@ -180,6 +185,24 @@ def _hide_quoted(tokens: list[str], passes: list[bool], start: int) -> None:
             return
 
 
+def _hide_given_names(tokens: list[str], passes: list[bool]) -> None:
+    """Lets no word pass that is a given name where another name may follow: "Will Price", but not "Will Not"."""
+    at = 0
+    while at < len(tokens):
+        end = at
+        while end < len(tokens) and _is_capitalised(tokens[end]):
+            end += 1
+        if 1 < end - at <= _LONGEST_FULL_NAME:
+            for word in range(at, end - 1):
+                if (
+                    _may_be_name(tokens, word)
+                    and re.fullmatch(_GIVEN_NAME, tokens[word].strip(_EDGES))
+                    and not re.fullmatch(_FOLLOWS_VERB, tokens[word + 1].strip(_EDGES))
+                ):
+                    passes[word] = False
+        at = end + 1
+
+
 def _hide_names(tokens: list[str], passes: list[bool]) -> None:
     """Lets no capitalised word pass next to one that does not: "Can Öztürk" is a name though "can" is a word."""
     for step in (1, -1):
@@ -190,12 +213,17 @@ def _hide_names(tokens: list[str], passes: list[bool]) -> None:
 
 
 def _may_be_name(tokens: list[str], at: int) -> bool:
-    core = tokens[at].strip(_EDGES)
-    if not core[:1].isupper() or re.fullmatch(_ACRONYM, core) or not core.replace("-", "").replace("'", "").isalpha():
+    if not _is_capitalised(tokens[at]):
         return False
     # The dot after an initial ends no sentence.
     starts_sentence = at == 0 or (tokens[at - 1][-1] in ".!?" and len(tokens[at - 1].strip(_EDGES)) > 1)
     return not starts_sentence
+
+
+def _is_capitalised(token: str) -> bool:
+    core = token.strip(_EDGES)
+    is_word = core.replace("-", "").replace("'", "").isalpha()
+    return is_word and core[0].isupper() and re.fullmatch(_ACRONYM, core) is None
 
 
 def _kind(token: str) -> str:

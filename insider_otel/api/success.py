@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .body import Body, is_array, is_object
+from .body import Body, is_array, is_object, parse
 from .verdict import RateLimit
 
 _MESSAGE_KEYS = ("message", "status_message", "statusMessage", "response")
+_SAYINGS = (*_MESSAGE_KEYS, "error")
 _LONGEST_MESSAGE = 1000
 _MOST_DIGITS = 12
 _INDEX = r"users\.([0-9]{1,9})\."
@@ -27,6 +28,10 @@ _FAILED_WORDS = frozenset(
 _LONGEST_WORD = 40
 _TELLING = frozenset({"success", "status", "status_code", "statusCode", "error", "errors"})
 _ERROR_TEXTS = ("message", "error", "msg", "reason")
+# Why a push does not reach a user, by Insider's own names: without its "successes" a reply is known by them.
+_REASONS_OF_PUSH = frozenset(
+    {"NoUserFound", "OptOut", "Unregistered", "UserGloballyCapped", "UserGloballyCappedForInapp", "InvalidCertificate"}
+)
 
 
 class Counts(NamedTuple):
@@ -45,6 +50,24 @@ class Counts(NamedTuple):
     partial: bool = False
     errors: Any = None
     reasons: Mapping[str, int] = MappingProxyType({})
+
+
+def unwrapped(body: Body) -> Body:
+    """What a 2xx body holds, out of what may be around it: quotes, if it was encoded twice, or the brackets of a list.
+
+    Args:
+        body: The body.
+
+    Returns:
+        The object in it, if it holds one that is a reply of Insider's and no record of the shop's; else ``body``.
+    """
+    value = body.value
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        inner = parse(value)
+        return inner if is_object(inner.value) else body
+    if is_array(value) and len(value) == 1 and _is_refusal_in_words(value[0]):
+        return body._replace(value=value[0])
+    return body
 
 
 def count(reply: Mapping[str, Any]) -> Counts | None:
@@ -141,6 +164,13 @@ def _is_false(value: object) -> bool:
     return value is False or (isinstance(value, str) and value.lower() == "false")
 
 
+def _is_refusal_in_words(item: object) -> bool:
+    """Whether it says no and what is wrong, as no record of a shop's would."""
+    return (
+        is_object(item) and _is_false(item.get("success")) and any(isinstance(item.get(key), str) for key in _SAYINGS)
+    )
+
+
 def _is_error(error: object) -> bool:
     """Whether it is words that say what is wrong: a statistic may well count its errors under the same name."""
     if is_object(error):
@@ -184,16 +214,20 @@ def _catalog(reply: Mapping[str, Any]) -> Counts | None:
 
 
 def _push(reply: Mapping[str, Any]) -> Counts | None:
-    """Push: ``{"successes": […], "errors": {"NoUserFound": […], "OptOut": […]}}``."""
-    successes: object = reply["successes"]
+    """Push: ``{"successes": […], "errors": {"NoUserFound": […], "OptOut": […]}}``; null or nothing for none taken."""
+    successes: object = reply.get("successes")
     errors: object = reply.get("errors")
-    if not is_array(successes):
+    if "successes" not in reply:
+        if not is_object(errors) or not any(is_array(errors.get(reason)) for reason in _REASONS_OF_PUSH):
+            return None
+    elif not is_array(successes) and (successes is not None or not is_object(errors)):
         return None
+    accepted = len(successes) if is_array(successes) else 0 if "successes" in reply else None
     if is_array(errors):
-        return Counts(len(successes), len(errors), bool(errors), errors)
+        return Counts(accepted, len(errors), bool(errors), errors)
     reasons = _by_reason(errors)
     failed = sum(reasons.values())
-    return Counts(len(successes), failed, failed > 0, reasons=reasons)
+    return Counts(accepted, failed, failed > 0, reasons=reasons)
 
 
 def _messages(reply: Mapping[str, Any]) -> Counts | None:
@@ -225,6 +259,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Counts | None]] = {
     "data": _users,
     "message": _catalog,
     "successes": _push,
+    "errors": _push,
     "messageIds": _messages,
     "keys": _keys,
     "skipped": _live_activity,

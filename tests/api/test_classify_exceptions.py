@@ -108,6 +108,80 @@ def test_a_certificate_that_is_not_trusted_is_found_behind_the_clients_error(
     assert not may_have_arrived(refused.value)
 
 
+HTTP2_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+HTTP2_HEADERS_THAT_ARE_NONE = b"\0\0\x02\x01\x05\0\0\0\x01\xff\xff"
+
+
+@pytest.fixture
+def babbling() -> Iterator[tuple[str, list[bytes]]]:
+    """The URL of a server that reads a request by HTTP/2 and answers with headers that are none; and what it read."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(5)
+    got: list[bytes] = []
+
+    def babble() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            connection.settimeout(5)
+            with connection:
+                connection.sendall(HTTP2_SETTINGS)
+                while b"jane@example.com" not in b"".join(got) and (piece := connection.recv(65536)):
+                    got.append(piece)
+                connection.sendall(HTTP2_HEADERS_THAT_ARE_NONE)
+                while connection.recv(65536):
+                    pass
+
+    server = threading.Thread(target=babble)
+    server.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", got
+    server.join(5)
+    listener.close()
+
+
+@pytest.mark.parametrize("module", ["httpx", "httpx2"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_a_server_breaks_in_http2_is_not_the_clients_fault(
+    module: str, asynchronous: bool, babbling: tuple[str, list[bytes]]
+) -> None:
+    """The client takes it for its own; and the server has read it all."""
+    pytest.importorskip("h2")
+    client = pytest.importorskip(module)
+    url, got = babbling
+    how = {"http1": False, "http2": True, "trust_env": False, "timeout": 5}
+
+    async def post_asynchronously() -> None:
+        async with client.AsyncClient(**how) as session:
+            await session.post(url, json={"to": "jane@example.com"})
+
+    def post() -> None:
+        with client.Client(**how) as session:
+            session.post(url, json={"to": "jane@example.com"})
+
+    with pytest.raises(client.LocalProtocolError) as broken:
+        asyncio.run(post_asynchronously()) if asynchronous else post()
+    verdict = classify(None, exception=broken.value)
+    assert (verdict.rule, verdict.retry, verdict.fault) == ("exception.RemoteProtocolError", "backoff", "network")
+    assert may_have_arrived(broken.value)
+    assert b"jane@example.com" in b"".join(got)
+
+
+@pytest.mark.parametrize("module", ["httpx", "httpx2"])
+def test_headers_that_http2_forbids_are_the_clients_fault(module: str, babbling: tuple[str, list[bytes]]) -> None:
+    """Nothing of the request leaves."""
+    pytest.importorskip("h2")
+    client = pytest.importorskip(module)
+    url, got = babbling
+    with (
+        client.Client(http1=False, http2=True, trust_env=False, timeout=5) as session,
+        pytest.raises(client.LocalProtocolError) as refused,
+    ):
+        session.post(url, json={"to": "jane@example.com"}, headers={"TE": "gzip"})
+    verdict = classify(None, exception=refused.value)
+    assert (verdict.rule, verdict.retry) == ("exception.LocalProtocolError", "never")
+    assert not may_have_arrived(refused.value)
+    assert b"jane" not in b"".join(got)
+
+
 def test_what_the_app_was_handling_when_it_made_the_call_says_nothing_of_the_call() -> None:
     """A second call after a certificate that was refused may well have arrived."""
 

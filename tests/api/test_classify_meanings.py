@@ -36,6 +36,9 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (400, {"message": "Maximum 50 messages are allowed"}, "payload_limit"),
     (400, {"message": "Record size exceeds 512 KB"}, "payload_limit"),
     (500, {"message": "Maximum allowed record count is exceeded"}, "payload_limit"),
+    (400, {"message": "More than 20000 records were sent. Try again with fewer records."}, "payload_limit"),
+    (400, {"message": "You can send at most 1,000 users in one request"}, "payload_limit"),
+    (429, {"message": "Too many messages"}, "payload_limit"),
     (413, "Request Entity Too Large", "payload_limit"),
     # A shopper and a one-time code: never a wrong key, never a limit of ours.
     (401, error("Invalid Code"), "verification"),
@@ -45,6 +48,17 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (429, error("max attempts reached"), "verification"),
     (429, error("Maximum number of attempts exceeded."), "verification"),
     (429, error("too many attempts", field="code"), "verification"),
+    (429, "You have reached the maximum number of attempts", "verification"),
+    (400, {"error": {"code": "MAX_ATTEMPTS"}}, "verification"),
+    (429, "no attempts left", "verification"),
+    # The attempts of somebody else, and a field of the request.
+    (500, {"message": "Maximum retry attempts exceeded"}, "server_error"),
+    (502, {"message": "upstream connection attempts exceeded"}, "unavailable"),
+    (500, "no more attempts left", "server_error"),
+    (429, "Maximum attempts exceeded. 30 Requests/minute is allowed.", "rate_limit"),
+    (400, error("this field must be a number", field="max-attempts"), "validation"),
+    (400, error("max-attempts must be between 1 and 10", field="max-attempts"), "validation"),
+    (400, {"errors": {"max-attempts": ["this field is required"]}}, "validation"),
     # Slow down, whatever the status.
     (403, {"error": "You have exceeded your request limit"}, "rate_limit"),
     (403, "Only 60 requests per minute are allowed", "rate_limit"),
@@ -63,6 +77,19 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (429, "Rate limited", "rate_limit"),
     (429, "error code: 1015", "rate_limit"),
     (429, "", "rate_limit"),
+    # A limit of rate, whatever it counts.
+    (429, "No more than 5 messages per second allowed", "rate_limit"),
+    (400, "No more than 5 messages per second allowed", "rate_limit"),
+    (429, "Too many messages, retry after 1 second", "rate_limit"),
+    (403, "Too many users, try again later", "rate_limit"),
+    (429, "You may send at most 30 API calls per minute", "rate_limit"),
+    (429, "Up to 25000 users per minute", "rate_limit"),
+    (400, "Maximum 5 messages/second", "rate_limit"),
+    (400, "more than the maximum 100 requests per minute", "rate_limit"),
+    (429, "Message count exceeded, slow down", "rate_limit"),
+    (400, "Too many concurrent messages", "rate_limit"),
+    (503, "Too many messages in queue, try again later", "unavailable"),
+    (503, "Up to 25000 users per minute", "unavailable"),
     # Who are you?
     (400, {"response": "No Customer Found With Api Key."}, "authentication"),
     (403, {"error": "The API key you provided is not valid"}, "authentication"),
@@ -117,6 +144,8 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (400, {"errors": ["Missing 'phone' on 'recipients' parameter"]}, "validation"),
     (422, {"status_code": 422, "errors": {"code": ["The code field is required."]}}, "validation"),
     (400, {"error": "date range must not exceed 30 days"}, "validation"),
+    (400, {"error": "date range exceeds 90 calendar days"}, "validation"),
+    (400, {"error": "only events within 90 days are accepted"}, "validation"),
     (400, {"message": "Callback URL value is not valid"}, "validation"),
     (422, {"message": "missing dynamic filter parameter"}, "validation"),
     (400, {"error": "sms content exceeds 670 characters"}, "validation"),
@@ -222,6 +251,10 @@ DUPLICATES: list[tuple[int, str]] = [
     (400, "Request rejected. Duplicate e-mail to this user within 15 minutes."),
     (429, "Identical content was sent in the past 15 minutes"),
     (503, "Duplicate request"),
+    (409, "Request already processed"),
+    (400, "Your request has already been submitted"),
+    (409, "The same message content was already accepted"),
+    (409, "idempotency_key was already used"),
 ]
 
 
@@ -243,6 +276,14 @@ NO_DUPLICATES: list[tuple[int, str, str]] = [
     (400, "duplicate emails in tos", "validation"),
     (500, "duplicate key value violates unique constraint", "server_error"),
     (500, "no duplicate content detected in the last 15 minutes", "server_error"),
+    (429, "Too many concurrent requests are already being processed", "rate_limit"),
+    (429, "1000 requests already received in this minute", "rate_limit"),
+    (503, "Another batch is already being processed, try again later", "unavailable"),
+    (503, "Another request is already being processed", "unavailable"),
+    (400, "This template has not already been accepted", "validation"),
+    (409, "idempotency_key was already used with different content", "conflict"),
+    (400, "Another request with this idempotency_key exists", "conflict"),
+    (422, "idempotency_key must be used", "validation"),
     (200, "duplicate", "success"),
     (200, "Duplicate detection is enabled", "success"),
     (200, "No duplicate content in the last 15 minutes", "success"),
@@ -306,6 +347,8 @@ REFUSED_FOR_A_WHILE = [
     (413, "", "payload_limit", "backoff", "insider", "retry_after.413"),
     (413, "Payload Too Large", "payload_limit", "backoff", "insider", "retry_after.413"),
     (413, TOO_LARGE, "payload_limit", "backoff", "insider", "retry_after.413"),
+    (403, "Too many messages", "rate_limit", "after_window", "caller", "retry_after.403"),
+    (429, "Too many messages", "rate_limit", "after_window", "caller", "retry_after.429"),
 ]
 
 
@@ -334,6 +377,7 @@ def test_what_already_says_when_to_come_back_keeps_its_rule() -> None:
         pytest.param(403, {"message": "Forbidden"}, {"Retry-After": "30"}, id="a missing permission stays missing"),
         pytest.param(413, {"error": "Invalid api key"}, {"Retry-After": "30"}, id="under any status"),
         pytest.param(400, {"message": "qx"}, {"Retry-After": "30"}, id="an invalid request stays invalid"),
+        pytest.param(429, {"message": "maximum attempts exceeded"}, {"Retry-After": "30"}, id="a code stays dead"),
         pytest.param(413, "", {"Retry-After": "soon"}, id="no moment is named"),
         pytest.param(413, "", {"Retry-After": "Mon, 03 Jun 2019 11:00:00 GMT"}, id="the moment is past"),
         pytest.param(403, "", {"RateLimit": '"default";r=0;t=30'}, id="a wrong key can be the last allowed request"),
@@ -353,5 +397,8 @@ def test_what_no_row_knows_falls_back_to_the_status(status: int, said: str) -> N
 
 
 def test_only_a_gateway_that_speaks_for_another_is_ambiguous() -> None:
-    """Insider documents 500, 503, 504 and 520 as not processed."""
-    assert [status for status in range(100, 600) if answer_is_ambiguous(status)] == [502, 524]
+    """Insider documents 500, 503, 504 and 520 as not processed; 598 and 599 are a proxy's, 555 is anybody's."""
+    known = {*range(500, 512), *range(520, 528), 529, 530}
+    assert [status for status in sorted(known) if answer_is_ambiguous(status)] == [502, 524]
+    assert all(answer_is_ambiguous(status) for status in range(500, 600) if status not in known)
+    assert not any(map(answer_is_ambiguous, [-1, 0, *range(100, 500), 600, 999]))

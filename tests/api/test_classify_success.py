@@ -109,6 +109,9 @@ LOST = [
     ({"errors": [{"message": "limit"}, {"message": "limit"}]}, None, 2, "limit", None, None),
     ({"skipped": {"no_token": "u1"}}, None, 1, "no_token (1)", None, "no_token"),
     ({"skipped_not_synced": 2}, None, 2, "", None, None),
+    # An empty list as other serializers write it: not at all, or as null.
+    ({"successes": None, "errors": {"NoUserFound": [PUSHED]}}, 0, 1, "NoUserFound (1)", None, "NoUserFound"),
+    ({"errors": {"OptOut": [PUSHED, PUSHED]}}, None, 2, "OptOut (2)", None, "OptOut"),
     # Numbers as other serializers write them, and losses told by a number or a list alone.
     ({"data": {"successful": {"count": 1.0}, "fail": {"count": 3.0}}}, 1, 3, "", None, None),
     ({"data": {"successful": {"count": 1}, "fail": {"count": "3"}}}, 1, 3, "", None, None),
@@ -172,6 +175,9 @@ REFUSED = [
     ({"success": False}, "unexpected", "never"),
     ({"success": False, "message": "qx"}, "unexpected", "never"),
     ({"success": False, "message": "Accepted"}, "unexpected", "never"),
+    ([{"success": False, "message": "Partner is invalid."}], "authentication", "never"),
+    (json.dumps({"success": False, "message": "Partner is invalid."}), "authentication", "never"),
+    (json.dumps(upsert(1, 2)), "partial_failure", "never"),
 ]
 
 
@@ -246,6 +252,12 @@ HONEST: list[Any] = [
     {"message": {"text": "x"}},
     {"channel": "sms", "dateCreated": "2026-01-01", "locale": "en", "maxAttempts": 3, "ttl": 60},
     [{"error": "unauthorized"}],
+    [{"id": 7, "success": False}],
+    [{"success": False, "message": "Partner is invalid."}, {"success": True}],
+    "{is no JSON",
+    {"successes": None, "errors": None},
+    {"successes": None},
+    {"errors": {"OptOut": 3, "NoUserFound": 4}},
 ]
 
 
@@ -278,6 +290,20 @@ def test_a_web_page_is_no_success() -> None:
     verdict = classify(200, "<!DOCTYPE html>\n<html><head><title>Please log in</title></head></html>")
     assert (verdict.category, verdict.fault) == (Category.UNEXPECTED, Fault.NETWORK)
     assert verdict.message == "Please log in"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<HEAD><META http-equiv=refresh content='0; url=/login'></HEAD>",
+        "<script>location = '/login'</script>",
+        "<?xml version='1.0'?><error/>",
+        "<!-- proxy --><p>Please log in</p>",
+    ],
+)
+def test_a_page_without_html_in_it_is_one(page: str) -> None:
+    """Insider answers in JSON, and a browser asks for no more than this."""
+    assert classify(200, page).rule == "meaning.html_page"
 
 
 @given(taken=st.integers(0, 10**9), lost=st.integers(1, 10**9))

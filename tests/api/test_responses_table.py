@@ -106,6 +106,16 @@ def test_precedence_ranks_every_category_that_patterns_can_give() -> None:
     assert len(set(table().precedence)) == len(table().precedence)
 
 
+def test_words_that_silence_a_category_are_in_none_of_its_samples() -> None:
+    """They are written for plain words, too, and for categories that have rows with patterns."""
+    assert set(table().unless) <= {row.meaning.category for row in patterns()}
+    for category, silencing in table().unless.items():
+        assert not any(re.search("[A-Z1-9'\"]", re.sub(r"\\[a-zA-Z]", "", pattern)) for pattern in silencing)
+        for row in responses():
+            if row.meaning.category is category:
+                assert not any(re.search(pattern, said(row), re.MULTILINE) for pattern in silencing), row.id
+
+
 def test_rows_may_speak_only_where_there_are_statuses() -> None:
     """``on`` holds statuses, their classes or "any"."""
     for row in (*table().responses, *table().meanings):
