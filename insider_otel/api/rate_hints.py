@@ -37,6 +37,7 @@ _WANTED: dict[str | bytes | None, str] = {
 _TELLING = _WANTED.keys() - {"date", b"date"}
 _LONGEST_NUMBER = 15
 _EPOCH = 1_000_000_000
+_EPOCH_MILLISECONDS = 1000 * _EPOCH
 
 _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
@@ -79,10 +80,24 @@ _COME_BACK = (
     r"(?: (?:in|after|for|within))?(?: about| at least| the next| another)?"
     rf" ([0-9]{{1,9}}(?:\.[0-9]{{1,3}})?) ?{_UNIT}"
 )
+# 2.500 are 2,500 and never 500; and 0.5 are not 5.
+_COUNT = r"(?<![0-9][.,])\b([0-9]{1,3}(?:[., ][0-9]{3}){1,4}(?![0-9])|[0-9]{1,15})"
 _LIMIT_IN_TEXT = (
-    r"(?i)\b([0-9][0-9,]{0,14}) ?(?:[a-z]{1,12} ){0,2}(?:[a-z]{1,12} ?)?(?:/|\b(?:per|in|every|each|a|an|within)\b)"
+    rf"(?i){_COUNT} ?((?:[a-z]{{1,12}} ){{0,2}}(?:[a-z]{{1,12}} ?)?(?:/|\b(?:per|in|every|each|a|an|within)\b))"
     rf" ?(?:([0-9]{{1,6}}) ?)?{_UNIT}"
 )
+# "5 messages per second" is no limit of requests, and "error 429 in 5 seconds" none at all.
+_OF_REQUESTS = r"(?i)(?:(?:api |http )?(?:requests?|calls?|hits?)\b|/|per\b)"
+# What one user or one address may is not what a key may.
+_OF_SOMEBODY = (
+    r"(?i)\b(?:same|users?|visitors?|shoppers?|customers?|contacts|profiles?|subscribers?|recipients?|receivers?|senders?"
+    r"|persons?|people|ips?|address(?:es)?|e-?mails?|phones?|mobiles?|msisdns?|devices?|sessions?|connections?"
+    r"|identifiers?|uuids?|templates?|campaigns?|journeys?|segments?)\b"
+    rf"|(?:\b(?:per|each|every)\b|;/)(?! ?(?:[0-9]+ ?)?{_UNIT})"
+    r"(?! ?(?:api |auth )?(?:keys?|tokens?|accounts?|partners?|clients?|endpoints?)\b)"
+)
+# What was sent, or is left, or is too many, is no limit either.
+_USED = r"(?i)\b(?:sent|made|received|got|used|seen|issued|left|remain(?:s|ing)?|over|above|beyond)\b"
 
 
 def relevant(headers: object) -> dict[str, str]:
@@ -212,7 +227,8 @@ def _three_fields(fields: Mapping[str, str], prefix: str, now: float) -> RateLim
     window = re.search(_LEGACY_WINDOW, limit) if count else None
     seconds = int(reset) if _is_number(reset) else None
     if seconds is not None and seconds >= _EPOCH:  # GitHub's habit: a moment instead of a span
-        seconds = max(0, round(seconds - now))
+        moment = seconds / 1000 if seconds >= _EPOCH_MILLISECONDS else seconds
+        seconds = max(0, round(moment - now))
     if not count and not _is_number(remaining) and seconds is None:
         return None
     return _limit(
@@ -250,25 +266,42 @@ def from_text(text: str) -> RateLimit | None:
 
     Returns:
         The limit and its window, and the seconds to wait where a moment is named; None if the message names neither.
+        The window alone where it is not said plainly that so many requests are what all calls with a key may make.
     """
     come_back = re.search(_COME_BACK, text)
     # "429, try again in 5 seconds" is no limit of 429.
-    limit = re.search(_LIMIT_IN_TEXT, text.replace(come_back[0], ";") if come_back else text)
+    rest = text.replace(come_back[0], ";") if come_back else text
+    limit = re.search(_LIMIT_IN_TEXT, rest)
     found = RateLimit() if limit or come_back else None
     if found and limit:
-        window = float(limit[2] or 1) * _unit(limit[3])
-        found = replace(found, limit=int(limit[1].replace(",", "")), window=min(window, LONGEST))
+        window = min(float(limit[3] or 1) * _unit(limit[4]), LONGEST)
+        count = int(re.sub("[., ]", "", limit[1])) if _is_of_all(rest, limit) else None
+        found = replace(found, limit=count, window=window, in_words=True)
     if found and come_back:
         reset = min(float(come_back[1]) * _unit(come_back[2]), LONGEST)
         found = replace(found, reset=reset, explicit=True)
     return found
 
 
+def _is_of_all(text: str, limit: re.Match[str]) -> bool:
+    """Whether a message says of a limit that it is one of requests, for all calls with a key together.
+
+    To doubt one that is costs no more than what its window does; to believe one that is not slows all calls down.
+    """
+    around = f"{text[: limit.start()]};{text[limit.end() :]}"
+    return (
+        bool(re.match(_OF_REQUESTS, limit[2])) and not re.search(_OF_SOMEBODY, around) and not re.search(_USED, around)
+    )
+
+
 def merge(fields: RateLimit | None, text: RateLimit | None, told: float | None) -> RateLimit | None:
     """One limit out of what a rate-limited reply says in its RateLimit fields, in its text and in seconds to wait."""
     limit = fields or text
     if fields and text:
-        limit = replace(fields, limit=fields.limit or text.limit, window=fields.window or text.window)
+        in_words = text.in_words and not (fields.limit and fields.window)
+        limit = replace(
+            fields, limit=fields.limit or text.limit, window=fields.window or text.window, in_words=in_words
+        )
     if told is not None:
         return replace(limit or RateLimit(), reset=told, explicit=True)
     if limit and limit.reset is not None and limit.remaining is None:

@@ -84,6 +84,7 @@ class RateLimit:
         explicit: Whether the reply names a moment to come back at
             (``Retry-After``, a reset, "retry after 1 second") and not just the length of a window.
         cost: What the request took of the limit, where the reply tells (quota units of profile reads).
+        in_words: Whether limit or window stand in a message for people, and not in a field made for programs.
     """
 
     limit: int | None = None
@@ -92,6 +93,7 @@ class RateLimit:
     reset: float | None = None
     explicit: bool = False
     cost: int | None = None
+    in_words: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from insider_otel.policy.settings import Mode, Settings
 from insider_otel.policy.steps import Done, Refuse, Reserve, Send, Step, Stop, Wait, WaitReason, WaitSource, is_judged
 
 SHORTEST_ATTEMPT = 0.05
-"""Seconds. A slot that leaves an attempt less than this before the deadline is not worth waiting for."""
+"""Seconds. A slot or a retry that leaves an attempt less than this before the deadline is not worth waiting for: it
+would most likely be cut off, and then nobody knows whether Insider has what it was sent."""
 
 TRANSIT = 5.0
 """Seconds that a request may take to arrive: a repeat that is sent just before Insider's duplicate window ends is not
@@ -188,10 +189,7 @@ class CallMachine:
             return self._send(now)
         self._held += wait
         # Slots of an open pool are apart as the limit wants them. A closed one opens for all at once.
-        jitter = self._window_jitter(wait) if closed else 0.0
-        if self._plan.deadline is not None:
-            # Whoever wakes too late for an attempt would have waited for nothing.
-            jitter = min(jitter, max(self._plan.deadline - SHORTEST_ATTEMPT - now - wait, 0.0))
+        jitter = self._window_jitter(wait, room=self._room(now) - wait) if closed else 0.0
         return Wait(wait + jitter, WaitReason.RATE_LIMIT, WaitSource.LIMITER)
 
     def resume(self, now: float) -> Step:
@@ -233,7 +231,13 @@ class CallMachine:
         """Seconds for which the whole pool has to wait after ``verdict``; None if it need not."""
         if verdict.category is not Category.RATE_LIMIT or verdict.retry is not Retry.AFTER_WINDOW:
             return None
-        return self._plan.rate_window() if verdict.retry_after is None else verdict.retry_after
+        if verdict.retry_after is None:
+            return self._plan.rate_window()
+        said = verdict.rate_limit
+        if said is not None and said.in_words and said.limit is None and not said.explicit:
+            # The window of a limit that may be one user's: the call waits for that, the others as for their own.
+            return min(verdict.retry_after, self._plan.rate_window())
+        return verdict.retry_after
 
     def _turn(self, now: float) -> Step:
         """Another attempt is due."""
@@ -247,7 +251,7 @@ class CallMachine:
         if not plan.limited:
             return self._send(now)
         # Others may close the pool again just before this call's turn, and again: it does not wait for ever.
-        left = plan.retry_window - self._held if plan.deadline is None else plan.deadline - SHORTEST_ATTEMPT - now
+        left = plan.retry_window - self._held if plan.deadline is None else self._latest_start() - now
         return Reserve(max(min(left, plan.longest_wait, window_ends - now), 0.0))
 
     def _send(self, now: float) -> Send:
@@ -271,10 +275,10 @@ class CallMachine:
             return Done(Stop.ATTEMPTS)
         hint = self._plan.rate_window() if verdict.retry_after is None else verdict.retry_after
         told = verdict.rate_limit is not None and verdict.rate_limit.explicit
-        seconds = hint + self._window_jitter(hint)
-        late = self._too_late(seconds, hint, now, spread=True)
+        late = self._too_late(hint, hint, now, spread=True)
         if late is not None:
-            return _out_of_time(late, seconds)
+            return _out_of_time(late, hint + self._window_jitter(hint))
+        seconds = hint + self._window_jitter(hint, room=self._room(now) - hint)
         self._spread_left -= 1
         return Wait(seconds, WaitReason.RATE_LIMIT, WaitSource.RETRY_AFTER if told else WaitSource.WINDOW)
 
@@ -294,7 +298,7 @@ class CallMachine:
         if not self._spread_left:
             return Done(refused or Stop.ATTEMPTS)
         # What Insider may have already is sent again while it would ignore it, or never.
-        window = min(self._plan.retry_window, self._window_ends() - TRANSIT - hint - now)
+        window = min(self._plan.retry_window, self._window_ends() - hint - now)
         seconds = hint + self._random() * max(window, 0.0)
         late = Stop.DUPLICATE_WINDOW if window < 0 else self._too_late(seconds, hint, now, spread=True)
         if late is not None:
@@ -313,16 +317,32 @@ class CallMachine:
         """The moment by which a repeat of what Insider may have has to be sent, or never."""
         if self.ambiguous_since is None or self._plan.resend is not Resend.WINDOW:
             return math.inf
-        return self.ambiguous_since + self._plan.duplicate_window
+        return self.ambiguous_since + self._plan.duplicate_window - TRANSIT
+
+    def _latest_start(self) -> float:
+        """The moment after which an attempt would have too little time before the deadline."""
+        return math.inf if self._plan.deadline is None else self._plan.deadline - SHORTEST_ATTEMPT
 
     def _fits(self, seconds: float, *, hint: float, now: float) -> bool:
         if hint > self._plan.retry_window:
             # Told to stay away for longer than any retry of ours would wait: coming back earlier is not an option.
             return False
-        return self._plan.deadline is None or now + seconds < self._plan.deadline
+        return now + seconds <= self._latest_start()
 
-    def _window_jitter(self, wait: float) -> float:
-        return self._random() * max(self._plan.quick_delay, WINDOW_JITTER * wait)
+    def _room(self, now: float) -> float:
+        """Seconds until the last moment at which another attempt may be sent."""
+        return min(self._latest_start(), self._window_ends()) - now
+
+    def _window_jitter(self, wait: float, room: float = math.inf) -> float:
+        """What is added to a wait for a moment that others wait for, too.
+
+        Args:
+            wait: Seconds until that moment.
+            room: Most that may be added: jitter alone is never why an attempt comes too late.
+        """
+        most = max(self._plan.quick_delay, WINDOW_JITTER * wait)
+        # Drawn from the room and not cut off at its end, so that few attempts have next to no time.
+        return self._random() * max(min(most, room), 0.0)
 
 
 def _out_of_time(late: Stop, seconds: float, refused: Stop | None = None) -> Done:

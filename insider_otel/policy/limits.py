@@ -19,8 +19,9 @@ ahead of ours, or behind."""
 def limit_of(operation: Operation, limits: Mapping[str, Limit | None], learned: Limit | None) -> Limit | None:
     """The limit that the calls of an operation are held to.
 
-    Insider's own word at run time beats its documentation. A limit from the settings may be a share of the real one, so
-    Insider's word can only lower it.
+    Insider's own word at run time beats its documentation: what its headers name may raise a limit or lower it, what a
+    message names may lower it (``told_by``). A limit from the settings may be a share of the real one, so Insider's
+    word can only lower it.
 
     Args:
         operation: The operation.
@@ -41,6 +42,10 @@ def limit_of(operation: Operation, limits: Mapping[str, Limit | None], learned: 
 def told_by(said: RateLimit | None, believed: Limit | None) -> Limit | None:
     """The limit that a reply names, where it differs from the one believed in.
 
+    A message is written for people: whoever is refused under one limit and reads of a higher one has met another. So
+    words lower a limit, and never raise it. Nor does a rolling window that allows more take the place of a day: both
+    may hold at once.
+
     Args:
         said: What the reply says of the limit.
         believed: The limit the pool is held to.
@@ -56,6 +61,8 @@ def told_by(said: RateLimit | None, believed: Limit | None) -> Limit | None:
         told = Limit(said.limit, said.window)
     else:
         return None  # a number without a window
+    if believed is not None and (said.in_words or told.calendar is not believed.calendar):
+        return told if _rate(told) < _rate(believed) else None
     return None if told == believed else told
 
 

@@ -105,11 +105,15 @@ def seconds(*, zero: bool, none: bool = False, most: float = math.inf) -> Check:
     def check(name: str, value: Any) -> float | None:
         if value is None and none:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise setting_error(name, value, accepts)
-        if not 0 <= value <= most or (value == 0 and not zero):
+        try:
+            length = float(value)
+        except OverflowError:  # 10**400
+            length = value = math.inf
+        if not math.isfinite(length) or not 0 <= length <= most or (length == 0 and not zero):
             raise setting_error(name, value, accepts)
-        return float(value)
+        return length
 
     return check
 

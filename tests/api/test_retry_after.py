@@ -188,6 +188,10 @@ FIELDS: list[tuple[dict[str, str], RateLimit]] = [
         {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(NOW) + 45)},
         RateLimit(limit=60, remaining=0, reset=45.0, explicit=True),
     ),
+    (
+        {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str((int(NOW) + 45) * 1000)},
+        RateLimit(remaining=0, reset=45.0, explicit=True),
+    ),
     ({"RateLimit-Remaining": "3", "RateLimit-Reset": "soon", "RateLimit-Limit": "-5"}, RateLimit(remaining=3)),
     ({"RateLimit": "default;r=x;t=30", "RateLimit-Remaining": "8"}, RateLimit(remaining=8)),
     ({"RateLimit": "default;r=0;t=99999999"}, RateLimit(remaining=0, reset=DAY, explicit=True)),
@@ -261,7 +265,50 @@ def limited(text: str) -> tuple[float | None, RateLimit | None]:
 )
 def test_a_window_is_read_from_the_message_and_waited_for(text: str, count: int, window: float) -> None:
     """No moment is named, so the whole window is the wait."""
-    assert limited(text) == (window, RateLimit(limit=count, window=window))
+    assert limited(text) == (window, RateLimit(limit=count, window=window, in_words=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("2.500 requests per minute are allowed", 2500),
+        ("25.000 requests/minute", 25_000),
+        ("1,250,000 requests per minute", 1_250_000),
+        ("25 000 requests per minute", 25_000),
+    ],
+)
+def test_a_thousand_is_read_however_it_is_written(text: str, count: int) -> None:
+    """By its last three digits alone, a pool would be held to a fiftieth of what it may."""
+    assert limited(text) == (60.0, RateLimit(limit=count, window=60.0, in_words=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Rate limit exceeded: 1 request per minute per user",
+        "rate limited: 2 requests per minute per recipient",
+        "100 requests per minute (per IP)",
+        "1 request/minute/widget",
+        "User rate limit exceeded: 1 request per minute",
+        "each widget may have 1 request per minute",
+        "rate limit exceeded, you sent 40000 requests in 60 seconds",
+        "rate limit exceeded, 1 request/minute over the limit",
+        "rate limit: 5 requests per minute remaining",
+        "rate limit: 500 mails per minute",
+    ],
+)
+def test_of_a_limit_that_may_not_be_the_keys_only_the_window_is_read(text: str) -> None:
+    """One user's, one recipient's, or no limit at all but what was sent."""
+    assert limited(text) == (60.0, RateLimit(window=60.0, in_words=True))
+
+
+@pytest.mark.parametrize(
+    "text", ["1 request per minute per API key is allowed", "30 requests/minute for this endpoint"]
+)
+def test_a_limit_of_the_key_may_say_so(text: str) -> None:
+    verdict = classify(429, json.dumps({"message": text}))
+    assert verdict.rate_limit is not None
+    assert verdict.rate_limit.limit == int(text.split(maxsplit=1)[0])
 
 
 @pytest.mark.parametrize(
@@ -328,7 +375,7 @@ def test_a_span_of_time_that_was_spent_is_no_moment_to_come_back_at(status: int,
 
 def test_a_window_and_a_moment_can_stand_in_one_message() -> None:
     """The moment counts."""
-    expected = RateLimit(limit=10, window=60.0, reset=5.0, explicit=True)
+    expected = RateLimit(limit=10, window=60.0, reset=5.0, explicit=True, in_words=True)
     assert limited("10 requests in 60 seconds are allowed, try again in 5 seconds") == (5.0, expected)
 
 
@@ -337,7 +384,7 @@ def test_headers_win_over_the_message() -> None:
     said = json.dumps({"message": "30 Requests/minute is allowed, retry after 9 seconds"})
     verdict = classify(429, said, headers={"RateLimit": "default;r=0;t=20"})
     assert verdict.retry_after == 20.0
-    assert verdict.rate_limit == RateLimit(limit=30, window=60.0, remaining=0, reset=20.0, explicit=True)
+    assert verdict.rate_limit == RateLimit(limit=30, window=60.0, remaining=0, reset=20.0, explicit=True, in_words=True)
 
 
 @pytest.mark.parametrize("text", ["rate limited", "too many requests", "404 requests", "in 5 parsecs"])

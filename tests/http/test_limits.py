@@ -206,6 +206,78 @@ def test_what_insider_says_of_a_limit_corrects_what_was_believed_and_is_logged_o
     assert KEYS["X-REQUEST-TOKEN"] not in caplog.text
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Rate limit exceeded: 1 request per minute per user",
+        "rate limit exceeded, you sent 1 requests in 60 seconds",
+        "rate limit exceeded: 5.000 requests per minute are allowed",
+    ],
+)
+def test_a_sentence_that_names_no_lower_limit_of_the_key_closes_the_pool_and_teaches_nothing(
+    rig: Rig, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One user's limit is not the pool's: it would throttle the calls for everybody else, and for good."""
+    transport = rig.answers((429, {"message": sentence}), 200, settings=Settings(quick_retries=0, spread_retries=0))
+    post_many(rig, 1, transport=transport)
+    rig.clock.advance(60)
+    with caplog.at_level(logging.WARNING, "insider_otel"):
+        assert {call_of(response).waited for response in post_many(rig, 20, transport=transport)} == {0.0}
+    assert "Insider names" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "waits"),
+    [
+        pytest.param((429, {}, {"message": "rate limit: 500 requests per minute are allowed"}), 60.0, id="text"),
+        pytest.param(
+            (200, {"RateLimit-Policy": '"default";q=500;w=60', "RateLimit": '"default";r=499;t=60'}, {}),
+            0.0,
+            id="headers",
+        ),
+    ],
+)
+def test_headers_raise_a_documented_limit_and_words_do_not(
+    rig: Rig, answer: tuple[int, dict[str, str], Any], waits: float
+) -> None:
+    """Who is refused and reads of a higher limit has met another one. Sixty in a minute are documented."""
+    status, headers, body = answer
+    module = rig.flavour.module
+    answers = iter([module.Response(status, headers=headers, json=body)])
+    transport = rig.wrap(
+        rig.flavour.answering(lambda request: next(answers, None) or module.Response(200)),
+        settings=Settings(quick_retries=0, spread_retries=0),
+    )
+    post_many(rig, 1, transport=transport)
+    rig.clock.advance(120)
+    calls = [call_of(response) for response in post_many(rig, 61, transport=transport)]
+    assert calls[-1].waited == pytest.approx(waits, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((429, {}, {"message": "rate limit exceeded: 100 requests/second"}), id="text"),
+        pytest.param(
+            (200, {"RateLimit-Policy": '"burst";q=100;w=1', "RateLimit": '"burst";r=99;t=1'}, {}), id="headers"
+        ),
+    ],
+)
+def test_the_limit_of_a_day_holds_beside_one_of_a_second(rig: Rig, answer: tuple[int, dict[str, str], Any]) -> None:
+    status, headers, body = answer
+    module = rig.flavour.module
+    answers = iter([module.Response(status, headers=headers, json=body)])
+    transport = rig.wrap(
+        rig.flavour.answering(lambda request: next(answers, None) or module.Response(200)),
+        settings=Settings(quick_retries=0, spread_retries=0),
+    )
+    post_many(rig, 1, url=EXPORT, transport=transport)
+    rig.clock.advance(5)
+    statuses = [response.status_code for response in post_many(rig, 3, url=EXPORT, transport=transport)]
+    # A refused export is none of the day.
+    assert statuses == ([200, 429, 429] if status == 429 else [429] * 3)
+
+
 def test_a_limit_of_the_app_is_not_raised_by_insider(rig: Rig) -> None:
     module = rig.flavour.module
     headers = {"RateLimit-Policy": '"default";q=500;w=60', "RateLimit": '"default";r=499;t=60'}

@@ -112,6 +112,41 @@ def test_a_server_that_drips_does_not_outlast_the_deadline(rig: Rig, dripping: s
     assert (call_of(raised.value).attempts, call_of(raised.value).stopped) == (1, Stop.DEADLINE)
 
 
+@pytest.mark.parametrize(
+    ("status", "chunks", "category"),
+    [
+        pytest.param(202, [b"{}"], "accepted", id="taken"),
+        pytest.param(204, [], "success", id="no body"),
+        pytest.param(400, [b'{"message": "bad number"}'], "validation", id="refused"),
+    ],
+)
+def test_an_answer_that_comes_with_the_deadline_is_heard(
+    rig: Rig, status: int, chunks: list[bytes], category: str
+) -> None:
+    """Who takes it for silence sends the message a second time."""
+    module = rig.flavour.module
+
+    def late(request: Any) -> Any:
+        rig.clock.advance(2.5)
+        return module.Response(status, stream=rig.flavour.body(*chunks))
+
+    response = rig.flavour.post(
+        "https://sms.useinsider.com/v1/send",
+        transport=rig.wrap(rig.flavour.answering(late), settings=Settings(deadline=2.0)),
+        json={},
+    )
+    assert (response.status_code, response.content) == (status, b"".join(chunks))
+    assert call_of(response).verdict.category == category
+
+
+def test_a_retry_with_milliseconds_left_is_not_sent(rig: Rig) -> None:
+    """Cut off by the deadline, it would make an honest 503 a timeout, after which an SMS can never be sent again."""
+    settings = Settings(quick_retries=1, quick_delay=0.5, deadline=0.28)
+    transport = rig.answers(503, "ReadTimeout", settings=settings)
+    response = rig.flavour.post("https://sms.useinsider.com/v1/send", transport=transport, json={})
+    assert (response.status_code, call_of(response).attempts, call_of(response).stopped) == (503, 1, Stop.DEADLINE)
+
+
 @pytest.mark.parametrize("deadline", [-1, float("nan"), float("inf"), "5"])
 def test_a_scope_refuses_what_is_no_length_of_time(deadline: Any) -> None:
     with pytest.raises(ValueError, match="deadline is"), request_scope(deadline=deadline):

@@ -107,6 +107,12 @@ def test_a_bad_value_is_refused_with_field_variable_and_remedy(field: str, value
     assert message.startswith(f"{field} (INSIDER_OTEL_{field.upper()}) is {value!r}; it accepts ")
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_beyond_all_floats_is_refused_as_what_has_no_end(digits: int) -> None:
+    with pytest.raises(SettingsError, match=r"^deadline \(INSIDER_OTEL_DEADLINE\) is inf; it accepts seconds above 0"):
+        Settings(deadline=10**digits)
+
+
 @pytest.mark.parametrize(
     ("hosts", "shown"),
     [
