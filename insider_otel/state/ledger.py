@@ -34,11 +34,12 @@ class _Account:
 
     Attributes:
         limit: The limit it was last asked for with.
-        workers: How many shared it when the store was last heard of.
+        workers: How many shared it when the store was last heard of and knew what they had used.
         born: When the store's record of it began.
         used: What was used of it then.
         heard: The moment of that, on the local store's clock.
         others: What others had used of it then; None as long as nobody has asked.
+        lost_until: The moment until which to wait for the others, after a loss of its memory; 0 if they have told it.
         corrections: What became of slots, and was not told yet.
         is_correcting: Whether somebody is telling of corrections, and will go on until there are none.
         missed: Uses that the store knows nothing of.
@@ -53,6 +54,7 @@ class _Account:
     used: int = 0
     heard: int = 0
     others: int | None = None
+    lost_until: int = 0
     corrections: list[Correction] = field(default_factory=list[Correction])
     is_correcting: bool = False
     missed: Uses = field(default_factory=Counter[int])
@@ -68,14 +70,12 @@ class Told:
     Attributes:
         ask: The ask.
         missed: The missed uses that it tells of.
-        born: When the store's record of the pool began, as far as was known.
         changes: How often there had been more to miss.
         is_alone: Whether no other ask was telling of missed uses, and might come later.
     """
 
     ask: Admit
     missed: Uses = field(default_factory=Counter[int])
-    born: int = 0
     changes: int = 0
     is_alone: bool = True
 
@@ -85,7 +85,7 @@ class Heard(NamedTuple):
 
     Attributes:
         noted: The moment under which the local store holds the slot that was granted; None if nothing was, or if the
-            store does not know of all that this process has used.
+            store does not know of all that was used.
         is_lost: Whether the store has lost its memory since it answered, and what it granted with it.
     """
 
@@ -116,10 +116,7 @@ class Ledger:
         if not self._counts(account, limit):
             return share
         with self._lock:
-            if account.others is None:
-                uses = self._local.uses(pool)
-                account.others = account.used - sum(cost for at, cost in uses.items() if at <= account.heard)
-            return replace(share, count=max(min(share.count, limit.count - account.others), 1))
+            return replace(share, count=max(min(share.count, limit.count - self._others(pool, account)), 1))
 
     def correct(self, pool: PoolKey, correction: Correction) -> None:
         """Tell the store, with the next ask, what became of a slot of its own."""
@@ -173,7 +170,7 @@ class Ledger:
         now = self._local.now(limit)
         with self._lock:
             account = self._account(ask.pool, limit)
-            told = ask._replace(corrections=_take(account))
+            told = ask._replace(corrections=_take(account), born=account.born)
             missed: Uses = Counter()
             # As a rule there is nothing, and what would be made of it takes 2 of 6.5 µs.
             if account.missed:
@@ -181,7 +178,7 @@ class Ledger:
                 told = told._replace(past=_as_past(missed, now, limit))
             is_alone = not account.telling
             account.telling += bool(missed)
-            return Told(told, missed, account.born, account.changes, is_alone)
+            return Told(told, missed, account.changes, is_alone)
 
     def untold(self, told: Told) -> None:
         """The store was not reached: what it was to know is kept for the next ask."""
@@ -210,7 +207,7 @@ class Ledger:
             account = self._account(ask.pool, ask.limit)
             account.telling = max(account.telling - bool(told.missed), 0)
             if account.born not in {0, admission.born}:
-                if account.born != told.born:
+                if account.born != ask.born:
                     # As another ask has found out.
                     return Heard(is_lost=True)
                 forgotten = _since(self._local.uses(ask.pool), now - _window(ask.limit))
@@ -219,9 +216,20 @@ class Ledger:
                 account.missed |= Counter({at: cost for at, cost in forgotten.items() if at <= now})
                 account.corrections.clear()
                 account.changes += 1
-            account.limit, account.workers, account.born = ask.limit, admission.workers, admission.born
-            account.used, account.heard, account.others = admission.used, now, None
-            if not notes or admission.slot is None or not told.is_alone or told.changes != account.changes:
+                # It has forgotten what others have used, too: until they have told it, this process keeps to its share.
+                account.others = self._others(ask.pool, account) if self._counts(account, ask.limit) else 0
+                account.lost_until = now + _window(ask.limit)
+            is_told = admission.workers >= account.workers or not 0 < account.lost_until - now <= _window(ask.limit)
+            if is_told:
+                account.workers, account.others, account.lost_until = admission.workers, None, 0
+            account.limit, account.born = ask.limit, admission.born
+            account.used, account.heard = admission.used, now
+            if (
+                not (notes and is_told)
+                or admission.slot is None
+                or not told.is_alone
+                or told.changes != account.changes
+            ):
                 return Heard()
             return Heard(self._local.note(ask.pool, ask.limit, admission.wait, ask.cost))
 
@@ -232,6 +240,13 @@ class Ledger:
         for pool, account in accounts:
             if account.limit is not None:
                 yield pool, account.limit, account.used if self._counts(account, account.limit) else 0
+
+    def _others(self, pool: PoolKey, account: _Account) -> int:
+        """What others had used of a pool when the store was last heard of."""
+        if account.others is None:
+            uses = self._local.uses(pool)
+            account.others = account.used - sum(cost for at, cost in uses.items() if at <= account.heard)
+        return account.others
 
     def _account(self, pool: PoolKey, limit: Limit) -> _Account:
         account = self._accounts.get(pool, self._is_idle)

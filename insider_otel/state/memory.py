@@ -146,7 +146,7 @@ class MemoryStore:
         with self._lock:
             held = self._pool(pool)
             now = rules.window_now(held, self._now(), self._wall_now())
-            held.window.correct(correction, now)
+            held.window.correct(correction, now, held.limit)
 
     def closed_for(self, pool: PoolKey) -> float:
         """Seconds until a pool that Insider closed is open again; 0 if it is open."""

@@ -77,7 +77,8 @@ class ClaimReport(NamedTuple):
         key: Keyed hash of the content.
         token: What the store's answer gave this call; None if another call had the claim.
         end: What becomes of the claim.
-        lasts: Seconds from now until the duplicate window is over, for ``DONE`` and ``KEEP``.
+        lasts: Seconds from now until the duplicate window is over, for ``DONE`` and ``KEEP``; until the claim is over
+            anyway, for ``RELEASE``.
     """
 
     key: bytes
@@ -129,6 +130,8 @@ class Admit(NamedTuple):
         past: Uses that the store missed; applied first.
         claim: The content.
         worker: Who asks: the same bytes for all calls of a process.
+        born: When the store's record of the pool began, as the worker knows it; 0 if it knows of none. One that knows
+            of another has not told this one what it has used, and is not counted until it has.
     """
 
     pool: PoolKey
@@ -140,6 +143,7 @@ class Admit(NamedTuple):
     past: tuple[PastUse, ...] = ()
     claim: ClaimAsk | None = None
     worker: bytes = b""
+    born: int = 0
 
 
 class Admission(NamedTuple):
@@ -150,7 +154,7 @@ class Admission(NamedTuple):
         slot: The slot's moment; None if none was taken.
         closed: Whether the wait is for a pool that Insider closed.
         used: What is used of the limit in the window that ends now, this attempt included.
-        workers: How many processes share the pool, at least 1.
+        workers: How many processes share the pool, at least 1: those who asked lately.
         born: When the store's record of the pool began. Another value than before: it has lost what it knew.
         learned: The limit that Insider named to one of those who share the pool.
         claim: What the store knows of the content; None if it was not asked for, or left because no slot was taken.

@@ -229,6 +229,7 @@ def _admit(request: Admit) -> dict[str, Any]:
         corrections=[[each.slot, each.cost, each.actual, each.late] for each in request.corrections],
         past=list(request.past),
         claim=None if request.claim is None else _ask_claim(request.claim),
+        born=request.born or None,
     )
 
 

@@ -252,7 +252,7 @@ def _correct(pool: Pool, corrections: tuple[Correction, ...], now: int, wall: in
     if corrections:
         moment = window_now(pool, now, wall)
         for correction in corrections:
-            pool.window.correct(correction, moment)
+            pool.window.correct(correction, moment, pool.limit)
 
 
 def _used(pool: Pool, limit: Limit, now: int) -> int:

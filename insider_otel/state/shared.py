@@ -143,7 +143,9 @@ class SharedState:
         asked = self._clock()
         told = self._ledger.tell(ask)
         holding = None if held is None or held.local else held.admission.slot
-        question = Perform(self.store, told.ask._replace(holding=holding, worker=self._worker))
+        # Whoever is counted has told all that it used: not beside another who tells it, and may come later.
+        worker = self._worker if told.is_alone else b""
+        question = Perform(self.store, told.ask._replace(holding=holding, worker=worker))
         try:
             answer: Admission = yield question
         except StoreError as error:
@@ -241,17 +243,7 @@ class SharedState:
         of_nobody = report if report.claim is None else report._replace(claim=report.claim._replace(token=None))
         # This process's own memory must know too, for when the store is away.
         self._local.perform(report if local else of_nobody)
-        told = of_nobody if local else report
-        try:
-            is_told = yield from self._tell_store(told, caller)
-        except GeneratorExit:
-            finish_later(partial(self._untold.keep, told))
-            raise
-        except BaseException:
-            self._untold.keep(told)
-            raise
-        if not is_told:
-            self._untold.keep(told)
+        yield from self._tell_surely(of_nobody if local else report, caller)
 
     def utilization(self) -> Iterator[tuple[str, float]]:
         """The share of each pool's limit used in the window that ends now, as far as this process knows.
@@ -383,18 +375,37 @@ class SharedState:
             unused = (Correction(admission.slot, ask.cost, 0),)
         claim = None
         if ask.claim is not None and ask.claim.token is None and admission.token is not None:
-            claim = ClaimReport(ask.claim.key, admission.token, ClaimEnd.RELEASE)
+            claim = ClaimReport(ask.claim.key, admission.token, ClaimEnd.RELEASE, ask.claim.lease)
         if unused or claim:
-            is_told = yield from self._tell_store(Report(ask.pool, corrections=unused, claim=claim), caller)
-            if not is_told:
-                for correction in unused:
-                    self._ledger.correct(ask.pool, correction)
+            yield from self._tell_surely(Report(ask.pool, corrections=unused, claim=claim), caller)
 
     def _tell_untold(self, ask: Admit, caller: Caller) -> StoreEffects[None]:
         """Tell the store what it has missed, before it is asked."""
         report = self._untold.next(ask.pool, None if ask.claim is None else ask.claim.key)
+        if report is None and self._is_away(ask.pool):
+            # A store that answers too late does what it is asked all the same: a try must take no slot each time.
+            report = Report(ask.pool)
         if report is not None and (yield from self._tell_store(report, caller)):
             self._untold.told(report)
+
+    def _tell_surely(self, report: Report, caller: Caller) -> StoreEffects[None]:
+        """Tell the store, now or with the asks to come."""
+        try:
+            is_told = yield from self._tell_store(report, caller)
+        except GeneratorExit:
+            finish_later(partial(self._keep, report))
+            raise
+        except BaseException:
+            self._keep(report)
+            raise
+        if not is_told:
+            self._keep(report)
+
+    def _keep(self, report: Report) -> None:
+        """The store could not be told."""
+        for correction in report.corrections:
+            self._ledger.correct(report.pool, correction)
+        self._untold.keep(report)
 
     def _tell_store(self, report: Report, caller: Caller) -> StoreEffects[bool]:
         """Tell the store, if it is not away; returns whether it knows."""

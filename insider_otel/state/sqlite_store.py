@@ -137,7 +137,7 @@ class _Transaction:
     def admit(self, ask: Admit) -> Admission:
         pool = Pool.open(self._connection, ask.pool, self._now)
         admission = rules.admit(pool, self._claims, ask, self._now, self._wall)
-        if ask.worker:
+        if ask.worker and ask.born in {0, pool.born}:
             pool.see(self._connection, ask.worker, self._now)
         pool.save(self._connection, self._now)
         return admission._replace(born=pool.born, workers=pool.workers(self._connection, self._now))

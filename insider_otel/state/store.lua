@@ -102,7 +102,8 @@ local function count_workers(pool, limit)
 end
 
 local function see_worker(pool, limit)
-  if ARGV[3] ~= "" then
+  -- One that knows of another record has yet to tell this one what it has used.
+  if ARGV[3] ~= "" and (not ask.born or ask.born == pool.born) then
     redis.call("ZADD", WORKERS, digits(pool.now), ARGV[3])
     redis.call("ZREMRANGEBYSCORE", WORKERS, "-inf", "(" .. sees_workers_since(pool, limit))
   end
@@ -148,10 +149,10 @@ local function report_claim(now)
 end
 
 local function apply_corrections(pool)
-  local now = window_now(pool)
+  local now, limit = window_now(pool), read_limit(pool.limit)
   for _, each in ipairs(ask.corrections) do
     local slot, cost, actual, late = unpack(each)
-    correct(slot, cost, actual, late, now)
+    correct(limit, slot, cost, actual, late, now)
   end
 end
 

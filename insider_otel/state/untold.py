@@ -55,7 +55,8 @@ class _Pool:
 class Untold:
     """Reports that did not reach a store. Each ask is preceded by one report, so that no call tells all.
 
-    Safe between threads. To tell a report twice does no harm.
+    Safe between threads. To tell a report twice does no harm. But what it says lasts from when it is done: a server
+    that was frozen when it was told that a pool is closed keeps it closed for longer than Insider has said.
 
     Args:
         clock: Returns seconds; only differences matter.

@@ -500,16 +500,20 @@ local function confirm(limit, slot, now, cost, not_before, longest_wait)
   return later, taken
 end
 
-local function correct(slot, cost, actual, late, now)
+local function correct(limit, slot, cost, actual, late, now)
   -- A moment of another clock: the pool was held by another kind of limit then.
   if actual > 0 and slot > now then return end
   local moment, counted = math.min(slot + late, math.max(now, slot)), math.min(actual, cost)
   if counted < cost then give_back(slot, cost - counted) end
+  local is_forgotten = not limit or slot <= last_expired(now, limit)
   if counted > 0 and find(gone, slot) then
     -- Whoever used it could not ask whether it still holds.
     give_back(slot, counted)
+    is_forgotten = true
   end
   if counted > 0 and move(slot, moment, counted) == 0 then
+    -- It was moved: this is told once more, by one who had no answer in time.
+    if not is_forgotten then return end
     -- Its slot is forgotten, but its use may still count.
     add({{moment, counted}})
   end

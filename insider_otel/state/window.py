@@ -149,12 +149,13 @@ class RollingWindow:
         self._mark_free(slot, cost - len(places))
         self._trim()
 
-    def correct(self, correction: Correction, now: int) -> None:
+    def correct(self, correction: Correction, now: int, limit: Limit | None) -> None:
         """A slot was used late, or at another cost, or not at all.
 
         Args:
             correction: What became of the slot.
             now: The present moment: what is told of was used before it.
+            limit: The limit, by which slots are forgotten; None if it is not known.
         """
         if correction.actual and correction.slot > now:
             return  # a moment of another clock: the pool was held by another kind of limit then
@@ -162,10 +163,14 @@ class RollingWindow:
         counted = min(correction.actual, correction.cost)
         if counted < correction.cost:
             self.give_back(correction.slot, correction.cost - counted)
+        is_forgotten = limit is None or correction.slot <= last_expired(now, limit)
         if counted and correction.slot in self._gone:
             # Whoever used it could not ask whether it still holds.
             self.give_back(correction.slot, counted)
+            is_forgotten = True
         if counted and not self._move(correction.slot, used, counted):
+            if not is_forgotten:
+                return  # it was moved: this is told once more, by one who had no answer in time
             # Its slot is forgotten, but its use may still count.
             self.add((used, counted))
         if correction.actual > correction.cost:

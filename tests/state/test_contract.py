@@ -205,6 +205,16 @@ def test_a_late_use_counts_from_when_it_was_used_but_not_from_the_future(teller:
     assert admission.wait == pytest.approx(3600, abs=10)
 
 
+def test_a_late_use_that_is_told_of_twice_counts_once(teller: Teller) -> None:
+    """Who had no answer in time tells it again, though it may have been heard."""
+    slots = teller.use_all(HOURLY)
+    teller.let_pass(0.01)
+    late = tuple(Correction(slot, 1, 1, late=10_000) for slot in slots[:2])
+    for _ in range(2):
+        teller.report(POOL, corrections=late)
+    assert teller.admit(POOL, HOURLY).used == 3
+
+
 def test_uses_that_the_store_missed_count(teller: Teller) -> None:
     admission = teller.admit(POOL, HOURLY, past=(PastUse(10 * MINUTE, 1), PastUse(5 * MINUTE, 1)))
     assert (admission.wait, admission.used) == (0.0, 3)
@@ -306,6 +316,13 @@ def test_pools_are_listed_with_what_is_known_of_them(teller: Teller) -> None:
 def test_workers_are_those_who_asked_lately(teller: Teller) -> None:
     assert [teller.admit(POOL, HOURLY, worker=worker).workers for worker in (b"one", b"two", b"one")] == [1, 2, 2]
     assert teller.pools()[POOL].workers == 2
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"], indirect=True)
+def test_a_worker_that_knows_of_another_record_does_not_count_until_it_knows_of_this_one(teller: Teller) -> None:
+    born = teller.admit(POOL, HOURLY, worker=b"one").born
+    asks = [teller.admit(POOL, HOURLY, worker=b"two", born=known) for known in (born - 1, born)]
+    assert [answer.workers for answer in asks] == [1, 2]
 
 
 def test_a_record_is_known_by_when_it_began(teller: Teller) -> None:

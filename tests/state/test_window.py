@@ -49,7 +49,7 @@ def test_a_use_just_before_midnight_counts_for_the_next_day_too() -> None:
 def test_a_use_that_was_late_and_came_just_before_midnight_counts_for_the_next_day_too() -> None:
     window, limit, slot = new_window(), Limit(1, 86_400.0, calendar=True), 3 * DAY - 2 * GUARD
     assert window.reserve(limit, slot) == (slot, True)
-    window.correct(Correction(slot, 1, 1, late=GUARD), 3 * DAY)
+    window.correct(Correction(slot, 1, 1, late=GUARD), 3 * DAY, limit)
     assert window.reserve(limit, 3 * DAY) == (4 * DAY + GUARD, False)
 
 
@@ -69,7 +69,7 @@ def test_a_slot_that_is_too_far_away_is_named_and_not_taken() -> None:
 def test_a_slot_given_back_unused_is_had_at_once_while_others_wait() -> None:
     window, limit = new_window(), rolling(3, 10)
     assert taken(window, limit, 0, 5, 5, 6) == [0, 5, 5, 10]
-    window.correct(Correction(5, 1, 0), 7)
+    window.correct(Correction(5, 1, 0), 7, limit)
     assert taken(window, limit, 7) == [7]
     assert taken(window, limit, 7) == [15]
 
@@ -85,7 +85,7 @@ def test_a_slot_given_back_is_not_had_later_where_that_would_break_a_promise() -
 def test_a_slot_given_back_is_had_again_when_the_promise_is_given_back_too() -> None:
     window, limit = new_window(), rolling(2, 10)
     assert taken(window, limit, 0, 0, 0, 0) == [0, 0, 10, 11]
-    window.correct(Correction(0, 1, 0), 1)
+    window.correct(Correction(0, 1, 0), 1, limit)
     assert window.reserve(limit, 1) == (20, False)
     window.give_back(10)
     window.give_back(11)
@@ -113,21 +113,21 @@ def test_a_slot_given_back_is_taken_into_a_larger_use_and_is_gone() -> None:
 def test_a_part_of_a_slot_is_given_back(unused: int) -> None:
     window, limit = new_window(), rolling(3, 10)
     window.reserve(limit, 0, cost=3)
-    window.correct(Correction(0, 3, 3 - unused), 1)
+    window.correct(Correction(0, 3, 3 - unused), 1, limit)
     assert taken(window, limit, *[1] * (unused + 1)) == [1] * unused + [10]
 
 
 def test_a_use_that_cost_more_than_was_taken_counts_with_all_of_it() -> None:
     window, limit = new_window(), rolling(5, 10)
     window.reserve(limit, 0, cost=1)
-    window.correct(Correction(0, 1, 4, late=2), 3)
+    window.correct(Correction(0, 1, 4, late=2), 3, limit)
     assert taken(window, limit, 3, 3) == [3, 12]
 
 
 def test_a_slot_that_was_used_in_part_and_late_counts_in_part_and_late() -> None:
     window, limit = new_window(), rolling(3, 10)
     window.reserve(limit, 0, cost=3)
-    window.correct(Correction(0, 3, 2, late=4), 5)
+    window.correct(Correction(0, 3, 2, late=4), 5, limit)
     assert taken(window, limit, 5, 5) == [5, 14]
 
 
@@ -135,8 +135,17 @@ def test_a_use_so_late_that_its_slot_is_forgotten_counts() -> None:
     window, limit = new_window(), rolling(1, 10)
     window.reserve(limit, 0)
     window.reserve(limit, 12)
-    window.correct(Correction(0, 1, 1, late=11), 13)
+    window.correct(Correction(0, 1, 1, late=11), 13, limit)
     assert window.used(limit, 13) == 2
+
+
+@pytest.mark.parametrize("actual", [1, 2])
+def test_a_late_use_that_is_told_of_twice_counts_once(actual: int) -> None:
+    window, limit = new_window(), rolling(5, 10)
+    window.reserve(limit, 0)
+    for now in (4, 6):
+        window.correct(Correction(0, 1, actual, late=3), now, limit)
+    assert window.used(limit, 7) == actual
 
 
 def test_what_is_given_back_twice_is_had_once() -> None:
@@ -158,7 +167,7 @@ def test_uses_made_without_asking_count_wherever_they_fall() -> None:
 def test_a_waiter_finds_its_slot_later_by_as_much_as_those_before_it_were() -> None:
     window, limit = new_window(), rolling(1, 10)
     assert taken(window, limit, 0, 0, 0) == [0, 10, 20]
-    window.correct(Correction(0, 1, 1, late=3), 4)
+    window.correct(Correction(0, 1, 1, late=3), 4, limit)
     assert window.confirm(limit, 10, 10, longest_wait=FOREVER) == (13, True)
     assert window.confirm(limit, 13, 13, longest_wait=FOREVER) == (13, True)
     assert window.confirm(limit, 20, 20, longest_wait=FOREVER) == (23, True)
@@ -238,7 +247,7 @@ def test_a_waiter_who_wakes_early_has_its_slot_still() -> None:
 def test_a_slot_that_has_moved_too_far_away_is_given_back() -> None:
     window, limit = new_window(), rolling(1, 10)
     assert taken(window, limit, 0, 0) == [0, 10]
-    window.correct(Correction(0, 1, 1, late=3), 4)
+    window.correct(Correction(0, 1, 1, late=3), 4, limit)
     assert window.confirm(limit, 10, 10, longest_wait=2) == (13, False)
     assert taken(window, limit, 10) == [13]
 
@@ -398,7 +407,7 @@ def test_what_is_given_back_is_cleared_away_once_for_all() -> None:
     window, limit = RollingWindow(moments, [], [], []), rolling(count, 60 * MICROSECONDS)
     taken(window, limit, *range(count))
     for moment in range(0, count, 10):
-        window.correct(Correction(moment, 1, 0), count)
+        window.correct(Correction(moment, 1, 0), count, limit)
     moments.touched = 0
     assert taken(window, limit, *[count] * (count // 10)) == [count] * (count // 10)
     assert moments.touched < 10 * count

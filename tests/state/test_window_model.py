@@ -91,7 +91,7 @@ def test_no_day_is_too_full_where_insiders_clock_is_ahead_of_ours_or_behind(
     while events or sent:
         if sent and (not events or sent[0][0] <= events[0][0]):
             now, number, slot, cost, late = heappop(sent)
-            window.correct(Correction(slot, cost, cost, late), now)
+            window.correct(Correction(slot, cost, cost, late), now, limit)
             days[(now + ahead) // DAY] += cost
             continue
         now, number, held, cost, late = heappop(events)
@@ -219,7 +219,7 @@ class Queue(RuleBasedStateMachine):
         """A use that Insider did not count."""
         if used := [use for use in self.model.uses if use <= self.now < window_end(use, self.limit)]:
             slot = data.draw(st.sampled_from(used))
-            self.window.correct(Correction(slot, 1, 0), self.now)
+            self.window.correct(Correction(slot, 1, 0), self.now, self.limit)
             self.model.give_back(slot, 1)
 
     @invariant()
@@ -290,7 +290,9 @@ class Crowd(RuleBasedStateMachine):
             sender = self.sending.pop(data.draw(st.integers(0, len(self.sending) - 1)))
             is_in_time = self.now < window_end(sender.slot, self.limit)
             actual = data.draw(st.integers(0, sender.cost)) if is_in_time else 0
-            self.window.correct(Correction(sender.slot, sender.cost, actual, self.now - sender.slot), self.now)
+            self.window.correct(
+                Correction(sender.slot, sender.cost, actual, self.now - sender.slot), self.now, self.limit
+            )
             self.sent.uses += [self.now] * actual
 
     @rule(data=st.data())
@@ -313,7 +315,7 @@ class Crowd(RuleBasedStateMachine):
             for waiter in self.waiting:
                 self.window.give_back(waiter.slot, waiter.cost)
             for sender in self.sending:
-                self.window.correct(Correction(sender.slot, sender.cost, 0), self.now)
+                self.window.correct(Correction(sender.slot, sender.cost, 0), self.now, self.limit)
             for _ in range(self.limit.count + 1):
                 slot = self.sent.reserve(self.limit, self.now, 1, self.opens)
                 assert self.window.reserve(self.limit, self.now, not_before=self.opens, longest_wait=FOREVER) == (

@@ -74,7 +74,7 @@ class TestTheScriptsWindow:
                     calls.append((what, slot, cost))
                 case "correct":
                     answer = None
-                    window.correct(Correction(slot, held, actual, later), now)
+                    window.correct(Correction(slot, held, actual, later), now, limit)
                     calls.append((what, slot, held, actual, later, now))
                 case "add":
                     answer = None
@@ -103,7 +103,8 @@ class TestTheScriptsWindow:
               reserve = function(...) return reserve(limit, ...) end,
               confirm = function(...) return confirm(limit, ...) end,
               used = function(...) return used(limit, ...) end,
-              give_back = give_back, correct = correct, add = add,
+              correct = function(...) return correct(limit, ...) end,
+              give_back = give_back, add = add,
             }
             local function all(list)
               local members = {}

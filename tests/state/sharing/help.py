@@ -9,7 +9,6 @@ from insider_otel.api.operations import Limit
 from insider_otel.state.availability import Caller
 from insider_otel.state.memory import MemoryStore
 from insider_otel.state.protocol import (
-    Admission,
     Admit,
     PoolKey,
     Request,
@@ -27,7 +26,7 @@ CONTENT = b"c" * 16
 
 
 class FakeStore:
-    """A memory store that others could share; it fails when told to, and remembers what it was asked.
+    """A memory store that others could share; it fails or is late when told to, and remembers what it was asked.
 
     Args:
         clock: Its clock, which need not be that of those who ask.
@@ -40,21 +39,27 @@ class FakeStore:
         self._clock = clock
         self.asked: list[Request] = []
         self.fails = False
-        self.workers = 1
-        self.born = 1
+        self.is_late = False
+        self.born = 0
         self.lose_memory()
 
     def lose_memory(self) -> None:
         self._memory = MemoryStore(self._clock, self._clock)
         self.born += 1
+        self.workers = 1
+        self._seen: set[bytes] = set()
 
     def perform(self, request: Request) -> Any:
         self.asked.append(request)
         if self.fails:
             raise StoreError(f"{self.address}: no answer within 0.05 s")
         reply = self._memory.perform(request)
-        if isinstance(reply, Admission):
-            return reply._replace(workers=self.workers, born=self.born)
+        if self.is_late:
+            raise StoreError(f"{self.address}: no answer within 0.05 s")
+        if isinstance(request, Admit):
+            if request.worker and request.born in {0, self.born}:
+                self._seen.add(request.worker)
+            return reply._replace(workers=max(self.workers, len(self._seen)), born=self.born)
         return reply
 
     async def perform_async(self, request: Request) -> Any:

@@ -16,6 +16,7 @@ from insider_otel.state.protocol import (
     ClaimState,
     Report,
     StoreEffects,
+    StoreError,
 )
 from insider_otel.testing import FakeClock
 
@@ -188,6 +189,30 @@ class TestAStoreThatLostItsMemory:
         store.lose_memory()
         assert process.take(2) == [False, False]
 
+    @pytest.mark.parametrize("how", ["cancelled", "dropped", "the store is away"])
+    def test_has_what_it_granted_to_that_call_given_back_though_the_call_ends_meanwhile(
+        self, how: str, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        process.take(LIMIT.count)
+        store.lose_memory()
+        clock.advance(5)
+        finding_out = process.state.admit(Admit(POOL, LIMIT, claim=ClaimAsk(CONTENT, 60)), Caller())
+        answer = store.perform(next(finding_out).request)
+        giving_back = finding_out.send(answer)
+        assert isinstance(giving_back.request, Report)
+        if how == "cancelled":
+            with pytest.raises(KeyboardInterrupt):
+                finding_out.throw(KeyboardInterrupt)
+        elif how == "dropped":
+            finding_out.close()
+            finish_dropped()
+        else:
+            with pytest.raises(StopIteration):
+                finding_out.throw(StoreError("no answer"))
+        clock.advance(5)
+        assert process.ask().admission.used == 1
+        assert Process(store, clock).ask(claim=ClaimAsk(CONTENT, 60)).admission.claim is ClaimState.CLAIMED
+
     def test_does_not_let_those_through_that_ask_at_the_same_time(self, process: Process, store: FakeStore) -> None:
         process.take(LIMIT.count)
         store.lose_memory()
@@ -240,8 +265,57 @@ class TestAStoreThatLostItsMemory:
     def test_grants_no_more_than_a_share_until_it_was_taught(
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
-        other = Process(store, clock)
         store.workers = 2
+        other = Process(store, clock)
         assert process.take(2) + other.take(2) == [True] * 4
         store.lose_memory()
-        assert process.take(1) + other.take(1) == [False] * 2
+        assert process.take(2) + other.take(2) == [False] * 4
+
+    def test_does_not_count_on_one_that_has_found_out_and_not_told_yet(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        other = Process(store, clock)
+        assert process.take(1) + other.take(3) + process.take(1) == [True] * 4 + [False]
+        store.lose_memory()
+        assert other.take(1) == [False]
+        assert process.take(3) == [False] * 3
+
+    def test_nor_while_one_of_its_calls_is_about_to_tell_and_another_comes_first(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        other = Process(store, clock)
+        assert process.take(1) + other.take(3) + process.take(1) == [True] * 4 + [False]
+        store.lose_memory()
+        other.ask()
+        telling = other.state.admit(Admit(POOL, LIMIT), Caller())
+        next(telling)
+        other.ask()
+        assert process.take(3) == [False] * 3
+        telling.close()
+
+    def test_grants_the_whole_limit_when_all_have_told(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        store.workers = 2
+        other = Process(store, clock)
+        assert process.take(2) + other.take(1) == [True] * 3
+        clock.advance(LIMIT.window / 2)
+        store.lose_memory()
+        assert process.take(2) + other.take(2) == [False, False, True, False]
+        clock.advance(LIMIT.window / 2)
+        assert process.take(4) == [True, True, True, False]
+
+    def test_waits_for_one_that_is_no_more_until_nothing_from_before_counts(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        store.workers = 2
+        assert process.take(2) + Process(store, clock).take(1) == [True] * 3
+        clock.advance(LIMIT.window / 2)
+        store.lose_memory()
+        assert process.take(2) == [False, False]
+        clock.advance(LIMIT.window / 2)
+        assert process.take(3) == [True, True, False]
+        clock.advance(LIMIT.window / 2)
+        assert process.take(3) == [True, True, False]
+        clock.advance(LIMIT.window / 2)
+        assert process.take(3) == [True, True, False]

@@ -188,6 +188,53 @@ class TestWhileTheStoreIsAway:
         assert dict(process.state.utilization()) == {POOL.pool: 1.0}
 
 
+class TestAStoreThatAnswersTooLate:
+    """It does all the same what it is asked: one that is frozen when it thaws, one that is far away each time."""
+
+    MANY = Limit(100, 60.0)
+
+    def used(self, store: FakeStore, clock: FakeClock) -> int:
+        """What another process is told to be used, its own ask included."""
+        return Process(store, clock).ask(limit=self.MANY).admission.used
+
+    def test_is_not_told_the_same_uses_and_asked_for_one_more_each_time_it_is_tried(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        store.is_late = True
+        for _ in range(10):
+            process.ask(limit=self.MANY)
+            clock.advance(RETRY_EVERY)
+        store.is_late = False
+        process.ask(limit=self.MANY)
+        # One more was granted to the call that found out, which did not hear it.
+        assert self.used(store, clock) == 10 + 1 + 1 + 1
+
+    def test_takes_no_content_for_a_call_that_does_not_hear_it(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        process.ask()
+        store.is_late = True
+        process.ask()
+        clock.advance(RETRY_EVERY)
+        process.ask(claim=ClaimAsk(CONTENT, 60))
+        store.is_late = False
+        assert Process(store, clock).ask(claim=ClaimAsk(CONTENT, 60)).admission.claim is ClaimState.CLAIMED
+
+    def test_counts_late_uses_once_though_it_is_told_of_them_twice(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        grants = [process.ask(limit=self.MANY) for _ in range(30)]
+        clock.advance(0.5)
+        for grant in grants:
+            process.settle(grant, late=0.5)
+        store.is_late = True
+        process.ask(limit=self.MANY)
+        store.is_late = False
+        clock.advance(RETRY_EVERY)
+        process.ask(limit=self.MANY)
+        assert self.used(store, clock) == 30 + 1 + 1 + 1 + 1
+
+
 class TestWhenTheStoreIsBack:
     def test_it_is_told_what_it_missed_and_not_twice(
         self, process: Process, store: FakeStore, clock: FakeClock
@@ -282,18 +329,16 @@ class TestWhenTheStoreIsBack:
     def test_slots_are_not_given_twice_while_one_call_asks_and_others_go_on_alone(
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
-        """The store cannot know what is granted here while it is asked."""
         store.fails = True
         process.take(LIMIT.count - 1)
         clock.advance(RETRY_EVERY)
         store.fails = False
         trying = process.state.admit(Admit(POOL, LIMIT, longest_wait=99), Caller())
-        question = next(trying)
-        answer = store.perform(question.request)
-        assert answer.wait == 0.0
+        store.perform(next(trying).request)
         assert process.ask().local
+        question = trying.send(None)
         with pytest.raises(StopIteration) as granted:
-            trying.send(answer)
+            trying.send(store.perform(question.request))
         assert granted.value.value.admission.wait == pytest.approx(9.0)
 
     def test_who_asks_beside_the_one_that_tells_waits_for_what_was_not_told_yet(
