@@ -72,10 +72,13 @@ _COLUMNS = (
     "ambiguous_since, verdict, stopped, stopped_at"
 )
 
-# A job of a line waits until those before it are delivered or given up.
+# A job of a line waits until those before it are delivered or given up. One that somebody has sent again, after it was
+# given up, also waits for a later one that is being sent.
 _IS_FIRST = (
     "(line IS NULL OR NOT EXISTS (SELECT 1 FROM jobs AS before WHERE before.line = jobs.line "
-    "AND before.number < jobs.number AND before.state = 'waiting'))"
+    "AND before.number < jobs.number AND before.state = 'waiting') "
+    "AND NOT EXISTS (SELECT 1 FROM jobs AS sent WHERE sent.line = jobs.line "
+    "AND sent.leased_until > 0 AND sent.leased_until > ?))"
 )
 
 _POOLS = (
@@ -390,7 +393,7 @@ class SQLiteOutbox:
         if self._identity not in {None, identity}:
             _log.error(
                 "%s was deleted or replaced while it was in use; the deferred calls that it held are not sent "
-                "unless it is put back",
+                "unless it is put back, with all that use the outbox stopped",
                 self.address,
             )
         self._identity = identity
@@ -410,7 +413,7 @@ def _due(connection: sqlite3.Connection, pool: str, now: float, ahead: float, mo
         f"SELECT {_COLUMNS}, sent_at FROM jobs WHERE state = 'waiting' AND pool = ? AND due <= ? "  # noqa: S608
         f"AND leased_until <= ? AND {_IS_FIRST} ORDER BY due, number LIMIT ?"
     )
-    return connection.execute(asked, (pool, now + ahead, now, most)).fetchall()
+    return connection.execute(asked, (pool, now + ahead, now, now, most)).fetchall()
 
 
 def _next_due(connection: sqlite3.Connection, pool: str, now: float) -> float | None:
@@ -419,7 +422,7 @@ def _next_due(connection: sqlite3.Connection, pool: str, now: float) -> float | 
         "SELECT due FROM jobs WHERE state = 'waiting' AND pool = ? AND leased_until <= ? "  # noqa: S608
         f"AND {_IS_FIRST} ORDER BY due LIMIT 1"
     )
-    row = connection.execute(asked, (pool, now)).fetchone()
+    row = connection.execute(asked, (pool, now, now)).fetchone()
     return None if row is None else max(row[0], now)
 
 

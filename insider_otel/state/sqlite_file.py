@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 from insider_otel.state.protocol import StoreError
 
 T = TypeVar("T")
+_Identity = tuple[int, int]
 
 # sqlite's own waiting sleeps for up to 100 ms at a time: too long for who gives up after 50.
 _SHORTEST_SLEEP = 0.0001
@@ -51,6 +52,73 @@ class FileKind:
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
 
 
+class _Opened:
+    """A connection, with what it was made to: a file and the log beside it, which others can move or replace.
+
+    Args:
+        connection: The connection; it was used, so its log is there.
+        path: Where the file is.
+        file: Which file was there before the connection was made.
+    """
+
+    __slots__ = ("_file", "_has_parted", "_log", "_log_path", "_path", "connection", "process")
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, file: _Identity | None) -> None:
+        self.connection = connection
+        self.process = os.getpid()
+        self._path = path
+        self._log_path = f"{path}-wal"
+        self._file = file
+        self._log = _identify(self._log_path)
+        self._has_parted = False
+
+    def is_in_place(self) -> bool:
+        """Whether its file and its log are those that others find."""
+        return _identify(self._path) == self._file and _identify(self._log_path) == self._log
+
+    def part(self, deadline: float) -> None:
+        """Part with a file that was moved or deleted, or in whose place there is another.
+
+        What is in the log goes into the file, wherever that is now: sqlite itself would leave it. Then the log goes, or
+        it would be taken for that of the file which is there now, and written over it.
+
+        Args:
+            deadline: The moment at which waiting for others ends.
+
+        Raises:
+            OSError: Others are parting for too long, or the directory is gone or cannot be written.
+        """
+        # One after another: the next finds the new file's log, or none, and leaves it alone.
+        with _sole_creator(self._path.parent, deadline):
+            is_away, log = _identify(self._path) != self._file, _identify(self._log_path)
+            # If the file itself has another log by now, the old one must not be written over what came since.
+            if is_away or log is None:
+                # Those who are in the way have the log open as well, and do the same when they are done.
+                with suppress(sqlite3.Error, BlockingIOError):
+                    _retry(deadline, self.empty_log)
+            if is_away and log == self._log:
+                _remove_siblings(self._path)
+        self._has_parted = True
+
+    def empty_log(self) -> None:
+        """Leave nothing in the log: all of it goes into the file.
+
+        Raises:
+            BlockingIOError: Others are using it.
+            sqlite3.Error: It cannot be done.
+        """
+        busy, *_ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise BlockingIOError
+
+    def close(self) -> None:
+        """Close the connection. If its file is no longer in its place, it parts with it first."""
+        with suppress(OSError):
+            if not self._has_parted and not self.is_in_place():
+                self.part(time.monotonic() + _LONGEST_FORK_WAIT)
+        self.connection.close()
+
+
 class SQLiteFile:
     """A file of sqlite. Safe between threads and greenlets, which take turns at one connection, and after a fork.
 
@@ -64,15 +132,13 @@ class SQLiteFile:
 
     __slots__ = (
         "__weakref__",
-        "_connection",
         "_finalizer",
-        "_identity",
         "_is_ours",
         "_kind",
         "_lock",
         "_log",
+        "_opened",
         "_path",
-        "_process",
         "openings",
     )
 
@@ -81,11 +147,9 @@ class SQLiteFile:
         self._log = f"{path}-wal"
         self._kind = kind
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._opened: _Opened | None = None
         self._finalizer: weakref.finalize[..., SQLiteFile] | None = None
-        self._identity: tuple[int, int] | None = None
         self._is_ours = False
-        self._process = 0
         self.openings = 0
         _files.add(self)
 
@@ -129,14 +193,14 @@ class SQLiteFile:
             Whether it is empty; not if others are using it.
         """
         with self._lock:
-            if self._connection is None or self._process != os.getpid():
+            if self._opened is None or self._opened.process != os.getpid():
                 return False
             try:
-                busy, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            except sqlite3.Error:
+                self._opened.empty_log()
+            except (sqlite3.Error, BlockingIOError):
                 # The next transaction meets whatever is wrong.
                 return False
-            return not busy
+            return True
 
     def pause(self) -> threading.Lock | None:
         """Close the connection and keep others from opening one.
@@ -155,21 +219,34 @@ class SQLiteFile:
         self._lock = threading.Lock()
 
     def _connect(self, deadline: float) -> sqlite3.Connection:
-        if self._connection is not None:
-            if self._process != os.getpid():
+        if self._opened is not None:
+            if self._opened.process != os.getpid():
                 # sqlite believes in this process that it holds the locks that its parent holds, for any connection to
                 # the file: to use the old one, to close it or to open another could each destroy the file.
                 raise self._trouble(
                     "it was open when this process was forked without Python being told. "
                     "Let the server load the app in its workers (uWSGI: lazy-apps = true)"
                 )
-            if self._identity == self._identify():
-                return self._connection
+            if self._opened.is_in_place():
+                return self._opened.connection
+            # Who has no time for it tries again in the next transaction.
+            self._opened.part(deadline)
             self._disconnect()
-        if self._identify() is None:
+        opened = self._open(deadline)
+        while not opened.is_in_place():
+            # Another was put in its place meanwhile: nobody knows which of them was opened.
+            opened.connection.close()
+            opened = self._open(deadline)
+        self._opened = opened
+        self.openings += 1
+        self._finalizer = weakref.finalize(self, _close_at_exit, opened, self._lock)
+        return opened.connection
+
+    def _open(self, deadline: float) -> _Opened:
+        file = _identify(self._path)
+        if file is None:
             _create(self._path, deadline)
-        # Told before it is opened, so that a file put in its place meanwhile is noticed the next time.
-        self._identity = self._identify()
+            file = _identify(self._path)
         self._is_ours = False
         # Not sqlite3.connect, which instrumentations wrap: our own statements are no part of the app's traces.
         connection = sqlite3.Connection(
@@ -177,14 +254,10 @@ class SQLiteFile:
         )
         try:
             self._prepare(connection, deadline)
+            return _Opened(connection, self._path, file)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
-        self._process = os.getpid()
-        self.openings += 1
-        self._finalizer = weakref.finalize(self, _close_at_exit, connection, self._lock, self._process)
-        return connection
 
     def _prepare(self, connection: sqlite3.Connection, deadline: float) -> None:
         def ask(statement: str) -> str | int:
@@ -212,6 +285,8 @@ class SQLiteFile:
         if ask("PRAGMA journal_mode = WAL") != "wal":
             raise self._trouble("it is on a file system without shared memory: name a file on a local disk")
         _retry(deadline, lambda: connection.execute(f"PRAGMA synchronous = {self._kind.synchronous}"))
+        # The log of a new file is made when it is first read.
+        ask("PRAGMA user_version")
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
         """Begin the write-ahead log anew; sqlite does so by itself, and sooner, if nobody else is writing."""
@@ -219,14 +294,6 @@ class SQLiteFile:
         with suppress(sqlite3.Error, OSError):
             if os.stat(self._log).st_size > _LONGEST_LOG:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
-
-    def _identify(self) -> tuple[int, int] | None:
-        """Which file is at the path now; None if there is none."""
-        try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
 
     def _remedy(self, error: Exception) -> str:
         if _code(error) not in _NOT_A_DATABASE:
@@ -239,11 +306,11 @@ class SQLiteFile:
         return StoreError(f"sqlite:///{self._path}: {text}")
 
     def _disconnect(self) -> None:
-        if self._connection is not None and self._process == os.getpid():
+        if self._opened is not None and self._opened.process == os.getpid():
             if self._finalizer is not None:
                 self._finalizer.detach()
-            self._connection.close()
-            self._connection = None
+            self._opened.close()
+            self._opened = None
 
 
 @contextmanager
@@ -287,14 +354,27 @@ def _text(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def _identify(path: str | Path) -> _Identity | None:
+    """Which file is at a path now; None if there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove_siblings(path: Path) -> None:
+    for sibling in _SIBLINGS:
+        Path(f"{path}{sibling}").unlink(missing_ok=True)
+
+
 def _create(path: Path, deadline: float) -> None:
     """Make an empty file that its owner alone can read; sqlite gives the same rights to those it puts beside it."""
     with _sole_creator(path.parent, deadline):
         if path.exists():
             return
         # Those of a file that was deleted would be taken for the new one's.
-        for sibling in _SIBLINGS:
-            Path(f"{path}{sibling}").unlink(missing_ok=True)
+        _remove_siblings(path)
         # Under another name until its descriptor is closed: that drops all locks that this process has on a file.
         descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}-", dir=path.parent)
         os.close(descriptor)
@@ -317,10 +397,10 @@ def _sole_creator(directory: Path, deadline: float) -> Generator[None]:
         os.close(descriptor)
 
 
-def _close_at_exit(connection: sqlite3.Connection, lock: threading.Lock, process: int) -> None:
+def _close_at_exit(opened: _Opened, lock: threading.Lock) -> None:
     # A thread may still be using it when the interpreter ends.
-    if process == os.getpid() and lock.acquire(timeout=_LONGEST_FORK_WAIT):
-        connection.close()
+    if opened.process == os.getpid() and lock.acquire(timeout=_LONGEST_FORK_WAIT):
+        opened.close()
         lock.release()
 
 

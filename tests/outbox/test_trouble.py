@@ -10,12 +10,13 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
 
 from insider_otel import InsiderTransport, Settings, SettingsError, request_scope
+from insider_otel.outbox.job import Job
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import OutboxError
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox
@@ -272,14 +273,68 @@ def test_a_file_that_is_deleted_in_use_is_told_of_and_made_anew(
     other.close()
 
 
-def test_a_file_that_is_put_in_its_place_is_told_of_and_used(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store, saved = SQLiteOutbox(path), SQLiteOutbox(path.with_name("saved.db"))
-    one = put(saved)
+def _save(path: Path, number: int) -> tuple[Path, list[Job]]:
+    """A file that may be put in the place of another, and what it holds."""
+    saved = SQLiteOutbox(path.with_name("saved.db"))
+    every = [put(saved) for _ in range(number)]
     saved.close()
-    put(store)
-    path.with_name("saved.db").replace(path)
-    for suffix in ("-wal", "-shm"):
+    return path.with_name("saved.db"), every
+
+
+@pytest.mark.parametrize("deleted", [[], ["-wal", "-shm"]], ids=["alone", "without the files beside it"])
+def test_a_file_that_is_put_in_its_place_is_told_of_and_used(
+    path: Path, deleted: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, other = SQLiteOutbox(path), SQLiteOutbox(path)
+    saved, every = _save(path, 100)
+    for each in (store, other):
+        put(each)
+    saved.replace(path)
+    for suffix in deleted:
         Path(f"{path}{suffix}").unlink()
-    assert list(store.jobs()) == [one]
+    assert list(store.jobs()) == every
     assert "replaced while it was in use" in caplog.text
+    every += [put(each) for each in (store, other, store)]
+    for each in (store, other):
+        assert list(each.jobs(most=1000)) == every
+        each.close()
+    assert list(SQLiteOutbox(path).jobs(most=1000)) == every, "whoever comes later finds the same"
+
+
+def test_a_file_that_is_put_in_its_place_while_it_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, other = SQLiteOutbox(path), SQLiteOutbox(path)
+    saved, every = _save(path, 1)
+    put(store)
     store.close()
+    connect = sqlite3.Connection
+
+    def replace_and_connect(*args: Any, **options: Any) -> sqlite3.Connection:
+        monkeypatch.undo()
+        saved.replace(path)
+        every.append(put(other))
+        return connect(*args, **options)
+
+    monkeypatch.setattr(sqlite3, "Connection", replace_and_connect)
+    every += [put(each) for each in (store, other, store)]
+    assert list(SQLiteOutbox(path).jobs()) == every, "the log of those who opened it meanwhile is left alone"
+    for each in (store, other):
+        each.close()
+
+
+@pytest.mark.parametrize("notice", [put, SQLiteOutbox.close], ids=["in a later call", "at its end"])
+def test_a_file_that_is_moved_away_holds_all_when_it_is_put_back(
+    path: Path, notice: Callable[[SQLiteOutbox], object]
+) -> None:
+    """Although what was kept last was in the log beside it, which does not move with it."""
+    store = SQLiteOutbox(path)
+    every = [put(store) for _ in range(5)]
+    away = path.rename(path.with_name("away.db"))
+    notice(store)
+    late = SQLiteOutbox(path)
+    put(late)
+    for each in (store, late):
+        each.close()
+    path.unlink()
+    away.rename(path)
+    assert list(late.jobs()) == every
+    late.close()

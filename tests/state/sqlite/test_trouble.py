@@ -278,6 +278,70 @@ def test_a_file_that_is_deleted_under_its_users_is_made_anew(path: Path, deleted
     store.close()
 
 
+def _replace_and_go_on(path: Path, saved: Path, open_everywhere: Any, replaced: Any) -> int:
+    store = SQLiteStore(path, timeout=PATIENT)
+    for _ in range(20):
+        admit(store)
+    if open_everywhere.wait(LONGEST) == 0:
+        saved.replace(path)
+        for _ in range(50):
+            admit(store)
+    replaced.wait(LONGEST)
+    for _ in range(50):
+        admit(store)
+    return admit(store).born
+
+
+def test_a_file_that_is_put_in_its_place_is_used_by_all_and_stays_whole(path: Path) -> None:
+    saved = SQLiteStore(path.with_name("saved.db"), timeout=PATIENT)
+    before = [admit(saved) for _ in range(30)][-1]
+    saved.close()
+    barriers = processes.Barrier(4), processes.Barrier(4)
+    assert set(in_processes(4, _replace_and_go_on, path, path.with_name("saved.db"), *barriers)) == {before.born}
+    store = SQLiteStore(path, timeout=PATIENT)
+    assert use_of(store).used == 30 + 50 + 4 * 51, "nobody has written the old one's log over it"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    store.close()
+
+
+def _move_away_and_back(path: Path, open_everywhere: Any, put_back: Any) -> int:
+    store = SQLiteStore(path, timeout=PATIENT)
+    for _ in range(20):
+        admit(store)
+    if open_everywhere.wait(LONGEST) == 0:
+        away = path.rename(path.with_name("away.db"))
+        assert admit(store).used == 1
+        away.rename(path)
+        for _ in range(50):
+            admit(store)
+    put_back.wait(LONGEST)
+    for _ in range(50):
+        admit(store)
+    return admit(store).born
+
+
+def test_a_file_that_is_put_back_is_used_by_those_who_did_not_miss_it(path: Path) -> None:
+    """They still have the log open that was beside it before."""
+    assert len(set(in_processes(4, _move_away_and_back, path, processes.Barrier(4), processes.Barrier(4)))) == 1
+    store = SQLiteStore(path, timeout=PATIENT)
+    assert use_of(store).used == 4 * 20 + 50 + 4 * 51
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    store.close()
+
+
+def test_a_file_that_is_put_in_the_place_of_one_just_made(path: Path, store: SQLiteStore) -> None:
+    saved, other = SQLiteStore(path.with_name("saved.db"), timeout=PATIENT), SQLiteStore(path, timeout=PATIENT)
+    admit(saved)
+    saved.close()
+    for each in (store, other):
+        admit(each)
+    path.with_name("saved.db").replace(path)
+    assert [admit(each).used for each in (store, other, store, other)] == [2, 3, 4, 5]
+    other.close()
+
+
 def test_a_deleted_file_shows_as_another_birth(path: Path, store: SQLiteStore) -> None:
     before = admit(store)
     path.unlink()
