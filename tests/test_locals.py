@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,18 +184,62 @@ def test_a_call_whose_credentials_cannot_be_put_back(
     assert_frames_hold_none_of(SECRETS, refused.value)
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_mistake_of_the_app_shows_its_line_and_none_of_its_variables(tmp_path: Path, is_async: bool) -> None:
+    settings = Settings(outbox=f"sqlite:///{tmp_path}/outbox.db", credentials=_sealed)
+    with pytest.raises(ConnectionError) as raised:
+        _defer(settings, is_async=is_async)
+    *_, ours, last = traceback.walk_tb(raised.value.__traceback__)
+    assert (ours[0].f_code.co_name, ours[0].f_locals) == ("provide", {})
+    assert (last[0].f_code.co_filename, last[0].f_code.co_name, last[0].f_locals) == (__file__, "items", {})
+
+
 # ------------------------------------------------------------------------------------------------------- the means
+
+
+def _raise(error: Exception, cause: Exception, secret: str) -> None:
+    raise error from cause
 
 
 def test_an_error_that_went_round_in_a_ring_of_causes_is_bare_too() -> None:
     one, other = ValueError("one"), ValueError("other")
     for error, cause in ((one, other), (other, one)):
-        try:
-            raise error from cause
-        except ValueError:
-            pass
+        with contextlib.suppress(ValueError):
+            _raise(error, cause, PASSWORD)
     assert bare(one) is one
-    assert one.__traceback__ is other.__traceback__ is None
+    for error in (one, other):
+        assert [(frame.f_code.co_name, frame.f_locals) for frame, _ in traceback.walk_tb(error.__traceback__)] == [
+            ("_raise", {})
+        ]
+
+
+def test_an_error_shows_its_lines_however_deep_they_are() -> None:
+    def dig(secret: str) -> None:
+        dig(secret)
+
+    with pytest.raises(RecursionError) as raised:
+        dig(PASSWORD)
+    lines = [frame.f_locals for frame, _ in traceback.walk_tb(bare(raised.value).__traceback__)]
+    assert len(lines) > 100
+    assert not any(lines)
+
+
+def test_no_variables_are_shown_where_they_cannot_be_taken_away() -> None:
+    """Of a generator that waits, which goes on, and of who has called."""
+
+    def keep() -> Generator[BaseException]:
+        secret = PASSWORD
+        try:
+            int(secret)
+        except ValueError as error:
+            yield error
+        yield ValueError("it went on")
+
+    kept = keep()
+    with pytest.raises(ValueError, match="invalid literal") as raised:
+        raise next(kept)
+    assert bare(raised.value).__traceback__ is None
+    assert str(next(kept)) == "it went on"
 
 
 def test_the_variables_of_our_frames_are_found() -> None:
