@@ -1,4 +1,4 @@
-"""A line in a sqlite outbox: one after another, also where somebody has a call sent again that was given up."""
+"""A line in an outbox: one after another, also where somebody has a call sent again that was given up."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ from insider_otel_django.outbox.store import DjangoOutbox
 from insider_otel.outbox.protocol import JobStore
 
 sys.path.append(str(Path(__file__).parents[3]))
-from tests.outbox import test_store, test_store_model, test_store_renewals, test_store_retention
+from tests.outbox import test_store, test_store_lines, test_store_model, test_store_renewals, test_store_retention
 from tests.outbox.jobs import NOW, job, put, take
 
 # What others do it finds by looking once a second. And Django knows no event loop but asyncio's.
 OTHERWISE = {"test_whoever_watches_notices_new_work", "test_an_event_loop_puts_jobs_too"}
 PROMISES = {
     name: test
-    for module in (test_store, test_store_renewals, test_store_retention)
+    for module in (test_store, test_store_lines, test_store_renewals, test_store_retention)
     for name, test in vars(module).items()
     if name.startswith("test_")
 }

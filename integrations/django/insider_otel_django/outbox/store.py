@@ -256,9 +256,13 @@ def _pools_with_work(now: float, due_by: float) -> list[OutboxPool]:
 
 
 def _due(pool: str, now: float, due_by: float, most: int) -> list[int]:
-    """The numbers of jobs to send. A job of a line waits until those before it are delivered or given up."""
-    before = _waiting().filter(line=OuterRef("line"), number__lt=OuterRef("number"))
-    first = Q(line=None) | ~Exists(before)
+    """The numbers of jobs to send.
+
+    A job of a line waits until those before it are delivered or given up. One that was given up, and that somebody has
+    sent again, also waits for a later one that is being sent.
+    """
+    is_before = Q(number__lt=OuterRef("number")) | Q(leased_until__gt=now)
+    first = Q(line=None) | ~Exists(_waiting().filter(is_before, line=OuterRef("line")))
     due = _waiting().filter(first, pool=pool, due__lte=due_by, leased_until__lte=now)
     return list(due.order_by("due", "number").values_list("number", flat=True)[:most])
 
