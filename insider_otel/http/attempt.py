@@ -8,9 +8,11 @@ from insider_otel.api.classify import classify
 from insider_otel.api.responses import answer_is_ambiguous, may_have_arrived
 from insider_otel.api.verdict import Verdict
 from insider_otel.http import local
+from insider_otel.http.app_stream import app_stream
 from insider_otel.http.body import Prefix
 from insider_otel.http.family import Family
 from insider_otel.http.record import EXTENSION
+from insider_otel.telemetry.suppression import http_suppression
 
 if TYPE_CHECKING:
     import httpx
@@ -30,17 +32,19 @@ class Answer(NamedTuple):
         result: What the app gets if the call ends here: a response, or the exception that came instead of one.
         ambiguous: Whether Insider may have processed the request without our knowing.
         unread: Whether the response has a long body, whose rest the app has yet to read.
+        broken: The error in which the response's body ended, if it did; the app meets it there.
     """
 
     verdict: Verdict
     result: httpx.Response | Exception
     ambiguous: bool = False
     unread: bool = False
+    broken: Exception | None = None
 
     @property
     def error(self) -> Exception | None:
-        """The exception, if it is one."""
-        return self.result if isinstance(self.result, Exception) else None
+        """The exception that it ended in, if it did."""
+        return self.result if isinstance(self.result, Exception) else self.broken
 
 
 def fresh_request(family: Family, app: httpx.Request, *, is_in_memory: bool, left: float | None) -> httpx.Request:
@@ -62,8 +66,10 @@ def fresh_request(family: Family, app: httpx.Request, *, is_in_memory: bool, lef
             phase: left if timeouts.get(phase) is None else min(timeouts[phase], left)
             for phase in ("connect", "read", "write", "pool")
         }
+    # What is not in memory is made by the app's own code while it is sent.
+    stream = app.stream if is_in_memory else app_stream(family.module, app.stream, http_suppression())
     request: httpx.Request = family.module.Request(
-        app.method, app.url, headers=app.headers, stream=app.stream, extensions=extensions
+        app.method, app.url, headers=app.headers, stream=stream, extensions=extensions
     )
     if is_in_memory:
         # Transports below us that sign or log a request may ask for its content, as they can of the app's.
@@ -82,14 +88,15 @@ def answer_of(request: httpx.Request, response: httpx.Response, prefix: Prefix) 
     status = response.status_code
     if prefix.broken is not None and status < _FIRST_ERROR:
         # A success that broke off leaves open what it would have said; a refusal is one without its body too.
-        return Answer(classify(None, exception=prefix.broken), prefix.broken, ambiguous=True)
+        verdict = classify(None, exception=prefix.broken)
+        return Answer(verdict, response, ambiguous=True, broken=prefix.broken)
     if prefix.undecodable is not None and status < _FIRST_ERROR:
         # So does one that cannot be read; the app gets it all the same.
         verdict = classify(None, exception=prefix.undecodable)
         return Answer(verdict, response, ambiguous=True, unread=prefix.unread)
     url = str(request.url) if status >= _FIRST_ERROR else None
     verdict = classify(status, prefix.content, headers=response.headers, url=url, truncated=prefix.truncated)
-    return Answer(verdict, prefix.broken or response, answer_is_ambiguous(status), prefix.unread)
+    return Answer(verdict, response, answer_is_ambiguous(status), prefix.unread, prefix.broken)
 
 
 def unanswered(error: Exception) -> Answer:

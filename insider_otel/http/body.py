@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
 PREFIX_LIMIT = 256 * 1024
 """Bytes of a body that are read for the verdict."""
 
+_LATE_READS = 2
+"""Of an answer that comes with the deadline: its body and its end are mostly here with its status."""
+
 _PIECE = 1024
+_SMALL_PIECE = 16
+_BOUNDED = ("gzip", "deflate")
+"""Codings that make at most a thousand bytes of one. Of some bytes of the others come megabytes."""
+
 _SWITCHING_PROTOCOLS = 101
 # Insider answers in JSON, text and, from its edge, HTML. What is none of these is not worth holding back from the app.
 _OPAQUE = ("application/octet-stream", "application/zip", "text/csv", "text/event-stream", "image/", "video/", "audio/")
@@ -61,10 +69,12 @@ def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Call
     iterator = yield Iterate(stream)
     chunks: list[bytes] = []
     wanted = 0 if _is_opaque(response) else PREFIX_LIMIT
+    late_reads = 0
     broken: Exception | None = None
     try:
         while wanted > 0:
-            if is_late():
+            late_reads += is_late()
+            if late_reads > _LATE_READS:
                 broken = module.ReadTimeout("the deadline passed while the body was read")
                 break
             chunk = yield NextChunk(iterator)
@@ -85,7 +95,7 @@ def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Call
         response.stream = rest_of_body(module)(chunks, iterator, stream, over)
     else:
         yield Close(stream)
-        response.stream = module.ByteStream(raw)
+        response.stream = module.ByteStream(raw) if broken is None else broken_body(module)(raw, broken)
     content, is_sound = _decoded(module, response, raw)
     undecodable: Exception | None = None
     if not is_sound and broken is None:
@@ -94,8 +104,8 @@ def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Call
         truncated = unread or broken is not None or not is_sound or len(content) >= PREFIX_LIMIT
         return Prefix(content, truncated, unread, broken, undecodable)
     finally:
-        # An error's traceback holds this frame.
-        del broken, undecodable
+        # An error's traceback holds this frame, and the response may hold the error.
+        del broken, undecodable, response
 
 
 def _already_read(module: Any, response: httpx.Response) -> Prefix:
@@ -129,7 +139,8 @@ def _decoded(module: Any, response: httpx.Response, raw: bytes) -> tuple[bytes, 
     coding = response.headers["content-encoding"]
     if not coding or coding == "identity":
         return raw, True
-    pieces = (raw[start : start + _PIECE] for start in range(0, len(raw), _PIECE))
+    size = _PIECE if coding.lower() in _BOUNDED else _SMALL_PIECE
+    pieces = (raw[start : start + size] for start in range(0, len(raw), size))
     decoding = module.Response(200, headers={"content-encoding": coding}, content=pieces)
     decoded = bytearray()
     try:
@@ -204,19 +215,27 @@ class RestOfBody:
 
     def close(self) -> None:
         try:
-            if hasattr(self._rest, "close"):
-                self._rest.close()
-            self._stream.close()
+            # A generator that another thread reads cannot be closed. That thread meets the end of the stream below it.
+            with suppress(ValueError):
+                if hasattr(self._rest, "close"):
+                    self._rest.close()
         finally:
-            self._end(None)
+            try:
+                self._stream.close()
+            finally:
+                self._end(None)
 
     async def aclose(self) -> None:
         try:
-            if hasattr(self._rest, "aclose"):
-                await self._rest.aclose()
-            await self._stream.aclose()
+            # As above, of another task.
+            with suppress(RuntimeError):
+                if hasattr(self._rest, "aclose"):
+                    await self._rest.aclose()
         finally:
-            self._end(None)
+            try:
+                await self._stream.aclose()
+            finally:
+                self._end(None)
 
     def _end(self, error: BaseException | None) -> None:
         # Told once, and then let go: clients of httpx keep a stream and its response in a cycle.
@@ -226,6 +245,39 @@ class RestOfBody:
     def __del__(self) -> None:
         # Dropped without being closed: the call is over all the same.
         self._end(GeneratorExit())
+
+
+class BrokenBody:
+    """A body that broke off while it was read: replays what came of it, and then the error."""
+
+    def __init__(self, prefix: bytes, error: Exception) -> None:
+        self._prefix = prefix
+        self._error: Exception | None = error
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._prefix:
+            yield self._prefix
+        self._break_off()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._prefix:
+            yield self._prefix
+        self._break_off()
+
+    def _break_off(self) -> None:
+        error, self._error = self._error, None
+        assert error is not None, "a response reads its stream once"
+        try:
+            raise error
+        finally:
+            # The exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            del error
+
+
+@cache
+def broken_body(module: Any) -> Any:
+    """``BrokenBody`` as a stream class of ``module``."""
+    return type("BrokenBody", (BrokenBody, module.SyncByteStream, module.AsyncByteStream), {})
 
 
 @cache

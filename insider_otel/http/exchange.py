@@ -17,6 +17,7 @@ from insider_otel.api.verdict import Category, Verdict
 from insider_otel.http import local
 from insider_otel.http.attempt import Answer, answer_of, fresh_request, unanswered, unsent
 from insider_otel.http.body import read_prefix
+from insider_otel.http.closing import Closing
 from insider_otel.http.effects import REDELIVERY, Close, Effects, Sleep, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
@@ -28,13 +29,12 @@ from insider_otel.policy import testing_mode
 from insider_otel.policy.limits import opens_in
 from insider_otel.policy.steps import Done, Outcome, Progress, Refuse, Reserve, Send, Step, Stop, Wait, outcome_of
 from insider_otel.state.dropped import finish_later
-from insider_otel.telemetry.call import CallTrace
+from insider_otel.telemetry.call import CallTrace, WaitTrace
 from insider_otel.telemetry.delivery import DeliveryTrace
 from insider_otel.telemetry.suppression import attached, suppressing
 
 if TYPE_CHECKING:
     import httpx
-    from opentelemetry.trace import Span
 
     from insider_otel.http.redelivery import Redelivery
     from insider_otel.telemetry.attempt import AttemptTrace
@@ -55,12 +55,14 @@ class Exchange:
         family: The httpx it is made with.
         request: The app's request; never sent itself. Nothing of it is changed but that it gets the call's record.
         operation: The operation it calls.
+        closing: Whether what sends it is still open.
     """
 
     __slots__ = (
         "_attempting",
         "_began",
         "_body",
+        "_closing",
         "_deadline",
         "_engine",
         "_family",
@@ -80,13 +82,16 @@ class Exchange:
         "_waiting",
     )
 
-    def __init__(self, engine: Engine, family: Family, request: httpx.Request, operation: Operation) -> None:
+    def __init__(
+        self, engine: Engine, family: Family, request: httpx.Request, operation: Operation, closing: Closing
+    ) -> None:
         now = engine.clock()
         self._began = now
         self._engine = engine
         self._family = family
         self._request = request
         self._operation = operation
+        self._closing = closing
         self._scope = current_scope()
         self._body = family.body_of(request)
         redelivery: Redelivery | None = request.extensions.get(REDELIVERY)
@@ -113,7 +118,7 @@ class Exchange:
         self._in_the_air = False
         # What is open under the call.
         self._attempting: AttemptTrace | None = None
-        self._waiting: Span | None = None
+        self._waiting: WaitTrace | None = None
 
     def run(self) -> Effects[httpx.Response | Exception]:
         """The course of the call, from the first step to the response, or the exception, that the app gets.
@@ -171,6 +176,7 @@ class Exchange:
                 case Wait():
                     yield from self._wait(step)
                     self._heed_scope()
+                    self._heed_closing()
                     step = self._machine.resume(self._engine.clock())
                 case Refuse():
                     return (yield from self._hand_over(step.retry_after)) or (yield from self._refuse(step))
@@ -240,6 +246,12 @@ class Exchange:
             self._deadline = self._engine.deadline(None, self._began)
             self._machine.unbind(self._deadline)
 
+    def _heed_closing(self) -> None:
+        """Leave no time for another attempt to a call whose client was closed while it waited."""
+        if self._closing.is_closed:
+            self._deadline = self._engine.clock()
+            self._machine.unbind(self._deadline)
+
     def _is_late(self) -> bool:
         return self._deadline is not None and self._engine.clock() >= self._deadline
 
@@ -271,24 +283,28 @@ class Exchange:
 
     def _wait(self, step: Wait) -> Effects[None]:
         cause = None if self._last is None else self._last.verdict
-        self._waiting = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause)
-        started = self._engine.clock()
+        now = self._engine.clock()
+        self._waiting = self._trace.start_wait(step.seconds, step.reason.value, step.source.value, cause, now)
         try:
             if _sleeps():
                 yield Sleep(step.seconds)
         except GeneratorExit:
             raise
         except BaseException:
-            self._waited += self._engine.clock() - started
-            self._end_wait()
+            self._break_off_wait(self._engine.clock())
             raise
-        self._end_wait()
-        self._waited += step.seconds
+        self._end_wait(step.seconds)
 
-    def _end_wait(self, ended: int | None = None) -> None:
-        span, self._waiting = self._waiting, None
-        if span is not None:
-            span.end(ended)
+    def _break_off_wait(self, now: float, ended: int | None = None) -> None:
+        """A wait, if the call is in one, is over before its time."""
+        if self._waiting is not None:
+            self._end_wait(max(now - self._waiting.began, 0.0), ended)
+
+    def _end_wait(self, seconds: float, ended: int | None = None) -> None:
+        wait, self._waiting = self._waiting, None
+        if wait is not None:
+            self._waited += seconds
+            wait.finish(seconds, ended)
 
     def _retry_in(self, step: Done) -> float | None:
         """In how many seconds a call that is over may be sent again; None for never."""
@@ -329,7 +345,13 @@ class Exchange:
         return response
 
     def _refuse(self, step: Refuse) -> Effects[httpx.Response]:
-        """Answer in Insider's place: its limit has no room before the deadline."""
+        """Answer in Insider's place: its limit has no room before the deadline.
+
+        Raises:
+            RuntimeError: The client was closed while the call waited for room; httpx says it in the same words.
+        """
+        if self._closing.is_closed:
+            raise RuntimeError("Cannot send a request, as the client has been closed.")
         yield from self._leave_gate(None)
         verdict = local.rate_limit_refused(step.retry_after)
         self._rate_limited += 1
@@ -343,7 +365,10 @@ class Exchange:
         """Give the app what the last attempt brought."""
         last = self._last or unsent(self._family, self._request)
         yield from self._leave_gate(last.verdict)
-        attach_record(last.result, self._close_record(last.verdict, stopped))
+        record = self._close_record(last.verdict, stopped)
+        attach_record(last.result, record)
+        if last.broken is not None:
+            attach_record(last.broken, record)
         if not last.unread:
             self._finish()
         return last.result
@@ -405,7 +430,7 @@ class Exchange:
             ended: The same in nanoseconds since 1970.
         """
         self._break_off(now, ended)
-        self._end_wait(ended)
+        self._break_off_wait(now, ended)
         self._gate.dropped()
         self._finish(now=now, ended=ended)
 

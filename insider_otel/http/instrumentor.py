@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar, cast
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
@@ -18,6 +19,8 @@ from insider_otel.http.engine import Engine
 from insider_otel.http.family import NAMES
 from insider_otel.http.transport import AsyncEngineTransport, AsyncInsiderTransport, EngineTransport, InsiderTransport
 from insider_otel.policy.settings import Mode, Settings
+
+_log = logging.getLogger("insider_otel")
 
 # The one place in a client that every request passes and that lies above whatever transport the client uses. The stock
 # instrumentations wrap transports, so they are always below us, whoever came first.
@@ -62,7 +65,7 @@ def _wrapper(transport_class: Any) -> Callable[..., Any]:
             return transport
         if isinstance(transport, transport_class):
             return transport
-        return transport_class(engine, transport)
+        return transport_class(engine, transport, client=client)
 
     return transport_for_url
 
@@ -87,7 +90,7 @@ def cover_client(client: Any, engine: Engine) -> None:
         if type(transport) is transport_class:
             # The instrumentor's, put there a moment ago.
             transport = transport.inner
-        return transport_class(engine, transport)
+        return transport_class(engine, transport, client=client)
 
     setattr(client, _WRAPPED, transport_for_url)
 
@@ -153,7 +156,7 @@ class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             raise TypeError(f"{misplaced[0]} is a setting: instrument(settings=Settings({misplaced[0]}=…))")
         settings = kwargs.get("settings")
         engine = Engine(
-            Settings.from_env(mode=self._default_mode) if settings is None else settings,
+            self._settings() if settings is None else settings,
             tracer_provider=kwargs.get("tracer_provider"),
             meter_provider=kwargs.get("meter_provider"),
             logger_provider=kwargs.get("logger_provider"),
@@ -163,6 +166,9 @@ class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 wrap_function_wrapper(client_class, _WRAPPED, _wrapper(transport_class))
         _Installed.engines[type(self)] = engine
         _Installed.choose()
+
+    def _settings(self) -> Settings:
+        return Settings.from_env(mode=self._default_mode)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         del _Installed.engines[type(self)]
@@ -181,3 +187,20 @@ class ZeroCodeInstrumentor(InsiderInstrumentor):
 
     _instance = None
     _default_mode = Mode.OBSERVE
+
+    def instrument(self, **kwargs: Any) -> None:
+        """Turn it on; with settings that cannot be used it stays off and logs an error.
+
+        An exception would end the start of the command, and the app would lose all its other instrumentations too.
+        """
+        try:
+            super().instrument(**kwargs)
+        except (ImportError, RuntimeError, ValueError) as error:
+            _log.error("calls to Insider are not traced: %s", error)
+
+    def _settings(self) -> Settings:
+        settings = super()._settings()
+        if settings.mode is Mode.ENFORCE:
+            return settings
+        # Who observes uses neither; what is amiss with them, or is there only later, in code, does not matter.
+        return replace(settings, state="memory://", outbox=None)

@@ -86,5 +86,9 @@ def response(module: Any, request: httpx.Request, status: int, kind: str, verdic
     headers = {HEADER: kind}
     if verdict.retry_after is not None:
         headers["retry-after"] = str(max(math.ceil(verdict.retry_after), 1))
-    made: httpx.Response = module.Response(status, headers=headers, json={"message": verdict.advice}, request=request)
+    whole = module.Response(status, headers=headers, json={"message": verdict.advice})
+    # One that is given its content is read and closed by then, and ``elapsed`` is what a client notes on closing it.
+    made: httpx.Response = module.Response(
+        status, headers=whole.headers, stream=module.ByteStream(whole.content), request=request
+    )
     return made

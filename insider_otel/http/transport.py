@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from insider_otel.http.attempt import ATTEMPT
+from insider_otel.http.closing import Closing
 from insider_otel.http.effects import Close, Effect, Effects, Iterate, Keep, NextChunk, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.exchange import Exchange
@@ -37,7 +38,7 @@ else:
     _AsyncBaseTransport = httpx.AsyncBaseTransport
 
 
-def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
+def _exchange(engine: Engine, request: Any, closing: Closing) -> Effects[Any] | None:
     """The course of the call that ``request`` makes; None if it is not for us."""
     if ATTEMPT in request.extensions:
         return None
@@ -45,13 +46,16 @@ def _exchange(engine: Engine, request: Any) -> Effects[Any] | None:
     if operation is None:
         return None
     finish_dropped()
-    return Exchange(engine, family_of(request), request, operation).run()
+    closing.ended = False
+    return Exchange(engine, family_of(request), request, operation, closing).run()
 
 
 def _check(transport: Any, sends: str, other: str) -> None:
     """Refuse what cannot send here, before the first request does."""
     if not hasattr(transport, sends):
-        raise TypeError(f"transport is {transport!r:.100}, which has no {sends}; for this one take {other}")
+        is_one = any(hasattr(transport, each) for each in _SENDING)
+        remedy = f"for this one take {other}" if is_one else "give it what sends, such as httpx.HTTPTransport()"
+        raise TypeError(f"transport is {transport!r:.100}, which has no {sends}; {remedy}")
 
 
 class _WrappedBelow:
@@ -75,13 +79,23 @@ class _WrappedBelow:
         return self._transport
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SENDING and hasattr(value, "_self_wrapper"):
-            from wrapt import FunctionWrapper  # noqa: PLC0415  (only who wraps needs it, and has it loaded)
+        if name in _SENDING:
+            value = self._wrapped_below(name, value)
+        super().__setattr__(name, value)
 
-            value = FunctionWrapper(getattr(self._transport, name), value._self_wrapper)
-            setattr(self._transport, name, value)
-        else:
-            super().__setattr__(name, value)
+    def _wrapped_below(self, name: str, value: Any) -> Any:
+        """Do to the transport below what is done to this one; returns what is found here afterwards."""
+        below = getattr(self._transport, name)
+        here: Any = vars(self).get(name)
+        if hasattr(value, "_self_wrapper"):
+            from wrapt import CallableObjectProxy, FunctionWrapper  # noqa: PLC0415  (who wraps has it loaded)
+
+            setattr(self._transport, name, FunctionWrapper(below, value._self_wrapper))
+            # It does nothing, and is what ``uninstrument_client`` looks for.
+            return CallableObjectProxy(value.__wrapped__)
+        if hasattr(here, "__wrapped__") and value is here.__wrapped__:
+            setattr(self._transport, name, below.__wrapped__)
+        return value
 
 
 _SENDING = frozenset({"handle_request", "handle_async_request"})
@@ -94,16 +108,20 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
         engine: What its calls share with others.
         transport: What sends.
         sleep: Sleeps for a number of seconds.
+        client: The client that it is made for and that will not close it; None for the client's own transport.
     """
 
-    def __init__(self, engine: Engine, transport: Any, sleep: Callable[[float], object] = time.sleep) -> None:
+    def __init__(
+        self, engine: Engine, transport: Any, sleep: Callable[[float], object] = time.sleep, client: Any = None
+    ) -> None:
         self._engine = engine
         self._transport = transport
         self._sleep = sleep
+        self._closing = Closing(client)
 
     def handle_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
-        effects = _exchange(self._engine, request)
+        effects = _exchange(self._engine, request, self._closing)
         if effects is None:
             return self._transport.handle_request(request)
         return self._drive(effects)
@@ -121,12 +139,13 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
                     effect = effects.send(brought)
         except StopIteration as done:
             result = done.value
-        if not isinstance(result, Exception):
-            return result
         try:
-            raise result
+            if isinstance(result, Exception):
+                raise result
+            return result
         finally:
-            # The exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            # The exception's traceback holds this frame; holding the exception, or a response whose body ends in it,
+            # in turn would make a cycle.
             del result
 
     def _carry_out(self, effect: Effect) -> Any:
@@ -149,6 +168,7 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
         return self._sleep(effect.seconds)
 
     def __enter__(self) -> Self:
+        self._closing.enter()
         self._transport.__enter__()
         return self
 
@@ -158,10 +178,12 @@ class EngineTransport(_WrappedBelow, _BaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._closing.leave()
         self._transport.__exit__(exc_type, exc_value, traceback)
 
     def close(self) -> None:
-        """Close the wrapped transport."""
+        """Close the wrapped transport. Calls that wait send nothing any more."""
+        self._closing.close()
         finish_dropped()
         self._transport.close()
 
@@ -227,16 +249,24 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
         engine: What its calls share with others.
         transport: What sends.
         sleep: Sleeps for a number of seconds, and is awaited.
+        client: As for ``EngineTransport``.
     """
 
-    def __init__(self, engine: Engine, transport: Any, sleep: Callable[[float], Awaitable[object]] = _sleep) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        transport: Any,
+        sleep: Callable[[float], Awaitable[object]] = _sleep,
+        client: Any = None,
+    ) -> None:
         self._engine = engine
         self._transport = transport
         self._sleep = sleep
+        self._closing = Closing(client)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send ``request``, as often as it takes and is allowed."""
-        effects = _exchange(self._engine, request)
+        effects = _exchange(self._engine, request, self._closing)
         if effects is None:
             return await self._transport.handle_async_request(request)
         return await self._drive(effects)
@@ -254,12 +284,13 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
                     effect = effects.send(brought)
         except StopIteration as done:
             result = done.value
-        if not isinstance(result, Exception):
-            return result
         try:
-            raise result
+            if isinstance(result, Exception):
+                raise result
+            return result
         finally:
-            # The exception's traceback holds this frame; holding the exception in turn would make a cycle.
+            # The exception's traceback holds this frame; holding the exception, or a response whose body ends in it,
+            # in turn would make a cycle.
             del result
 
     async def _carry_out(self, effect: Effect) -> Any:
@@ -278,6 +309,7 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
         return await self._sleep(effect.seconds)
 
     async def __aenter__(self) -> Self:
+        self._closing.enter()
         await self._transport.__aenter__()
         return self
 
@@ -287,10 +319,12 @@ class AsyncEngineTransport(_WrappedBelow, _AsyncBaseTransport):
         exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
+        self._closing.leave()
         await self._transport.__aexit__(exc_type, exc_value, traceback)
 
     async def aclose(self) -> None:
-        """Close the wrapped transport."""
+        """Close the wrapped transport. Calls that wait send nothing any more."""
+        self._closing.close()
         finish_dropped()
         await self._transport.aclose()
 

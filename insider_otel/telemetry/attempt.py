@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.context import Context
 from opentelemetry.propagate import get_global_textmap
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
 
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Verdict
@@ -59,7 +59,7 @@ class AttemptTrace:
         url = request.url
         method = request.method if request.method in _METHODS else _OTHER
         port = url.port or _DEFAULT_PORTS.get(url.scheme)
-        # What samplers see, and what the metric shares with the span.
+        # What the metric shares with the span. Samplers see it, and the URL, of which there are too many for a metric.
         self._labels: dict[str, str | int] = {names.HTTP_REQUEST_METHOD: method, names.SERVER_ADDRESS: url.host}
         if port is not None:
             self._labels[names.SERVER_PORT] = port
@@ -70,7 +70,7 @@ class AttemptTrace:
             f"{shown} {operation.path}" if operation.path else shown,
             context=parent,
             kind=SpanKind.CLIENT,
-            attributes=self._labels,
+            attributes={**self._labels, names.URL_FULL: _redacted_url(url, operation)},
         )
         self.context = set_span_in_context(self.span, parent)
         # Collected, and set at once when the span ends: each setting costs the SDK a lock.
@@ -100,13 +100,7 @@ class AttemptTrace:
 
     def _described(self, operation: Operation, request: httpx.Request, resend_count: int) -> dict[str, AttributeValue]:
         url = request.url
-        authority = url.netloc.decode("ascii", "replace")
-        userinfo = "REDACTED:REDACTED@" if url.userinfo else ""
-        path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
-        query = redacted_query(query)
         described: dict[str, AttributeValue] = {
-            names.URL_FULL: f"{url.scheme}://{userinfo}{authority}{redacted_path(path, operation.path)}"
-            + (f"?{query}" if query else ""),
             # As the stock instrumentation has it until a connection tells the real peer.
             names.NETWORK_PEER_ADDRESS: url.host,
             names.OPERATION: operation.name,
@@ -209,7 +203,7 @@ class AttemptTrace:
             self.span.set_attributes(self._attributes)
             if names.ERROR_TYPE in learned:
                 self.span.set_status(_ERROR)
-        self.span.end(ended)
+        end_span(self.span, ended)
         self._telemetry.instruments.request_duration.record(max(now - self._started, 0.0), self._labels, self.context)
 
 
@@ -227,6 +221,27 @@ def _fields_of(propagator: TextMapPropagator) -> frozenset[bytes]:
     if asked is None or asked[0] is not propagator:
         asked = _asked = (propagator, frozenset(field.lower().encode() for field in propagator.fields) - _OF_NO_SPAN)
     return asked[1]
+
+
+def end_span(span: Span, ended: int | None = None) -> None:
+    """End a span, whatever a span processor of the app's raises: what Insider has done is not undone by it.
+
+    Args:
+        span: The span.
+        ended: The moment of its end in nanoseconds since 1970, if it is past.
+    """
+    try:
+        span.end(ended)
+    except Exception as exc:  # noqa: BLE001
+        _logger.warning("a span could not be ended: a span processor raised %s", type(exc).__name__)
+
+
+def _redacted_url(url: httpx.URL, operation: Operation) -> str:
+    userinfo = "REDACTED:REDACTED@" if url.userinfo else ""
+    path, _, query = url.raw_path.decode("ascii", "replace").partition("?")
+    shown = f"{url.scheme}://{userinfo}{url.netloc.decode('ascii', 'replace')}{redacted_path(path, operation.path)}"
+    query = redacted_query(query)
+    return f"{shown}?{query}" if query else shown
 
 
 def _name_of(exception: BaseException) -> str:

@@ -10,7 +10,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_
 from insider_otel.api.operations import Operation
 from insider_otel.api.verdict import Verdict
 from insider_otel.telemetry import attributes as names
-from insider_otel.telemetry.attempt import AttemptTrace, verdict_attributes
+from insider_otel.telemetry.attempt import AttemptTrace, end_span, verdict_attributes
 from insider_otel.telemetry.events import AttributeValue
 from insider_otel.telemetry.telemetry import Telemetry
 
@@ -117,7 +117,7 @@ class CallTrace:
         self.span.set_attribute(names.JOB, job)
         self._event(names.EVENT_DEFERRED, attributes)
 
-    def start_wait(self, seconds: float, reason: str, source: str, verdict: Verdict | None) -> Span:
+    def start_wait(self, seconds: float, reason: str, source: str, verdict: Verdict | None, now: float) -> WaitTrace:
         """Say that the call will wait, and open the span of the wait.
 
         Args:
@@ -125,12 +125,13 @@ class CallTrace:
             reason: What it is for.
             source: What decided its length.
             verdict: What made it necessary; None before the first attempt.
+            now: The present moment, on the caller's clock.
         """
-        labels: dict[str, AttributeValue] = {names.WAIT_REASON: reason, names.WAIT_SOURCE: source}
-        self._telemetry.instruments.wait_duration.record(
-            seconds, {names.OPERATION: self._operation.name, **labels}, self.context
-        )
-        planned = {**labels, names.WAIT_MS: milliseconds(seconds)}
+        planned: dict[str, AttributeValue] = {
+            names.WAIT_REASON: reason,
+            names.WAIT_SOURCE: source,
+            names.WAIT_MS: milliseconds(seconds),
+        }
         if source == "limiter":
             self._event(names.EVENT_RATE_LIMIT_WAITED, planned)
         elif verdict is not None:
@@ -138,9 +139,11 @@ class CallTrace:
             self._event(names.EVENT_RETRY_SCHEDULED, {names.STATUS_CATEGORY: category, **planned})
         # TraceQL groups by what a span has itself, not by what its parent has.
         attributes = {names.OPERATION: self._operation.name, names.PRODUCT: self._operation.product, **planned}
-        return self._telemetry.tracer.start_span(
+        span = self._telemetry.tracer.start_span(
             "insider wait", context=self.context, kind=SpanKind.INTERNAL, attributes=attributes
         )
+        labels = {names.OPERATION: self._operation.name, names.WAIT_REASON: reason, names.WAIT_SOURCE: source}
+        return WaitTrace(self._telemetry, span, labels, self.context, now)
 
     def finish(
         self,
@@ -188,7 +191,7 @@ class CallTrace:
                 attributes[names.ERROR_TYPE] = verdict.category.value
                 self.span.set_status(_ERROR)
             self.span.set_attributes(attributes)
-        self.span.end(ended)
+        end_span(self.span, ended)
         self._measure(max(now - self._started, 0.0), labels)
         instruments = self._telemetry.instruments
         if verdict is not None:
@@ -199,6 +202,40 @@ class CallTrace:
 
     def _measure(self, seconds: float, labels: dict[str, str]) -> None:
         self._telemetry.instruments.call_duration.record(seconds, labels, self.context)
+
+
+class WaitTrace:
+    """The INTERNAL span of one wait of a call.
+
+    Args:
+        telemetry: Where its duration goes.
+        span: The span.
+        labels: What the duration is recorded with.
+        context: The context of the call.
+        now: The present moment, on the clock of the caller.
+
+    Attributes:
+        began: When it began, on that clock.
+    """
+
+    __slots__ = ("_context", "_labels", "_span", "_telemetry", "began")
+
+    def __init__(self, telemetry: Telemetry, span: Span, labels: dict[str, str], context: Context, now: float) -> None:
+        self._telemetry = telemetry
+        self._span = span
+        self._labels = labels
+        self._context = context
+        self.began = now
+
+    def finish(self, seconds: float, ended: int | None = None) -> None:
+        """End the span, and record how long it was; one that was broken off is shorter than planned.
+
+        Args:
+            seconds: How long it was.
+            ended: The moment of its end in nanoseconds since 1970, if it is past.
+        """
+        end_span(self._span, ended)
+        self._telemetry.instruments.wait_duration.record(seconds, self._labels, self._context)
 
 
 def milliseconds(seconds: float) -> int:

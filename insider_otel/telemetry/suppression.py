@@ -31,6 +31,11 @@ def is_suppressed() -> bool:
     return False
 
 
+def http_suppression() -> object:
+    """What the switch for HTTP instrumentations is here."""
+    return get_current().get(_SUPPRESS_HTTP_INSTRUMENTATION_KEY)
+
+
 def suppressing(context: Context) -> Context:
     """``context``, in which the HTTP instrumentations below us make no spans and send no trace headers."""
     return set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, True, context)
@@ -66,3 +71,34 @@ class attached:  # noqa: N801  (it reads as a word, as those of contextlib do)
         # What a call that was dropped ran in is gone; whoever drops it is in a context of its own, unless it closes it.
         if kind is not GeneratorExit or get_current() is self._context:
             detach(self._token)
+
+
+class unsuppressed:  # noqa: N801
+    """While the block lasts, the switch for HTTP instrumentations is as it was elsewhere; the span stays.
+
+    Args:
+        outside: What it was there.
+    """
+
+    __slots__ = ("_context", "_inside", "_outside", "_token")
+
+    _token: Token[Context]
+
+    def __init__(self, outside: object) -> None:
+        self._outside = outside
+
+    def __enter__(self) -> None:
+        current = get_current()
+        self._inside = current.get(_SUPPRESS_HTTP_INSTRUMENTATION_KEY)
+        self._context = set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, self._outside, current)
+        self._token = attach(self._context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        left = get_current()
+        if left is self._context:
+            detach(self._token)
+        elif kind is not GeneratorExit:
+            # A generator has opened a span or closed one, and goes on in this context when it is asked again.
+            attach(set_value(_SUPPRESS_HTTP_INSTRUMENTATION_KEY, self._inside, left))

@@ -162,13 +162,17 @@ class FakeInsider:
         receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """The ASGI 3 app."""
+        """The ASGI 3 app, for a server. In process use ``transport``.
+
+        ``httpx.ASGITransport(app=fake)`` can neither break a connection off nor give up on one: a ``reset`` or a
+        ``truncate`` is an ``AssertionError`` of httpx's there, and a ``timeout`` hangs.
+        """
         from insider_otel.testing.asgi import run_asgi  # noqa: PLC0415  (only a served fake needs it)
 
         await run_asgi(self.handle, scope, receive, send)
 
     def transport(self) -> Any:
-        """A transport for ``Client`` and ``AsyncClient`` of httpx and httpx2: no socket, no server.
+        """A transport for ``Client`` and ``AsyncClient`` of httpx and httpx2: no socket, no server, every step.
 
         Returns:
             The transport. It is typed ``Any`` because httpx and httpx2 each ask for a base class of their own.

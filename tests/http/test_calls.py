@@ -6,9 +6,11 @@ import gc
 import gzip
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from importlib import import_module
 from threading import Event
 from typing import Any
 
+import httpx
 import pytest
 
 from insider_otel import (
@@ -25,7 +27,7 @@ from insider_otel import (
     request_scope,
 )
 from insider_otel.http import attempt
-from insider_otel.testing import set_testing
+from insider_otel.testing import FakeClock, set_testing
 
 from .conftest import Flavour, Rig, event_names
 from .wire import Reply, Wire
@@ -462,6 +464,28 @@ def test_a_decompression_bomb_is_not_unpacked_for_the_verdict(
 
     rig.flavour.stream(server.url + "/api/user/v1/profile", read=False, transport=rig.wrap(settings=wired))
     assert sizes == [256 * 1024]
+
+
+def test_a_coding_that_makes_megabytes_of_some_bytes_is_decoded_in_small_pieces(
+    insider_spans: Any, server: Wire, wired: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As brotli does; its package need not be here. httpx2 bounds its decoders itself."""
+    pieces: list[int] = []
+
+    class Brotli:
+        def decode(self, data: bytes) -> bytes:
+            pieces.append(len(data))
+            return b" " * (len(data) * 1_000_000)
+
+        def flush(self) -> bytes:
+            return b""
+
+    monkeypatch.setitem(import_module("httpx._decoders").SUPPORTED_DECODERS, "br", Brotli)
+    server.script = [Reply(body=b"b" * 1000, headers={"content-encoding": "br"})]
+    rig = Rig(Flavour(httpx, is_async=False), insider_spans, FakeClock())
+
+    rig.flavour.stream(server.url + "/api/user/v1/profile", read=False, transport=rig.wrap(settings=wired))
+    assert pieces == [16]
 
 
 # -- in tests ----------------------------------------------------------------------------------------------------------

@@ -214,6 +214,31 @@ def test_a_call_that_is_given_up_is_cancelled_and_nothing_of_it_stays_open(
 IGNORE_HTTPCORES_OWN = pytest.mark.filterwarnings(r"ignore:Async generator 'httpcore:ResourceWarning")
 
 
+def test_a_wait_that_is_given_up_counts_for_as_long_as_it_was(rig: Rig) -> None:
+    """Insider asks for two minutes, and the app has had enough after three seconds."""
+
+    def give_up(seconds: float) -> None:
+        assert seconds >= 120
+        rig.clock.advance(3.0)
+        raise KeyboardInterrupt
+
+    async def give_up_async(seconds: float) -> None:
+        give_up(seconds)
+
+    module = rig.flavour.module
+    busy = rig.flavour.answering(lambda request: module.Response(503, json={}, headers={"retry-after": "120"}))
+    transport = rig.wrap(busy, sleep=give_up_async if rig.flavour.is_async else give_up, settings=Settings())
+    with pytest.raises(KeyboardInterrupt):
+        rig.flavour.post(UPSERT, transport=transport, json={})
+    (waited,) = rig.points("insider.client.wait.duration")
+    (lasted,) = rig.points("insider.client.call.duration")
+    (call,) = rig.spans.calls()
+    assert (waited.count, waited.sum, lasted.sum) == (1, 3.0, 3.0)
+    assert call.attributes["insider.wait.ms"] == 3000
+    (wait,) = [span for span in rig.spans.all() if span.name == "insider wait"]
+    assert wait.attributes["insider.wait.ms"] >= 120_000, "as it was planned"
+
+
 @IGNORE_HTTPCORES_OWN
 @pytest.mark.parametrize("place", ["sending", "waiting, a long answer unread"])
 @pytest.mark.parametrize("way", ASYNC_WAYS)

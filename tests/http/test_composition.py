@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,6 +213,34 @@ def test_a_client_with_our_transport_that_is_instrumented_by_itself_makes_no_sec
     ]
 
 
+def test_a_client_with_our_transport_is_uninstrumented_and_instrumented_again(rig: Rig, server: Wire) -> None:
+    """As with a transport of httpx: one span while it is on, none while it is off."""
+    stock, elsewhere = stock_of(rig.flavour), f"http://localhost:{server.port}/other"
+    counts: list[int] = []
+
+    def switch(client: Any, on: bool) -> None:
+        rig.spans.clear()
+        if on:
+            stock.instrument_client(client, tracer_provider=rig.spans.tracer_provider)
+        else:
+            stock.uninstrument_client(client)
+
+    async def use_async(client: Any) -> None:
+        for on in (True, False, True, False):
+            switch(client, on)
+            await client.post(elsewhere, json={})
+            counts.append(len(rig.spans.all()))
+
+    def use(client: Any) -> None:
+        for on in (True, False, True, False):
+            switch(client, on)
+            client.post(elsewhere, json={})
+            counts.append(len(rig.spans.all()))
+
+    rig.flavour.using(use_async if rig.flavour.is_async else use, transport=rig.wrap())
+    assert counts == [1, 0, 1, 0]
+
+
 def test_our_instrumentor_and_our_transport_are_one_call(installed: Installed) -> None:
     installed.turn_on(installed.ours)
     rig = installed.rig
@@ -272,6 +301,42 @@ def test_the_mode_variable_turns_the_policies_on(installed: Installed, monkeypat
     ZeroCodeInstrumentor().instrument(tracer_provider=installed.rig.spans.tracer_provider)
     installed.server.script = [Reply(status=503)]
     assert call_of(installed.rig.flavour.post(installed.server.url + PATH, json={})).attempts == 2
+
+
+def test_zero_code_needs_no_store_and_no_outbox_to_observe(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The app gives the credentials for its outbox in code, and its directory is made later."""
+    monkeypatch.setenv("INSIDER_OTEL_HOSTS", f'{{"{installed.server.address}": "unification.useinsider.com"}}')
+    monkeypatch.setenv("INSIDER_OTEL_STATE", f"sqlite:///{tmp_path}/missing/state.db")
+    monkeypatch.setenv("INSIDER_OTEL_OUTBOX", f"sqlite:///{tmp_path}/missing/outbox.db")
+    ZeroCodeInstrumentor().instrument(tracer_provider=installed.rig.spans.tracer_provider)
+    assert installed.to_insider() == OURS
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"INSIDER_OTEL_EVENTS": "spans"},
+        {"INSIDER_OTEL_MODE": "enforce", "INSIDER_OTEL_STATE": "sqlite:////nowhere/at/all/state.db"},
+        {"INSIDER_OTEL_MODE": "enforce", "INSIDER_OTEL_OUTBOX": "sqlite:////nowhere/at/all/outbox.db"},
+    ],
+    ids=["a mistyped value", "a missing directory", "no credentials"],
+)
+def test_zero_code_with_a_mistake_in_its_settings_stays_off_and_says_so(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variables: dict[str, str]
+) -> None:
+    """What is raised here ends ``opentelemetry-instrument``: the app would lose its other instrumentations."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    ZeroCodeInstrumentor().instrument()
+    assert not ZeroCodeInstrumentor().is_instrumented_by_opentelemetry
+    (line,) = caplog.records
+    assert line.levelname == "ERROR"
+    assert [*variables][-1].removeprefix("INSIDER_OTEL_").lower() in line.getMessage()
+    assert line.exc_info is None
+    assert installed.to_insider() == []
 
 
 def test_calling_it_from_code_turns_the_policies_on_and_off_again(

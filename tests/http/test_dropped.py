@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import json
 import logging
 import sys
 import threading
@@ -17,12 +18,21 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.context import get_current
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from insider_otel import AsyncInsiderTransport, InsiderTransport, RequestScope, Settings, call_of, request_scope
 from insider_otel.testing import FakeClock
 
 CATALOG = "https://catalog.api.useinsider.com/v2/ingest"
 NEVER = 3600.0
+
+
+@types.coroutine
+def forever() -> Generator[None, None, httpx.Response]:
+    """Awaited by whoever is driven without an event loop."""
+    while True:
+        yield
 
 
 class CollectingClock(FakeClock):
@@ -176,6 +186,33 @@ def test_a_dropped_call_is_cancelled_and_tidied_up_after(
     assert all(call.end_time <= first.end_time for call in dropped)
 
 
+def test_a_dropped_wait_counts_for_as_long_as_it_was(insider_spans: Any) -> None:
+    """Nobody waited for the rest of it, up to the moment at which it was found."""
+    reader, clock = InMemoryMetricReader(), FakeClock()
+    transport = AsyncInsiderTransport(
+        httpx.MockTransport(lambda _: httpx.Response(503, json={}, headers={"retry-after": "120"})),
+        tracer_provider=insider_spans.tracer_provider,
+        meter_provider=MeterProvider([reader]),
+        clock=clock,
+        sleep=lambda _: forever(),
+    )
+    call = transport.handle_async_request(httpx.Request("POST", CATALOG, json=[]))
+    call.send(None)
+    clock.advance(3.0)
+    call.close()
+    clock.advance(60.0)
+    another = InsiderTransport(httpx.MockTransport(lambda _: httpx.Response(200)))
+    another.handle_request(httpx.Request("POST", CATALOG, json=[]))
+    exported = reader.get_metrics_data()
+    assert exported is not None
+    metrics = json.loads(exported.to_json())["resource_metrics"][0]["scope_metrics"][0]["metrics"]
+    (metric,) = [metric for metric in metrics if metric["name"] == "insider.client.wait.duration"]
+    (waited,) = metric["data"]["data_points"]
+    assert (waited["count"], waited["sum"]) == (1, 3.0)
+    (dropped,) = [each for each in insider_spans.calls() if each.attributes["insider.outcome"] == "cancelled"]
+    assert dropped.attributes["insider.wait.ms"] == 3000
+
+
 @pytest.mark.parametrize("reading", range(16))
 def test_the_garbage_collector_may_find_it_with_any_lock_held(app: App, reading: int) -> None:
     app.drop(None, None, None)
@@ -190,10 +227,12 @@ class Long(httpx.SyncByteStream):
         yield b"[" + b"1," * 400_000 + b"1]"
 
 
-def post_once(spans: Any) -> Callable[[], Any]:
+def post_once(spans: Any, **options: Any) -> Callable[[], Any]:
     """Posts through one transport, and gets an answer that nobody has read or closed."""
     transport = InsiderTransport(
-        httpx.MockTransport(lambda _: httpx.Response(200, stream=Long())), tracer_provider=spans.tracer_provider
+        httpx.MockTransport(lambda _: httpx.Response(200, stream=Long())),
+        tracer_provider=spans.tracer_provider,
+        **options,
     )
     return lambda: transport.handle_request(httpx.Request("POST", CATALOG, json=[]))
 
@@ -214,15 +253,15 @@ def test_a_response_that_is_dropped_ends_its_call_at_that_time(insider_spans: An
 def test_whoever_tidies_up_makes_its_own_call_whatever_breaks(
     insider_spans: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    post = post_once(insider_spans)
+    post = post_once(insider_spans, meter_provider=MeterProvider([InMemoryMetricReader()]))
     post()
     gc.collect()
 
-    def refuse(span: object) -> None:
+    def refuse(*_: object) -> None:
         monkeypatch.undo()
         raise ValueError("jane@example.com")
 
-    monkeypatch.setattr(insider_spans.tracer_provider._active_span_processor, "on_end", refuse)
+    monkeypatch.setattr(Histogram, "record", refuse)
     post().close()
     assert [record.getMessage() for record in caplog.records] == [
         "a dropped call could not be tidied up after: ValueError"
@@ -263,11 +302,6 @@ def test_a_request_scope_that_is_left_in_another_context_is_told() -> None:
 
 def test_a_call_that_is_closed_by_hand_leaves_the_context_as_it_was() -> None:
     """By whoever drives coroutines without an event loop: all that is done in the context later would have no spans."""
-
-    @types.coroutine
-    def forever() -> Generator[None, None, httpx.Response]:
-        while True:
-            yield
 
     class Silent(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

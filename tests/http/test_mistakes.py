@@ -15,12 +15,17 @@ from insider_otel import AsyncInsiderTransport, InsiderInstrumentor, InsiderTran
     [
         (InsiderTransport, httpx.AsyncHTTPTransport, "AsyncInsiderTransport"),
         (AsyncInsiderTransport, httpx.HTTPTransport, "InsiderTransport"),
-        (InsiderTransport, str, "AsyncInsiderTransport"),
     ],
 )
 def test_a_transport_for_the_other_kind_of_client_is_refused(ours: Any, theirs: Any, instead: str) -> None:
     with pytest.raises(TypeError, match=rf"for this one take {instead}, in an? "):
         ours(theirs())
+
+
+@pytest.mark.parametrize("other", [httpx.Client(), "https://unification.useinsider.com"])
+def test_what_is_no_transport_is_refused(other: Any) -> None:
+    with pytest.raises(TypeError, match=r"give it what sends, such as httpx\.HTTPTransport\(\)"):
+        InsiderTransport(other)
 
 
 def test_settings_that_are_none_are_refused() -> None:

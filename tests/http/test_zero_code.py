@@ -47,3 +47,35 @@ def test_zero_code_observes_unless_told_to_enforce(server: Wire, tmp_path: Path,
     # The stock instrumentation, which the command turns on too, traces the other host and nothing else.
     assert names.count("GET") == 1
     assert names.count("POST") == 0
+
+
+OTHERS = """
+import sqlite3
+from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
+from opentelemetry.instrumentation.sqlite3 import SQLite3Instrumentor
+print("OTHERS", *(each().is_instrumented_by_opentelemetry for each in (HTTPXClientInstrumentor, SQLite3Instrumentor)))
+"""
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"INSIDER_OTEL_EVENTS": "spans"},
+        {"INSIDER_OTEL_OUTBOX": "sqlite:////nowhere/at/all/outbox.db"},
+        {"INSIDER_OTEL_STATE": "sqlite:////nowhere/at/all/state.db", "INSIDER_OTEL_MODE": "enforce"},
+    ],
+    ids=["events", "outbox", "state"],
+)
+def test_a_mistake_in_our_settings_costs_an_app_none_of_its_other_instrumentations(
+    tmp_path: Path, mistake: dict[str, str]
+) -> None:
+    pytest.importorskip("opentelemetry.instrumentation.sqlite3", reason="comes with the newest dependencies only")
+    command = Path(sys.executable).with_name("opentelemetry-instrument")
+    script = tmp_path / "app.py"
+    script.write_text(OTHERS)
+    exporters = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
+    arguments = [str(command), sys.executable, str(script)]
+    environ = {**os.environ, **exporters, **mistake}
+    ran = subprocess.run(arguments, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert "OTHERS True True" in ran.stdout, ran.stderr
+    assert "Traceback" not in ran.stderr
