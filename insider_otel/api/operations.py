@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any, cast
 
 ANY_HOST = "*"
@@ -155,6 +157,11 @@ def operations() -> tuple[Operation, ...]:
     return _registry().operations
 
 
+def operations_by_name() -> Mapping[str, Operation]:
+    """Every documented operation, by its name."""
+    return _registry().by_name
+
+
 @cache
 def hosts() -> frozenset[str]:
     """Every documented Insider host, lower case."""
@@ -191,6 +198,7 @@ class _Registry:
 
     Attributes:
         operations: In the order of the table.
+        by_name: The same by name.
         hosts: By name, what the operations of a host have in common.
         by_request: By host, method and path, in the documented and in lower case, for paths without placeholders.
         by_template: By host, for the others.
@@ -198,6 +206,7 @@ class _Registry:
 
     def __init__(self) -> None:
         self.operations: tuple[Operation, ...] = ()
+        self.by_name: Mapping[str, Operation] = {}
         self.hosts: dict[str, dict[str, Any]] = {}
         self.by_request: dict[tuple[str, str, str], Operation] = {}
         self.by_template: dict[str, list[tuple[re.Pattern[str], Operation]]] = {}
@@ -249,6 +258,7 @@ def _registry() -> _Registry:
         for host in (*addresses[operation.host], ANY_HOST):
             registry.add(operation, host)
     registry.operations = tuple(listed.values())
+    registry.by_name = MappingProxyType(listed)
     return registry
 
 

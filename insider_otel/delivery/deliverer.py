@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from insider_otel.api.operations import Operation, operations
+from insider_otel.api.operations import Operation, operations_by_name
 from insider_otel.http.effects import REDELIVERY
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import engine_of
@@ -207,8 +207,6 @@ _OURS = (CannotDefer, ContentError, CredentialsError, SettingsError)
 
 
 def _operation(job: Job) -> Operation:
-    for operation in operations():
-        if operation.name == job.operation:
-            return operation
-    # From another version of the library, which knew an operation that this one does not.
-    return Operation(job.operation, job.product, (), "", "", job.pool)
+    known = operations_by_name().get(job.operation)
+    # Else from another version of the library, which knew an operation that this one does not.
+    return known or Operation(job.operation, job.product, (), "", "", job.pool)

@@ -16,7 +16,7 @@ from typing import Any, cast
 import httpx
 from opentelemetry.trace import Link, SpanKind
 
-from insider_otel.api.operations import Limit, operations
+from insider_otel.api.operations import Limit, operations_by_name
 from insider_otel.delivery.crew import Crew
 from insider_otel.delivery.deliverer import Deliverer
 from insider_otel.http.engine import Engine
@@ -381,7 +381,7 @@ class Worker:
         return pace(self._limit_of(pool_of(pool)))
 
     def _documented_limit(self, pool: str) -> Limit | None:
-        listed = next((operation for operation in operations() if operation.name == pool), None)
+        listed = operations_by_name().get(pool)
         return None if listed is None else limit_of(listed, self._engine.settings.pool_limits, None)
 
     def _make_client(self) -> httpx.Client:

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from insider_otel.api.operations import ANY_HOST, Limit, Operation, hosts, operations
+from insider_otel.api.operations import ANY_HOST, Limit, hosts, operations_by_name
 
 PREFIX = "INSIDER_OTEL_"
 
@@ -240,7 +240,7 @@ def _pool(key: str) -> tuple[str, Limit | None]:
             f"{key!r} is no pool: after 'unlisted:' stands a documented host (`insider-otel operations` lists them) "
             "or '*'"
         )
-    listed: Operation | None = next((operation for operation in operations() if operation.name == key), None)
+    listed = operations_by_name().get(key)
     if listed is None:
         raise ValueError(f"{key!r} is no pool (`insider-otel operations` lists them)")
     if listed.pool != key:

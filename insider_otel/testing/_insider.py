@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from insider_otel.api.operations import ANY_HOST, Limit, Operation, find, hosts
+from insider_otel.api.operations import ANY_HOST, Limit, Operation, find, hosts, operations_by_name
 from insider_otel.policy.setting_checks import read_limit
 from insider_otel.testing._account import Account
 from insider_otel.testing._answers import Ask, answer
@@ -20,7 +20,6 @@ from insider_otel.testing._documented import documented_reply
 from insider_otel.testing._limits import Windows
 from insider_otel.testing._names import known
 from insider_otel.testing._wire import Reply, Request, as_dict
-from insider_otel.testing.samples import operations_by_name
 
 _DUPLICATE = "duplicate_within_15_minutes"
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from insider_otel.api.operations import Limit, Operation
+from insider_otel.api.operations import Limit, Operation, operations_by_name
 from insider_otel.testing._account import Profile, flat_identifiers
 from insider_otel.testing._documented import UNKNOWN_STATUS
 from insider_otel.testing._insider import Insider, operation_of
@@ -18,7 +18,6 @@ from insider_otel.testing._names import known
 from insider_otel.testing._records import RecordedRequest, record
 from insider_otel.testing._wire import End, Plan, Reply, Request
 from insider_otel.testing.faults import Step, step_of
-from insider_otel.testing.samples import operations_by_name
 
 if TYPE_CHECKING:
     from insider_otel.testing.server import ServedFake

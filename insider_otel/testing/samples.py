@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-from insider_otel.api.operations import Operation, operations
+from insider_otel.api.operations import Operation, operations_by_name
 from insider_otel.testing._names import known
 from insider_otel.testing._wire import Reply, as_dict
 
@@ -69,10 +69,9 @@ class Exchange:
 def exchanges() -> dict[str, Exchange]:
     """Every exchange, by the name of its operation."""
     table = tomllib.loads(files("insider_otel.testing").joinpath("exchanges.toml").read_text("utf-8"))
-    paths = {operation.name: operation.path for operation in operations()}
     return {
         name: Exchange(
-            path=row.get("path", paths[name]),
+            path=row.get("path", operations_by_name()[name].path),
             query=row.get("query", ""),
             request=json.loads(row["request"]) if "request" in row else None,
             form=row.get("form", False),
@@ -80,12 +79,6 @@ def exchanges() -> dict[str, Exchange]:
         )
         for name, row in table.items()
     }
-
-
-@cache
-def operations_by_name() -> dict[str, Operation]:
-    """Every documented operation, by name."""
-    return {operation.name: operation for operation in operations()}
 
 
 def sample_request(operation: str, json: Any = None, *, base_url: str | None = None) -> SampleRequest:

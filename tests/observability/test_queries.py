@@ -7,9 +7,9 @@ import re
 import pytest
 
 from insider_otel import Category, Fault, Outcome, Retry
+from insider_otel.api.operations import operations_by_name
 from insider_otel.policy.steps import Stop, WaitReason
 from insider_otel.telemetry import attributes
-from insider_otel.testing.samples import operations_by_name
 
 from .promtool import OBSERVABILITY
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insider_otel.api.operations import operations
+from insider_otel.api.operations import operations, operations_by_name
 from insider_otel.testing import FakeInsider, sample_request
-from insider_otel.testing.samples import operations_by_name
 
 from .conftest import Ask
 from .test_fake_answers import is_documented

@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from insider_otel import Category, classify
-from insider_otel.api.operations import Limit, operations
+from insider_otel.api.operations import Limit, operations, operations_by_name
 from insider_otel.testing import FakeClock, FakeInsider, sample_request
-from insider_otel.testing.samples import operations_by_name
 
 from .conftest import Ask, asking
 from .test_fake_answers import is_documented

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from insider_otel.api.operations import Limit, operations
+from insider_otel.api.operations import Limit, operations_by_name
 from insider_otel.cli.checks.environment import Environment, Finding, Level
 from insider_otel.policy.settings import Settings, SettingsError, variable_of
 from insider_otel.policy.state_url import StateURL
@@ -28,9 +28,9 @@ _ASKS = 5
 def limits(environment: Environment) -> Iterator[Finding]:
     """Limits of the app that Insider may not agree with."""
     variable = variable_of("limits")
-    documented = {operation.name: operation.limit for operation in operations()}
     for pool, limit in _readable(environment, "limits").pool_limits.items():
-        known = documented.get(pool)
+        operation = operations_by_name().get(pool)
+        known = None if operation is None else operation.limit
         if known is None and limit is not None:
             yield Finding(
                 Level.NOTE,

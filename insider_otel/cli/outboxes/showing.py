@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from insider_otel.api.operations import Operation, operations
+from insider_otel.api.operations import Operation, operations_by_name
 from insider_otel.cli.waterfall import duration_text
 from insider_otel.outbox.content import Codec, Parcel
 from insider_otel.outbox.job import Job
@@ -97,7 +97,7 @@ def request_masked(job: Job, codec: Codec) -> dict[str, Any]:
         parcel = codec.decode(job.content)
     except ValueError as error:
         return {"unreadable": str(error)}
-    operation = next((each for each in operations() if each.name == job.operation), None)
+    operation = operations_by_name().get(job.operation)
     return {
         "method": parcel.method,
         "host": None if operation is None else operation.host,
