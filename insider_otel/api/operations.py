@@ -14,6 +14,9 @@ from typing import Any, cast
 ANY_HOST = "*"
 """Stands for every Insider host at once: the operation is found by its method and path alone."""
 
+IN_BODY = "body:"
+"""What the place of a credential in a body begins with, in ``Operation.credentials``; the name of its field follows."""
+
 DAY = 86_400.0
 """Seconds of a day."""
 

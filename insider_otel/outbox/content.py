@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
-from insider_otel.api.operations import Operation
-from insider_otel.outbox.credentials import BODY, CredentialsError, is_credential_header, is_owner, is_telling, owner_of
+from insider_otel.api.operations import IN_BODY, Operation
+from insider_otel.outbox.credentials import CredentialsError, is_credential_header, is_owner, is_telling, owner_of
 
 # No other header is kept: what is not known to be harmless may be a secret. Those that say where a request goes, how
 # long it is and to which trace it belongs are made anew with each attempt.
@@ -110,7 +110,7 @@ class Parcel:
         if self.owner is not None and not is_owner(self.owner, credentials):
             raise CredentialsError(_ANOTHER_ACCOUNT)
         headers = [*self.headers, *((place, credentials[place]) for place in self.places if not _is_field(place))]
-        fields = {place.removeprefix(BODY): credentials[place] for place in self.places if _is_field(place)}
+        fields = {place.removeprefix(IN_BODY): credentials[place] for place in self.places if _is_field(place)}
         return headers, _with_fields(self.body, fields) if fields else self.body
 
 
@@ -130,7 +130,7 @@ def credentials_in(operation: Operation, headers: Mapping[str, str], body: bytes
     if fields:
         members = _members(body)
         for place in fields:
-            value = members.get(place.removeprefix(BODY))
+            value = members.get(place.removeprefix(IN_BODY))
             if value is not None:
                 found[place] = value if isinstance(value, str) else json.dumps(value)
     return found
@@ -154,7 +154,7 @@ def pack(
     Raises:
         CannotDefer: A credential would be stored with it.
     """
-    fields = [place.removeprefix(BODY) for place in credentials if _is_field(place)]
+    fields = [place.removeprefix(IN_BODY) for place in credentials if _is_field(place)]
     kept = tuple((name, value) for name, value in headers if name.lower() in KEPT_HEADERS)
     if not all(value.isascii() for _, value in kept):
         raise CannotDefer("one of its headers is not ASCII")
@@ -165,7 +165,7 @@ def pack(
 
 
 def _is_field(place: str) -> bool:
-    return place.startswith(BODY)
+    return place.startswith(IN_BODY)
 
 
 def _refuse_secrets(parcel: Parcel, secrets: Iterable[str]) -> None:

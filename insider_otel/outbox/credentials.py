@@ -10,11 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import cast
 
-from insider_otel.api.operations import Operation, operations
+from insider_otel.api.operations import IN_BODY, Operation, operations
 from insider_otel.policy.setting_checks import CREDENTIALS_PREFIX, SettingsError
-
-BODY = "body:"
-"""What the place of a credential in a body begins with, as in ``Operation.credentials``."""
 
 Credentials = Mapping[str, str]
 """Credentials by place: ``{"X-PARTNER-NAME": …, "X-REQUEST-TOKEN": …}`` or ``{"body:api_key": …}``."""
@@ -37,7 +34,7 @@ _NEVER_CREDENTIALS = frozenset({"proxy-authorization", "cookie"})
 @cache
 def _credential_headers() -> frozenset[str]:
     places = {place.lower() for operation in operations() for place in operation.credentials}
-    return _ALWAYS_CREDENTIALS | {place for place in places if not place.startswith(BODY)}
+    return _ALWAYS_CREDENTIALS | {place for place in places if not place.startswith(IN_BODY)}
 
 
 _TELLING_PARTS = ("token", "secret", "auth", "password", "api-key", "apikey", "signature", "session")

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl
 
-from insider_otel.api.operations import Operation
+from insider_otel.api.operations import IN_BODY, Operation
 
 if TYPE_CHECKING:
     import httpx
@@ -18,7 +18,6 @@ NOBODY = b"\0" * 16
 """The owner of what is sent without credentials: all such calls of an operation share its limit."""
 
 _PARTNER = b"x-partner-name"
-_IN_BODY = "body:"
 _LONGEST_BODY = 1024 * 1024
 
 
@@ -85,8 +84,8 @@ def _complete(values: list[bytes]) -> bool:
 @cache
 def _places(credentials: tuple[str, ...]) -> tuple[tuple[bytes, ...], tuple[str, ...]]:
     """The headers, in lower case, and the fields of the body that carry an operation's credentials."""
-    headers = tuple(name.lower().encode() for name in credentials if not name.startswith(_IN_BODY))
-    fields = tuple(name.removeprefix(_IN_BODY) for name in credentials if name.startswith(_IN_BODY))
+    headers = tuple(name.lower().encode() for name in credentials if not name.startswith(IN_BODY))
+    fields = tuple(name.removeprefix(IN_BODY) for name in credentials if name.startswith(IN_BODY))
     return headers, fields
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from insider_otel.api.operations import Operation
+from insider_otel.api.operations import IN_BODY, Operation
 from insider_otel.testing._dialects import refusal
 from insider_otel.testing._wire import Reply, Request, as_dict, read_json
 from insider_otel.testing.samples import PARTNER_HEADER, exchanges
 
-_BODY = "body:"
 _BEARER = "bearer "
 _JSON = "application/json"
 
@@ -78,8 +77,8 @@ def given_credentials(operation: Operation, request: Request, payload: Any) -> d
     (``gateway.token``) has those it was given.
     """
     found = {name: _credential(name, request, payload) for name in operation.credentials}
-    in_header = [name for name in found if not name.startswith(_BODY)]
-    in_body = [name for name in found if name.startswith(_BODY)]
+    in_header = [name for name in found if not name.startswith(IN_BODY)]
+    in_body = [name for name in found if name.startswith(IN_BODY)]
     if in_header and in_body:
         chosen = in_header if any(found[name] for name in in_header) else in_body
         return {name: found[name] for name in chosen}
@@ -87,8 +86,8 @@ def given_credentials(operation: Operation, request: Request, payload: Any) -> d
 
 
 def _credential(name: str, request: Request, payload: Any) -> str:
-    if name.startswith(_BODY):
-        value = as_dict(payload).get(name.removeprefix(_BODY))
+    if name.startswith(IN_BODY):
+        value = as_dict(payload).get(name.removeprefix(IN_BODY))
         return value if isinstance(value, str) else ""
     value = request.headers.get(name.lower(), "").strip()
     if name == "Authorization" and value.lower().startswith(_BEARER):

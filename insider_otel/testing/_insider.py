@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from insider_otel.api.operations import ANY_HOST, Limit, Operation, find, hosts, operations_by_name
+from insider_otel.api.operations import ANY_HOST, IN_BODY, Limit, Operation, find, hosts, operations_by_name
 from insider_otel.policy.setting_checks import read_limit
 from insider_otel.testing._account import Account
 from insider_otel.testing._answers import Ask, answer
@@ -74,7 +74,7 @@ class Insider:
             return refused.reply, False
 
     def _answer(self, operation: Operation, request: Request) -> tuple[Reply, bool]:
-        if not any(name.startswith("body:") for name in operation.credentials):
+        if not any(name.startswith(IN_BODY) for name in operation.credentials):
             check_credentials(operation, request, None, self._credentials)
         payload = read_body(operation, request)
         check_credentials(operation, request, payload, self._credentials)

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-from insider_otel.api.operations import Operation, operations_by_name
+from insider_otel.api.operations import IN_BODY, Operation, operations_by_name
 from insider_otel.testing._names import known
 from insider_otel.testing._wire import Reply, as_dict
 
@@ -95,7 +95,7 @@ def sample_request(operation: str, json: Any = None, *, base_url: str | None = N
     called = known(operations_by_name(), operation, "operation", "`insider-otel operations` lists them")
     exchange = exchanges()[operation]
     body = exchange.request if json is None else json
-    headers = {name: credential_value(name) for name in called.credentials if not name.startswith("body:")}
+    headers = {name: credential_value(name) for name in called.credentials if not name.startswith(IN_BODY)}
     content = b""
     if body is not None:
         content = urlencode(as_dict(body)).encode() if exchange.form else _dumps(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from insider_otel.api.operations import operations
+from insider_otel.api.operations import IN_BODY, operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
 
 _PARTNER = "x-partner-name"  # says who, and opens nothing
@@ -16,7 +16,9 @@ _CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_"
 def captured_headers(environment: Environment) -> Iterator[Finding]:
     """Credentials that header capture would export."""
     sanitized = environment.words(f"{_CAPTURE}SANITIZE_FIELDS")
-    carried = {name.lower() for operation in operations() for name in operation.credentials if ":" not in name}
+    carried = {
+        name.lower() for operation in operations() for name in operation.credentials if not name.startswith(IN_BODY)
+    }
     secret = sorted(carried - {_PARTNER} | _COOKIES)
     for side in ("CLIENT_REQUEST", "CLIENT_RESPONSE", "SERVER_REQUEST", "SERVER_RESPONSE"):
         name = f"{_CAPTURE}{side}"
