@@ -11,14 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 from insider_otel.outbox.job import Job, read_context
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
 from insider_otel.outbox.rules import LOOK_AHEAD, Renewals, interrupted, opens_at, room
 from insider_otel.state.protocol import StoreError
-from insider_otel.state.sqlite_file import FileKind, SQLiteFile
+from insider_otel.state.sqlite_file import FileKind, SQLiteFile, file_path
 from insider_otel.state.threads import OUTBOX_THREADS, limiter
 
 _LOG_EMPTIED_EVERY = 60.0
@@ -133,12 +132,10 @@ class SQLiteOutbox:
     def __init__(
         self, path: str | os.PathLike[str], *, timeout: float = 5.0, sync: Literal["normal", "full"] = "normal"
     ) -> None:
-        # The app may change its directory later; and where a link leads a file is to be made, not in its place.
-        absolute = Path(os.path.realpath(path))
-        if not absolute.parent.is_dir():
-            raise OutboxError(f"the directory {absolute.parent} of the outbox {absolute.name} does not exist: make it")
-        if os.path.isdir(absolute):  # which Path.is_dir does not always answer: it raises where it may not look
-            raise OutboxError(f"the outbox {absolute} is a directory: name a file in it")
+        try:
+            absolute = file_path(path, "outbox")
+        except StoreError as error:
+            raise OutboxError(str(error)) from None
         self.address = f"sqlite:///{absolute}"
         self._path = absolute
         self._file = SQLiteFile(absolute, _kind(sync))

@@ -32,6 +32,28 @@ _NOT_A_DATABASE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _OF_SOMETHING_ELSE = "it is the database of something else: name another file"
 
 
+def file_path(path: str | os.PathLike[str], what: str) -> Path:
+    """The path of a file that is there, or can be made: absolute, for the app may change its directory later.
+
+    Args:
+        path: The path that was given. A link that leads to no file yet is not to be replaced by one: the file is made
+            where it leads.
+        what: What an error calls the file.
+
+    Returns:
+        Where the file is, or is to be.
+
+    Raises:
+        StoreError: Its directory does not exist, or it is a directory itself.
+    """
+    absolute = Path(os.path.realpath(path))
+    if not absolute.parent.is_dir():
+        raise StoreError(f"the directory {absolute.parent} of the {what} {absolute.name} does not exist: make it")
+    if os.path.isdir(absolute):  # which Path.is_dir does not always answer: it raises where it may not look
+        raise StoreError(f"the {what} {absolute} is a directory: name a file in it")
+    return absolute
+
+
 @dataclass(frozen=True, slots=True)
 class FileKind:
     """What a file is for.

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from insider_otel.state import rules
@@ -22,7 +21,7 @@ from insider_otel.state.protocol import (
     StoreError,
 )
 from insider_otel.state.sqlite_claims import SQLiteClaims
-from insider_otel.state.sqlite_file import FileKind, SQLiteFile
+from insider_otel.state.sqlite_file import FileKind, SQLiteFile, file_path
 from insider_otel.state.sqlite_rows import SCHEMA, VERSION, Pool, read_clock
 from insider_otel.state.threads import limiter
 
@@ -64,14 +63,7 @@ class SQLiteStore:
         wall_clock: Callable[[], float] = time.time,
         most_claims: int = MOST_CLAIMS,
     ) -> None:
-        # The app may change its directory later. A link that leads to no file yet is not to be replaced by one.
-        absolute = Path(os.path.realpath(path))
-        if not absolute.parent.is_dir():
-            raise StoreError(
-                f"the directory {absolute.parent} of the state file {absolute.name} does not exist: make it"
-            )
-        if os.path.isdir(absolute):  # which Path.is_dir does not always answer: it raises where it may not look
-            raise StoreError(f"the state file {absolute} is a directory: name a file in it")
+        absolute = file_path(path, "state file")
         self.address = f"sqlite:///{absolute}"
         self._file = SQLiteFile(absolute, _KIND)
         self._timeout = timeout
@@ -102,18 +94,18 @@ class SQLiteStore:
         self._file.close()
 
     def _perform(self, request: Request, deadline: float) -> Any:
-        with self._file.transaction(deadline, writing=not isinstance(request, ListPools)) as connection:
+        writing = not isinstance(request, ListPools)
+        with self._file.transaction(deadline, writing=writing) as connection:
             monotonic, wall = round(self._monotonic() * MICROSECONDS), round(self._wall_clock() * MICROSECONDS)
+            now = read_clock(connection, monotonic, wall, writing=writing)
+            transaction = _Transaction(connection, now, wall, self._most_claims)
             match request:
                 case Admit():
-                    now = read_clock(connection, monotonic, wall, writing=True)
-                    return _Transaction(connection, now, wall, self._most_claims).admit(request)
+                    return transaction.admit(request)
                 case Report():
-                    now = read_clock(connection, monotonic, wall, writing=True)
-                    return _Transaction(connection, now, wall, self._most_claims).report(request)
+                    return transaction.report(request)
                 case ListPools():
-                    now = read_clock(connection, monotonic, wall, writing=False)
-                    return _Transaction(connection, now, wall, self._most_claims).list_pools(deadline)
+                    return transaction.list_pools(deadline)
 
 
 class _Transaction:
