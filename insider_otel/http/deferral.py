@@ -154,7 +154,7 @@ class Desk:
         self.wall_clock = wall_clock
         self.url = OutboxURL.parse(settings.outbox)
         _check_credentials(settings)
-        self.codec = Codec(tuple((settings.outbox_key or "").split(",")) if settings.outbox_key else ())
+        self.codec = Codec(settings.outbox_key)
         self.outbox: Outbox = open_outbox(self.url)
 
     def job(

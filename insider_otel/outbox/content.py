@@ -281,21 +281,22 @@ class Codec:
     """Writes parcels and reads them, encrypted if there is a key.
 
     Args:
-        keys: Fernet keys: the first encrypts, all of them decrypt. None for no encryption.
+        keys: Fernet keys, separated by commas, as in ``Settings.outbox_key``: the first encrypts, all of them decrypt.
+            None for no encryption.
 
     Raises:
         ImportError: There is a key, and the package ``cryptography`` is not installed.
         ValueError: A key is none.
     """
 
-    def __init__(self, keys: tuple[str, ...] = ()) -> None:
+    def __init__(self, keys: str | None = None) -> None:
         self._fernet: Any = None
         if keys:
             try:
                 from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415  (who has no key needs no package)
             except ImportError as error:
                 raise ImportError('outbox_key needs cryptography: pip install "insider-otel[encryption]"') from error
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
+            self._fernet = MultiFernet([Fernet(key) for key in keys.split(",")])
 
     def encode(self, parcel: Parcel) -> bytes:
         """What is stored of a parcel."""

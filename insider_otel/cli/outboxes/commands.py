@@ -250,6 +250,6 @@ def _find(store: JobStore, name: str) -> str:
 
 def _codec(settings: Settings) -> Codec:
     try:
-        return Codec(tuple((settings.outbox_key or "").split(",")) if settings.outbox_key else ())
+        return Codec(settings.outbox_key)
     except (ImportError, ValueError) as error:
         raise UsageError(str(error)) from None
