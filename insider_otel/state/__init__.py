@@ -1,1 +1,1 @@
-"""What calls share: retry budgets, and pools that Insider has closed for a while."""
+"""What calls share: the uses of rate limits, claims on content, and retry budgets; in memory or in a store."""

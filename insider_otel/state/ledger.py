@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 from insider_otel.api.operations import Limit
 from insider_otel.policy.limits import share_of
+from insider_otel.state.expiry import window_length
 from insider_otel.state.memory import MOST_POOLS, MemoryStore
-from insider_otel.state.protocol import MICROSECONDS, Admission, Admit, Correction, PastUse, PoolKey
+from insider_otel.state.protocol import Admission, Admit, Correction, PastUse, PoolKey
 from insider_otel.state.recent import Recent
 
 _MOST_CORRECTIONS = 10_000
@@ -151,7 +152,7 @@ class Ledger:
             account.missed[moment] += cost
             account.changes += 1
             if len(account.missed) > account.most_missed:
-                account.missed = _since(account.missed, self._local.now(limit) - _window(limit))
+                account.missed = _since(account.missed, self._local.now(limit) - window_length(limit))
                 account.most_missed = max(2 * len(account.missed), _FEW)
 
     def correct_missed(self, pool: PoolKey, correction: Correction) -> None:
@@ -174,7 +175,7 @@ class Ledger:
             missed: Uses = Counter()
             # As a rule there is nothing, and what would be made of it takes 2 of 6.5 µs.
             if account.missed:
-                missed, account.missed = _since(account.missed, now - _window(limit)), missed
+                missed, account.missed = _since(account.missed, now - window_length(limit)), missed
                 told = told._replace(past=_as_past(missed, now, limit))
             is_alone = not account.telling
             account.telling += bool(missed)
@@ -210,7 +211,7 @@ class Ledger:
                 if account.born != ask.born:
                     # As another ask has found out.
                     return Heard(is_lost=True)
-                forgotten = _since(self._local.uses(ask.pool), now - _window(ask.limit))
+                forgotten = _since(self._local.uses(ask.pool), now - window_length(ask.limit))
                 forgotten.subtract(told.missed)
                 # Whoever waits for a slot to come will ask for it anew.
                 account.missed |= Counter({at: cost for at, cost in forgotten.items() if at <= now})
@@ -256,14 +257,14 @@ class Ledger:
 
     def _counts(self, account: _Account, limit: Limit) -> bool:
         """Whether what was heard last of a pool still counts."""
-        return account.heard > self._local.now(limit) - _window(limit)
+        return account.heard > self._local.now(limit) - window_length(limit)
 
     def _is_idle(self, account: _Account) -> bool:
         if account.limit is None:
             return True
         if account.telling or account.corrections or account.is_correcting or self._counts(account, account.limit):
             return False
-        since = self._local.now(account.limit) - _window(account.limit)
+        since = self._local.now(account.limit) - window_length(account.limit)
         return all(moment <= since for moment in account.missed)
 
 
@@ -274,10 +275,6 @@ def _take(account: _Account) -> tuple[Correction, ...]:
     return corrections
 
 
-def _window(limit: Limit) -> int:
-    return round(limit.window * MICROSECONDS)
-
-
 def _since(uses: Uses, moment: int) -> Uses:
     """The uses after a moment."""
     return Counter({at: cost for at, cost in uses.items() if at > moment and cost > 0})
@@ -286,7 +283,7 @@ def _since(uses: Uses, moment: int) -> Uses:
 def _as_past(uses: Uses, now: int, limit: Limit) -> tuple[PastUse, ...]:
     """Uses as a store is told of them; where they are many, those that are close together as one, no earlier."""
     if len(uses) > _MOST_PAST_USES:
-        grain = max(_window(limit) // _MOST_PAST_USES, 1)
+        grain = max(window_length(limit) // _MOST_PAST_USES, 1)
         merged: Uses = Counter()
         for moment, cost in uses.items():
             merged[-(-moment // grain) * grain] += cost

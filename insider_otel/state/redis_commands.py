@@ -226,8 +226,8 @@ def _admit(request: Admit) -> dict[str, Any]:
         cost=request.cost,
         longest=_microseconds(request.longest_wait),
         holding=request.holding,
-        corrections=[[each.slot, each.cost, each.actual, each.late] for each in request.corrections],
-        past=list(request.past),
+        corrections=request.corrections,
+        past=request.past,
         claim=None if request.claim is None else _ask_claim(request.claim),
         born=request.born or None,
     )
@@ -235,7 +235,7 @@ def _admit(request: Admit) -> dict[str, Any]:
 
 def _report(request: Report) -> dict[str, Any]:
     return _without_none(
-        corrections=[[each.slot, each.cost, each.actual, each.late] for each in request.corrections],
+        corrections=request.corrections,
         closed_for=None if request.closed_for is None else _microseconds(request.closed_for),
         learned=_write_limit(request.learned),
         claim=None if request.claim is None else _report_claim(request.claim),

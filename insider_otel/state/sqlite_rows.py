@@ -15,7 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from insider_otel.api.operations import Limit
-from insider_otel.state.expiry import DAY
+from insider_otel.state.expiry import DAY, window_length
+from insider_otel.state.memory import MOST_POOLS
 from insider_otel.state.protocol import MICROSECONDS, PoolKey
 from insider_otel.state.window import RollingWindow
 
@@ -50,9 +51,6 @@ SCHEMA = (
     )
     """,
 )
-
-MOST_POOLS = 10_000
-"""Pools, times credentials, that are kept; beyond them the one asked for longest ago goes."""
 
 _IDLE = 2 * DAY
 _CLOCK_NOTED_EVERY = MICROSECONDS
@@ -323,7 +321,7 @@ class Pool:
         return now - max(_COUNTED_FOR, self._span())
 
     def _span(self) -> int:
-        return 0 if self.limit is None else round(self.limit.window * MICROSECONDS)
+        return 0 if self.limit is None else window_length(self.limit)
 
 
 def _make_room(connection: sqlite3.Connection, now: int) -> None:
