@@ -143,7 +143,15 @@ class Redelivery:
         self.ambiguous_since = None if ambiguous_for is None else self.wall_clock() - ambiguous_for
 
     def keep(self, context: Context, progress: Progress) -> Effects[str]:
-        """Remember how far the call has come."""
+        """Remember how far the call has come.
+
+        Args:
+            context: Holds the call's span; the job has its trace already.
+            progress: How far it has come.
+
+        Returns:
+            The name of the job.
+        """
         self.progress = progress
         self.kept_at = self.wall_clock()
         yield from ()

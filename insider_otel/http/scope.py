@@ -312,7 +312,10 @@ def within(scope: RequestScope | None) -> Generator[None]:
 def background() -> AbstractContextManager[None]:
     """Make calls as if in no request: for what a request leaves behind and that must not hurry because of it.
 
-    with background():
-        client.post(...)  # no deadline of the request, not in its summary; the trace goes on
+        with background():
+            client.post(...)  # no deadline of the request, not in its summary; the trace goes on
+
+    Returns:
+        A context manager.
     """
     return within(None)

@@ -34,7 +34,7 @@ WINDOW_JITTER = 0.1
 """Most of a rate-limit wait that is added as jitter, so that those who waited together do not return together."""
 
 
-# Not frozen: one is made for each call, and with twelve fields that would take 2.7 µs in place of 0.9.
+# Not frozen: one is made for each call, and with fourteen fields that would take three times as long.
 @dataclass(slots=True)
 class CallPlan:
     """What one call may do, decided before its first attempt. Only the deadline may change, when its request is over.

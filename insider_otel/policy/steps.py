@@ -73,7 +73,7 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send the request, and report with ``answered`` or ``unanswered``."""
+    """Send the request, and report with ``answered``, also if no answer came."""
 
     resend_count: int
 

@@ -1,11 +1,13 @@
 """insider-otel for FastAPI and Starlette.
 
-app = FastAPI()
-app.add_middleware(InsiderMiddleware, request_deadline=3.0)
+    app = FastAPI()
+    app.add_middleware(InsiderMiddleware, request_deadline=3.0)
 
-@app.post("/signup")
-async def signup(insider: Insider):
-    await insider.post("https://unification.useinsider.com/api/user/v1/upsert", json=..., headers=...)
+    @app.post("/signup")
+    async def signup(insider: Insider):
+        await insider.post("https://unification.useinsider.com/api/user/v1/upsert", json=..., headers=...)
+
+Options are keywords of ``InsiderMiddleware``; ``INSIDER_OTEL_*`` variables win.
 """
 
 from insider_otel_fastapi.clients import async_client, client, override

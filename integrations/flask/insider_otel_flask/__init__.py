@@ -1,11 +1,13 @@
 """insider-otel for Flask.
 
-app = Flask(__name__)
-InsiderOTel(app)
+    app = Flask(__name__)
+    InsiderOTel(app)
 
-@app.post("/signup")
-def signup():
-    insider.post("https://unification.useinsider.com/api/user/v1/upsert", json=..., headers=...)
+    @app.post("/signup")
+    def signup():
+        insider.post("https://unification.useinsider.com/api/user/v1/upsert", json=..., headers=...)
+
+Options are keys of ``app.config``, such as ``INSIDER_OTEL_REQUEST_DEADLINE``; variables of the same names win.
 """
 
 from insider_otel.web import deadline
