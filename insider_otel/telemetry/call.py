@@ -71,21 +71,20 @@ class CallTrace:
 
     def rate_limited(self, verdict: Verdict) -> None:
         """Insider says: too many requests."""
-        attributes: dict[str, AttributeValue] = {names.STATUS_RULE: verdict.rule}
-        if verdict.retry_after is not None:
-            attributes[names.WAIT_MS] = milliseconds(verdict.retry_after)
-        self._event(names.EVENT_RATE_LIMIT_HIT, attributes)
+        self._limited(names.EVENT_RATE_LIMIT_HIT, verdict)
 
     def duplicate(self, verdict: Verdict) -> None:
         """Insider says: I have this already."""
         self._event(names.EVENT_SERVER_DUPLICATE, {names.STATUS_RULE: verdict.rule})
-        labels = {names.OPERATION: self._operation.name, names.DUPLICATE_SOURCE: "server"}
-        self._telemetry.instruments.duplicates.add(1, labels, self.context)
+        self._count_duplicate("server")
 
     def held_back(self, age: float) -> None:
         """The call is not sent: Insider has taken the same content ``age`` seconds ago."""
         self._event(names.EVENT_HELD_BACK, {names.DEDUPE_AGE_MS: milliseconds(age)})
-        labels = {names.OPERATION: self._operation.name, names.DUPLICATE_SOURCE: "local"}
+        self._count_duplicate("local")
+
+    def _count_duplicate(self, source: str) -> None:
+        labels = {names.OPERATION: self._operation.name, names.DUPLICATE_SOURCE: source}
         self._telemetry.instruments.duplicates.add(1, labels, self.context)
 
     def in_flight(self, age: float) -> None:
@@ -98,10 +97,13 @@ class CallTrace:
 
     def refused(self, verdict: Verdict) -> None:
         """The call is not sent: its pool has no room before the deadline."""
+        self._limited(names.EVENT_RATE_LIMIT_REFUSED, verdict)
+
+    def _limited(self, event: str, verdict: Verdict) -> None:
         attributes: dict[str, AttributeValue] = {names.STATUS_RULE: verdict.rule}
         if verdict.retry_after is not None:
             attributes[names.WAIT_MS] = milliseconds(verdict.retry_after)
-        self._event(names.EVENT_RATE_LIMIT_REFUSED, attributes)
+        self._event(event, attributes)
 
     def deferred(self, job: str, wait: float, verdict: Verdict | None) -> None:
         """The call goes on later.

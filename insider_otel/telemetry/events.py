@@ -9,6 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from insider_otel._version import __version__
+from insider_otel.telemetry.metrics import SCOPE
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -34,7 +35,7 @@ def log_events(logger_provider: LoggerProvider | None = None) -> EmitEvent:
     # Only those who ask for log-based events load the logs API.
     from opentelemetry._logs import SeverityNumber, get_logger  # noqa: PLC0415
 
-    logger = get_logger("insider_otel", __version__, logger_provider)
+    logger = get_logger(SCOPE, __version__, logger_provider)
 
     def emit(name: str, attributes: EventAttributes, span: Span, context: Context) -> None:
         logger.emit(event_name=name, attributes=attributes, context=context, severity_number=SeverityNumber.INFO)

@@ -156,16 +156,17 @@ def observe_outbox(meter_provider: MeterProvider | None, outbox: Watch) -> None:
     if meter is None:
         return
 
+    def all_stats() -> list[Jobs]:
+        return [stats for outbox in known if (stats := outbox.stats()) is not None]
+
     def count(options: CallbackOptions) -> Iterable[Observation]:
-        stats = [each for each in (outbox.stats() for outbox in known) if each is not None]
-        if stats:
+        if stats := all_stats():
             yield Observation(sum(each.waiting for each in stats), {names.JOB_STATE: "waiting"})
             yield Observation(sum(each.dead for each in stats), {names.JOB_STATE: "dead"})
 
     def oldest(options: CallbackOptions) -> Iterable[Observation]:
         now = time.time()
-        stats = [each for each in (outbox.stats() for outbox in known) if each is not None]
-        if stats:
+        if stats := all_stats():
             yield Observation(max(0.0 if each.oldest is None else max(now - each.oldest, 0.0) for each in stats))
 
     meter.create_observable_gauge(
