@@ -9,9 +9,9 @@ from typing import Any
 
 from insider_otel.api.operations import Limit, Operation, operations
 from insider_otel.cli.checks.state import DOCTOR, is_absent
+from insider_otel.cli.durations import seconds_text
 from insider_otel.cli.operations import limit_text
 from insider_otel.cli.output import UsageError, print_json, print_table
-from insider_otel.cli.waterfall import duration_text
 from insider_otel.policy.limits import limit_of
 from insider_otel.policy.settings import Settings, SettingsError
 from insider_otel.policy.state_url import StateURL
@@ -153,7 +153,7 @@ def _text(limit: Limit | None, source: str | None) -> str | None:
 
 
 def _cells(row: _Row) -> tuple[object, ...]:
-    closed = duration_text(round(row.closed_for * 1e9)) if row.closed_for else None
+    closed = seconds_text(row.closed_for) if row.closed_for else None
     return (row.pool, row.limit, row.source, row.key, _use_text(row), closed, row.workers)
 
 

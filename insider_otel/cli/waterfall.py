@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from insider_otel.cli.durations import duration_text
 from insider_otel.cli.outline import Line, Turn, outline, turn_after
 from insider_otel.cli.output import painted
 from insider_otel.cli.segments import Moment, Segment
@@ -150,26 +151,6 @@ def time_text(line: Line) -> str:
     if isinstance(line.item, Moment):
         return f"+{duration_text(line.start_ns - line.owner.start_ns)}"
     return duration_text(line.end_ns - line.start_ns)
-
-
-def duration_text(nanoseconds: int) -> str:
-    """A duration in the unit that suits it: ``1.2 ms``, ``12 ms``, ``1.25 s``, ``4.5 min``, ``30.0 h``.
-
-    Args:
-        nanoseconds: The duration.
-    """
-    milliseconds = nanoseconds / 1e6
-    if milliseconds < 9.95:
-        return f"{milliseconds:.1f} ms"
-    if milliseconds < 999.5:
-        return f"{milliseconds:.0f} ms"
-    seconds = milliseconds / 1e3
-    if seconds < 99.995:
-        return f"{seconds:.2f} s"
-    minutes = seconds / 60
-    if minutes < 99.95:
-        return f"{minutes:.1f} min"
-    return f"{minutes / 60:.1f} h"
 
 
 def _colour(line: Line) -> str | None:

@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Status, StatusCode
 
+from insider_otel.cli.durations import duration_text
 from insider_otel.cli.segments import Moment, Segment
-from insider_otel.cli.waterfall import can_draw, duration_text, waterfall
+from insider_otel.cli.waterfall import can_draw, waterfall
 
 MS = 10**6
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

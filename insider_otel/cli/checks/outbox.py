@@ -14,7 +14,7 @@ from pathlib import Path
 
 from insider_otel.api.operations import Operation, operations
 from insider_otel.cli.checks.environment import Environment, Finding, Level
-from insider_otel.cli.outboxes.showing import seconds_text
+from insider_otel.cli.durations import seconds_text
 from insider_otel.outbox.credentials import NO_CREDENTIALS, given_in
 from insider_otel.outbox.protocol import OutboxError, Stats
 from insider_otel.outbox.sqlite_outbox import SQLiteOutbox

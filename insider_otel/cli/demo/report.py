@@ -12,11 +12,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from insider_otel._version import __version__
 from insider_otel.cli.demo.running import Played
 from insider_otel.cli.demo.showing import meaning, outcome_words
+from insider_otel.cli.durations import duration_text
 from insider_otel.cli.explain import FAULTS
 from insider_otel.cli.outline import Line, Turn, outline, turn_after
 from insider_otel.cli.segments import Moment, Segment
 from insider_otel.cli.timescale import Scale
-from insider_otel.cli.waterfall import duration_text, time_text
+from insider_otel.cli.waterfall import time_text
 from insider_otel.policy.steps import Outcome
 from insider_otel.telemetry import attributes as names
 

@@ -10,9 +10,10 @@ from itertools import chain
 from insider_otel.api.responses import table
 from insider_otel.api.verdict import Category
 from insider_otel.cli.demo.running import Played
+from insider_otel.cli.durations import seconds_text
 from insider_otel.cli.explain import FAULTS
 from insider_otel.cli.output import painted
-from insider_otel.cli.waterfall import LEGEND, colour_of, duration_text, waterfall
+from insider_otel.cli.waterfall import LEGEND, colour_of, waterfall
 from insider_otel.http.record import Call
 from insider_otel.policy.steps import Outcome, Stop
 from insider_otel.telemetry import attributes as names
@@ -134,7 +135,7 @@ def outcome_words(call: Call) -> str:
     """
     verdict = call.verdict
     words = str(_OUTCOMES.get(call.outcome, call.outcome))
-    waited = duration_text(round(call.waited * 1e9))
+    waited = seconds_text(call.waited)
     if call.attempts > 1:
         words += f" after {call.attempts} attempts and {waited} of waiting"
     elif call.waited:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from insider_otel.cli.durations import seconds_text
 from insider_otel.cli.outboxes import showing
 from insider_otel.cli.output import UsageError, print_json, print_table
 from insider_otel.outbox.content import Codec
@@ -197,7 +198,7 @@ def _stats(store: JobStore, arguments: argparse.Namespace, settings: Settings) -
         counts = {"waiting": stats.waiting, "sending": stats.leased, "dead": stats.dead}
         print_json({**counts, "oldest_age_s": None if age is None else round(age, 1)})
     else:
-        oldest = None if age is None else showing.seconds_text(age)
+        oldest = None if age is None else seconds_text(age)
         print_table(("WAITING", "SENDING", "DEAD", "OLDEST"), [(stats.waiting, stats.leased, stats.dead, oldest)])
     return 0
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from insider_otel.api.operations import Operation, operations_by_name
-from insider_otel.cli.waterfall import duration_text
+from insider_otel.cli.durations import seconds_text
 from insider_otel.outbox.content import Codec, Parcel
 from insider_otel.outbox.job import Job
 
@@ -126,15 +126,6 @@ def moment_text(moment: float) -> str:
         moment: Seconds since 1970.
     """
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def seconds_text(seconds: float) -> str:
-    """A time in the unit that suits it.
-
-    Args:
-        seconds: The time.
-    """
-    return duration_text(round(seconds * 1e9))
 
 
 def _state(job: Job) -> str:
