@@ -17,6 +17,7 @@ from insider_otel_django.site import UNUSABLE, read_options, site
 
 _APP = "insider_otel_django"
 _MIDDLEWARE = "insider_otel_django.InsiderMiddleware"
+_CORRECT = "Correct settings.INSIDER_OTEL, or the variable of that name, which wins over it."
 
 # They look at the answer, or have to be the first, and call nobody.
 _BELONG_FIRST = (
@@ -54,8 +55,7 @@ def check_options(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[chec
     try:
         options = read_options()
     except SettingsError as error:
-        hint = "Correct settings.INSIDER_OTEL, or the variable of that name, which wins over it."
-        return [checks.Error(f"{error}.", hint=hint, id="insider_otel.E002")]
+        return [checks.Error(f"{error}.", hint=_CORRECT, id="insider_otel.E002")]
     if options.settings.outbox == "django" and not apps.is_installed(OUTBOX_APP):
         return [
             checks.Error(
@@ -67,8 +67,7 @@ def check_options(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[chec
     try:
         site.app()
     except UNUSABLE as error:
-        hint = "Correct settings.INSIDER_OTEL, or the variable of that name, which wins over it."
-        return [checks.Error(f"{error}.", hint=hint, id="insider_otel.E003")]
+        return [checks.Error(f"{error}.", hint=_CORRECT, id="insider_otel.E003")]
     return []
 
 

@@ -168,7 +168,7 @@ class DjangoOutbox:
         leased = Count("number", filter=Q(leased_until__gt=time.time()))
         with _own_connection():
             waiting = _waiting().aggregate(count=Count("number"), oldest=Min("created"), leased=leased)
-            dead = _jobs().filter(state="dead").count()
+            dead = _in_state("dead").count()
         return Stats(waiting["count"], dead, waiting["oldest"], waiting["leased"])
 
     def close(self) -> None:
@@ -208,7 +208,7 @@ def _in_state(state: JobState | None) -> QuerySet[OutboxJob]:
 
 
 def _waiting() -> QuerySet[OutboxJob]:
-    return _jobs().filter(state="waiting")
+    return _in_state("waiting")
 
 
 def _pools() -> QuerySet[OutboxPool]:
@@ -312,7 +312,7 @@ def _claim(numbers: Sequence[int], now: float, due_by: float, until: float) -> G
 
 
 def _purge(now: float, retention: float, most: int) -> Mapping[str, int]:
-    dead = _jobs().filter(state="dead")
+    dead = _in_state("dead")
     dead.filter(stopped_at=None).update(stopped_at=now)
     old = dead.filter(stopped_at__lte=now - retention)
     # Not in one statement: some databases delete nothing from a table that the statement also reads.
