@@ -12,7 +12,7 @@ from insider_otel.state.protocol import Store, StoreError
 RETRY_EVERY = 1.0
 """Seconds from one try of a store in trouble to the next, which the first call after them makes."""
 
-logger = logging.getLogger("insider_otel")
+_log = logging.getLogger("insider_otel")
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Availability:
             caller.met = self._spell
         # Whoever asked in an earlier spell tells of that.
         if is_news:
-            logger.warning(
+            _log.warning(
                 "the %s store %s cannot be used (%s); this process holds its share of each limit until it is back",
                 self._store.name,
                 self._store.address,
@@ -113,7 +113,7 @@ class Availability:
                 self._spell += 1
                 self._has_news = False
         if is_news:
-            logger.warning("the %s store %s is back", self._store.name, self._store.address)
+            _log.warning("the %s store %s is back", self._store.name, self._store.address)
         return False
 
     def take_news(self) -> bool:

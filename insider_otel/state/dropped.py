@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-_logger = logging.getLogger("insider_otel")
+_log = logging.getLogger("insider_otel")
 _dropped: deque[Callable[[], object]] = deque()
 
 
@@ -34,7 +34,7 @@ def finish_dropped() -> None:
         try:
             finish()
         except Exception as error:  # noqa: BLE001  (whatever a span processor raises)
-            _logger.error("a dropped call could not be tidied up after: %s", type(error).__name__)  # noqa: TRY400
+            _log.error("a dropped call could not be tidied up after: %s", type(error).__name__)
 
 
 def forget_dropped() -> None:

@@ -12,7 +12,7 @@ from insider_otel.state.memory import MOST_POOLS
 from insider_otel.state.protocol import PoolKey
 from insider_otel.state.recent import Recent
 
-logger = logging.getLogger("insider_otel")
+_log = logging.getLogger("insider_otel")
 
 _EPOCH = 60.0
 """Seconds. What was quick two epochs ago is forgotten: the way to Insider may have become longer for good."""
@@ -80,7 +80,7 @@ class Experience:
             if is_to_log:
                 known.logged.append(named)
         if is_to_log:
-            logger.warning(
+            _log.warning(
                 "Insider names a limit of %s for %s, where %s was believed", named, pool.pool, believed or "none"
             )
         return is_news

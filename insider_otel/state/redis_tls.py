@@ -7,7 +7,7 @@ import os
 import ssl
 from typing import Any
 
-logger = logging.getLogger("insider_otel")
+_log = logging.getLogger("insider_otel")
 
 
 class TLS:
@@ -52,7 +52,7 @@ class TLS:
         except OSError as error:
             if not self._has_complained:
                 self._has_complained = True
-                logger.warning(
+                _log.warning(
                     "the redis store goes on with the certificates that it has read, as %s cannot be used now: %s",
                     ", ".join(self._files),
                     error,

@@ -19,7 +19,7 @@ from insider_otel.telemetry.telemetry import Telemetry
 if TYPE_CHECKING:
     import httpx
 
-_logger = logging.getLogger("insider_otel")
+_log = logging.getLogger("insider_otel")
 
 _ERROR = Status(StatusCode.ERROR)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -96,7 +96,7 @@ class AttemptTrace:
                 request.headers[name] = value
         except Exception as exc:  # noqa: BLE001
             # A propagator of somebody's own; the call goes out without its headers rather than not at all.
-            _logger.warning("trace headers could not be set: the propagator raised %s", type(exc).__name__)
+            _log.warning("trace headers could not be set: the propagator raised %s", type(exc).__name__)
 
     def _described(self, operation: Operation, request: httpx.Request, resend_count: int) -> dict[str, AttributeValue]:
         url = request.url
@@ -129,7 +129,7 @@ class AttemptTrace:
             peer = stream.get_extra_info("server_addr")
         except Exception as exc:  # noqa: BLE001
             # Reset since, or a stream of somebody's own. The span keeps the host's name; the call must not suffer.
-            _logger.debug("the peer of a connection is not to be had: %s", type(exc).__name__)
+            _log.debug("the peer of a connection is not to be had: %s", type(exc).__name__)
             return
         match peer:
             case (str() as address, int() as port, *_):

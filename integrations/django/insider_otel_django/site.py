@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from insider_otel.outbox.protocol import JobStore
 
 _SETTING = "INSIDER_OTEL"
-_logger = logging.getLogger("insider_otel.django")
+_log = logging.getLogger("insider_otel.django")
 
 UNUSABLE = (SettingsError, StoreError, ImportError)
 """What wrong options raise."""
@@ -77,7 +77,7 @@ class _Site:
         except UNUSABLE as error:
             # Raised here, it would keep ``manage.py check`` from reporting it. The middleware raises it: a server does
             # not start.
-            _logger.error("insider-otel is off: %s", error)  # noqa: TRY400  (the traceback says no more)
+            _log.error("insider-otel is off: %s", error)
 
     def renew(self) -> None:
         """Make the web app anew, if there was to be one: the settings have changed."""
