@@ -17,8 +17,8 @@ import httpx
 from opentelemetry.trace import Link, SpanKind
 
 from insider_otel.api.operations import Limit, operations_by_name
-from insider_otel.delivery.crew import Crew
 from insider_otel.delivery.deliverer import Deliverer
+from insider_otel.delivery.thread_pool import DaemonThreadPool
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.redelivery import LeaseLost
@@ -118,13 +118,13 @@ class Worker:
         with suppress(OutboxError):
             # Opened before that is registered, so that it is closed after.
             self._store.change()
-        # Its crew is made here: an interpreter that ends makes no more threads, and it may come to run only then.
-        crew = self._crew()
-        thread = threading.Thread(target=self._run, args=(crew,), name="insider-otel outbox", daemon=True)
+        # The pool is made here: an interpreter that ends makes no more threads, and it may come to run only then.
+        threads = self._threads()
+        thread = threading.Thread(target=self._run, args=(threads,), name="insider-otel outbox", daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            crew.dismiss()
+            threads.shutdown()
             raise
         self._thread = thread
         # What is being sent when the process ends is seen through, if that does not take long.
@@ -157,22 +157,22 @@ class Worker:
         Raises:
             OutboxError: The outbox to be drained is in trouble, and stays so for several tries.
         """
-        self._run(self._crew(), drain=drain)
+        self._run(self._threads(), drain=drain)
 
-    def _crew(self) -> Crew:
-        return Crew(self._concurrency, "insider-otel delivery")
+    def _threads(self) -> DaemonThreadPool:
+        return DaemonThreadPool(self._concurrency, "insider-otel delivery")
 
-    def _run(self, crew: Crew, *, drain: bool = False) -> None:
+    def _run(self, threads: DaemonThreadPool, *, drain: bool = False) -> None:
         planned: list[_Planned] = []
         try:
             with suppress(Exception):
                 # Made before the first jobs are taken: it takes the time in which they are to start. What is wrong with
                 # it is said of each job.
                 self._client()
-            self._work(crew, planned, drain)
+            self._work(threads, planned, drain)
         finally:
             self._see_through([lease for _, _, lease, _ in planned])
-            crew.dismiss()
+            threads.shutdown()
             with self._client_lock:
                 client, self._own_client = self._own_client, None
             if client is not None:
@@ -204,7 +204,7 @@ class Worker:
                 seen.add(lease.job.id)
                 self._deliver_now(lease, link)
 
-    def _work(self, crew: Crew, planned: list[_Planned], drain: bool) -> None:
+    def _work(self, threads: DaemonThreadPool, planned: list[_Planned], drain: bool) -> None:
         self._ask_at, seen, failed = 0.0, object(), 0
         while not self._stopping:
             monotonic, now, was_idle = time.monotonic(), self._clock(), not self._held
@@ -233,7 +233,7 @@ class Worker:
             monotonic = time.monotonic()
             while planned and planned[0][0] <= monotonic:
                 _, _, lease, link = heapq.heappop(planned)
-                crew.hand(self._deliver, lease, link)
+                threads.submit(self._deliver, lease, link)
             if drain and not self._held and self._ask_at > monotonic + LONGEST_WAIT and monotonic < self._purge_at:
                 if was_idle:
                     return

@@ -21,7 +21,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.test import AsyncClient, Client, TestCase, override_settings
 from django_project.insider import sample
 from insider_otel_django import client, on_commit, override
-from insider_otel_django.outbox import clerk, open_outbox
+from insider_otel_django.outbox import database_thread, open_outbox
 from insider_otel_django.outbox.models import OutboxJob
 from insider_otel_django.outbox.store import DjangoOutbox
 from outbox_shop import BOUND, OPTIONS, Shop, until
@@ -158,7 +158,7 @@ def test_after_an_error_a_worker_opens_another_connection(shop: Shop) -> None:
     def lose_connection() -> None:
         connection.connection.close()
 
-    shop.outbox._clerk.do(lose_connection)
+    shop.outbox._thread.run(lose_connection)
     with pytest.raises(OutboxError):
         shop.outbox.take(1, time.time(), lease=1.0, pace=lambda pool: 0.0)
     assert len(shop.outbox.take(1, time.time(), lease=1.0, pace=lambda pool: 0.0).leases) == 1
@@ -166,7 +166,7 @@ def test_after_an_error_a_worker_opens_another_connection(shop: Shop) -> None:
 
 
 def test_the_connection_is_closed_when_no_worker_uses_it_any_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clerk, "_IDLE", 0.05)
+    monkeypatch.setattr(database_thread, "_IDLE", 0.05)
     used: list[Any] = []
 
     def pace(pool: str) -> float:
@@ -194,7 +194,7 @@ def test_a_worker_goes_on_if_its_idle_connection_cannot_be_closed(
             is_lost.set()
             raise error("the server has gone away")
 
-    monkeypatch.setattr(clerk, "_IDLE", 0.05)
+    monkeypatch.setattr(database_thread, "_IDLE", 0.05)
     monkeypatch.setattr(DatabaseWrapper, "_close", lost)
     shop.defer()
     shop.outbox.take(0, time.time(), lease=1.0, pace=lambda pool: 0.0)

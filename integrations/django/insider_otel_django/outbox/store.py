@@ -20,7 +20,7 @@ from django.db.transaction import TransactionManagementError
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
 from insider_otel.outbox.rules import LOOK_AHEAD, Renewals, interrupted, opens_at, room
-from insider_otel_django.outbox.clerk import Clerk
+from insider_otel_django.outbox.database_thread import DatabaseThread
 from insider_otel_django.outbox.models import OutboxJob, OutboxPool
 
 _LOOK_EVERY = 1.0
@@ -45,7 +45,7 @@ class DjangoOutbox:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._clerk = Clerk()
+        self._thread = DatabaseThread()
         self._renewals = Renewals()
         self._count = itertools.count(1)
         self._changes = 0
@@ -173,14 +173,14 @@ class DjangoOutbox:
 
     def close(self) -> None:
         """Close the workers' connection; whoever uses the outbox again opens another."""
-        self._clerk.close()
+        self._thread.close()
 
-    def _work(self, errand: Callable[[], _T]) -> _T:
+    def _work(self, task: Callable[[], _T]) -> _T:
         with _errors_told():
             if connections[_database()].in_atomic_block:
                 # A worker has no transaction; a test that Django rolls back has, and its jobs are seen by no other.
-                return errand()
-            return self._clerk.do(errand)
+                return task()
+            return self._thread.run(task)
 
     def _changed(self) -> None:
         self._changes = next(self._count)

@@ -19,11 +19,11 @@ _IDLE = 5.0
 """Seconds. A worker asks once a second: after that time there is none, and the connection is closed."""
 
 _T = TypeVar("_T")
-_Errand = tuple[Callable[[], Any], Future[Any]]
+_Task = tuple[Callable[[], Any], Future[Any]]
 
 
-class Clerk:
-    """Does errands at the database, one after another.
+class DatabaseThread:
+    """Runs tasks at the database, one after another.
 
     Django opens a connection for each thread, and closes it only at the end of a request. A worker has a dozen threads
     and no requests: here they have one connection, which is closed when they no longer use it. Its statements make no
@@ -31,66 +31,66 @@ class Clerk:
     """
 
     def __init__(self) -> None:
-        self._office = PerProcess(_Office)
+        self._running = PerProcess(_Running)
 
-    def do(self, errand: Callable[[], _T]) -> _T:
-        """Do an errand; in a transaction of its own for each statement.
+    def run(self, task: Callable[[], _T]) -> _T:
+        """Run a task; in a transaction of its own for each statement.
 
         Args:
-            errand: The errand.
+            task: The task.
 
         Returns:
             What it returns; what it raises is raised.
         """
         done: Future[_T] = Future()
-        office = self._office.get()
-        with office.lock:
-            if office.errands is None or office.thread is None or not office.thread.is_alive():
-                office.errands = SimpleQueue()
-                office.thread = threading.Thread(
-                    target=_work, args=(office.errands,), name="insider-otel outbox database", daemon=True
+        running = self._running.get()
+        with running.lock:
+            if running.tasks is None or running.thread is None or not running.thread.is_alive():
+                running.tasks = SimpleQueue()
+                running.thread = threading.Thread(
+                    target=_work, args=(running.tasks,), name="insider-otel outbox database", daemon=True
                 )
-                office.thread.start()
-            office.errands.put((errand, done))
+                running.thread.start()
+            running.tasks.put((task, done))
         return done.result()
 
     def close(self) -> None:
         """End the thread, and close its connection."""
-        office = self._office.get()
-        with office.lock:
-            errands, office.errands = office.errands, None
-            if errands is not None and office.thread is not None:
-                errands.put(None)
-                office.thread.join()
+        running = self._running.get()
+        with running.lock:
+            tasks, running.tasks = running.tasks, None
+            if tasks is not None and running.thread is not None:
+                tasks.put(None)
+                running.thread.join()
 
 
-class _Office:
-    """Where a process has its errands done. A child's own is empty: thread and lock are its parent's."""
+class _Running:
+    """The thread of a process. A child's own is empty: thread and lock are its parent's."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.errands: SimpleQueue[_Errand | None] | None = None
+        self.tasks: SimpleQueue[_Task | None] | None = None
         self.thread: threading.Thread | None = None
 
 
-def _next(errands: SimpleQueue[_Errand | None]) -> _Errand | None:
+def _next(tasks: SimpleQueue[_Task | None]) -> _Task | None:
     try:
-        return errands.get(timeout=_IDLE)
+        return tasks.get(timeout=_IDLE)
     except Empty:
         _close_connections()
-        return errands.get()
+        return tasks.get()
 
 
-def _work(errands: SimpleQueue[_Errand | None]) -> None:
+def _work(tasks: SimpleQueue[_Task | None]) -> None:
     attach(silencing(Context()))
     try:
-        while (waiting := _next(errands)) is not None:
-            errand, done = waiting
+        while (waiting := _next(tasks)) is not None:
+            task, done = waiting
             try:
-                done.set_result(errand())
+                done.set_result(task())
             except BaseException as error:  # noqa: BLE001  (it is raised where it was asked for)
                 done.set_exception(error)
-                # The server may have closed the connection: the next errand opens another.
+                # The server may have closed the connection: the next task opens another.
                 _close_connections()
     finally:
         _close_connections()

@@ -1,4 +1,4 @@
-"""Threads that do what they are handed, and that keep no process alive."""
+"""A pool of threads that keep no process alive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 
-class Crew:
+class DaemonThreadPool:
     """A number of threads, all of which are there from the beginning.
 
     Those of ``ThreadPoolExecutor`` are waited for when the interpreter ends, however long an answer takes that one of
@@ -31,10 +31,10 @@ class Crew:
             for thread in self._threads:
                 thread.start()
         except RuntimeError:
-            self.dismiss()
+            self.shutdown()
             raise
 
-    def hand(self, act: Callable[..., object], *args: Any) -> None:
+    def submit(self, act: Callable[..., object], *args: Any) -> None:
         """Have the next free thread call a function, which raises nothing.
 
         Args:
@@ -43,7 +43,7 @@ class Crew:
         """
         self._tasks.put((act, args))
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         """Let each thread end when it has nothing left to do."""
         for _ in self._threads:
             self._tasks.put(None)
