@@ -328,21 +328,14 @@ class Exchange:
             yield from self._drop_answer()
         yield from self._leave_gate(verdict)
         self._trace.deferred(job, wait, verdict)
-        response = local.response(self._family.module, self._request, 202, f"deferred; job={job}", local.DEFERRED)
-        attach_record(response, self._close_record(local.DEFERRED, None, Outcome.DEFERRED))
         # To the app it is accepted; who looks at the trace wants to know why it was not done.
-        self._finish(verdict)
-        return response
+        return self._answer_here(202, f"deferred; job={job}", local.DEFERRED, Outcome.DEFERRED, cause=verdict)
 
     def _hold_back(self, age: float) -> Effects[httpx.Response]:
         """Answer in Insider's place: it has taken the same content a short while ago."""
         yield from self._drop_answer()
         self._trace.held_back(age)
-        verdict = local.HELD_BACK
-        response = local.response(self._family.module, self._request, 202, "held_back", verdict)
-        attach_record(response, self._close_record(verdict, None, Outcome.HELD_BACK))
-        self._finish()
-        return response
+        return self._answer_here(202, "held_back", local.HELD_BACK, Outcome.HELD_BACK)
 
     def _refuse(self, step: Refuse) -> Effects[httpx.Response]:
         """Answer in Insider's place: its limit has no room before the deadline.
@@ -356,9 +349,15 @@ class Exchange:
         verdict = local.rate_limit_refused(step.retry_after)
         self._rate_limited += 1
         self._trace.refused(verdict)
-        response = local.response(self._family.module, self._request, 429, "refused", verdict)
-        attach_record(response, self._close_record(verdict, None))
-        self._finish()
+        return self._answer_here(429, "refused", verdict)
+
+    def _answer_here(
+        self, status: int, kind: str, verdict: Verdict, outcome: Outcome | None = None, *, cause: Verdict | None = None
+    ) -> httpx.Response:
+        """End the call with a response that is made here."""
+        response = local.response(self._family.module, self._request, status, kind, verdict)
+        attach_record(response, self._close_record(verdict, None, outcome))
+        self._finish(cause)
         return response
 
     def _conclude(self, stopped: Stop | None) -> Effects[httpx.Response | Exception]:
