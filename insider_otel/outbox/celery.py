@@ -28,7 +28,7 @@ from insider_otel.outbox.celery_outbox import LONGEST_ETA, PURGE_TASK, TASK, Cel
 from insider_otel.outbox.job import Job, JobError
 from insider_otel.outbox.opening import open_outbox
 from insider_otel.outbox.protocol import OutboxError
-from insider_otel.outbox.rules import reason_text
+from insider_otel.outbox.rules import interrupted, reason_text
 from insider_otel.policy.deferral import DELIVERY_DEADLINE, LEASE
 from insider_otel.policy.frames import bare
 from insider_otel.policy.outbox_url import DEFAULT_QUEUE, OutboxURL
@@ -192,7 +192,7 @@ def _settle(request: Any, value: object, queue: str) -> None:
         _put_back(outbox, job, "not due yet")
     if _was_delivered_before(request):
         # To a worker that is no more, or that said nothing for long. It can have sent it since it was due.
-        job = replace(_doubtful(job), attempts=job.attempts + 1)
+        job = interrupted(job, job.due)
     try:
         deliverer = _sender.deliverer()
     except Exception as error:  # noqa: BLE001  (whatever this worker lacks, the job waits for it)
@@ -204,9 +204,7 @@ def _settle(request: Any, value: object, queue: str) -> None:
         ending = deliverer.deliver(job, [Link(link)] if link.is_valid else [])
     except Exception as error:  # noqa: BLE001  (it is a fault of ours, and the job must not be lost)
         _log.error("a delivery of %s broke off: %s", job.operation, type(error).__name__)
-        since = now if job.ambiguous_since is None else job.ambiguous_since
-        broken = replace(job, due=now + LEASE, attempts=job.attempts + 1, ambiguous_since=since)
-        _put_back(outbox, broken, "the delivery broke off")
+        _put_back(outbox, replace(interrupted(job, now), due=now + LEASE), "the delivery broke off")
     else:
         later = ending.job
         if later is not None and later.stopped is not None:

@@ -112,7 +112,7 @@ def verdict_to_keep(verdict: Verdict | None) -> dict[str, str]:
     return {name: text for name, text in kept.items() if text}
 
 
-def read_context(text: str) -> dict[str, str]:
+def read_mapping(text: str) -> dict[str, str]:
     """A trace context, or what is kept of a verdict, from its JSON; empty if that cannot be read.
 
     Args:

@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, Literal
 
-from insider_otel.outbox.job import Job, read_context
+from insider_otel.outbox.job import Job, read_mapping
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
 from insider_otel.outbox.rules import LOOK_AHEAD, Renewals, interrupted, opens_at, room
 from insider_otel.state.protocol import StoreError
@@ -66,10 +67,9 @@ _STOPPED_AT = (
     "CREATE INDEX jobs_stopped ON jobs (stopped_at) WHERE state = 'dead'",
 )
 
-_COLUMNS = (
-    "id, operation, product, pool, content, account, line, context, created, due, expires, attempts, deliveries, "
-    "ambiguous_since, verdict, stopped, stopped_at"
-)
+_NAMES = tuple(field.name for field in fields(Job))
+_COLUMNS = ", ".join(_NAMES)
+_MARKS = ", ".join("?" for _ in _NAMES)
 
 # A job of a line waits until those before it are delivered or given up. One that somebody has sent again, after it was
 # given up, also waits for a later one that is being sent.
@@ -150,8 +150,7 @@ class SQLiteOutbox:
         """Keep a job."""
         with self._writing() as connection:
             connection.execute("INSERT OR IGNORE INTO pools VALUES (?, 0)", (job.pool,))
-            marks = ", ".join("?" * 17)
-            connection.execute(f"INSERT INTO jobs (state, {_COLUMNS}) VALUES ('waiting', {marks})", _row(job))  # noqa: S608
+            connection.execute(f"INSERT INTO jobs (state, {_COLUMNS}) VALUES ('waiting', {_MARKS})", _row(job))  # noqa: S608
         self._changes += 1
 
     async def put_async(self, job: Job) -> None:
@@ -435,30 +434,12 @@ def _lease(connection: sqlite3.Connection, row: tuple[Any, ...], start: float, u
 
 
 def _row(job: Job) -> tuple[Any, ...]:
-    return (
-        job.id,
-        job.operation,
-        job.product,
-        job.pool,
-        job.content,
-        job.account,
-        job.line,
-        json.dumps(dict(job.context)),
-        job.created,
-        job.due,
-        job.expires,
-        job.attempts,
-        job.deliveries,
-        job.ambiguous_since,
-        json.dumps(dict(job.verdict)),
-        job.stopped,
-        job.stopped_at,
-    )
+    texts = {"context": json.dumps(dict(job.context)), "verdict": json.dumps(dict(job.verdict))}
+    return tuple(texts[name] if name in texts else getattr(job, name) for name in _NAMES)
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    names = [name.strip() for name in _COLUMNS.split(",")]
-    values = dict(zip(names, row, strict=True))
-    values["context"] = read_context(values["context"])
-    values["verdict"] = read_context(values["verdict"])
+    values = dict(zip(_NAMES, row, strict=True))
+    values["context"] = read_mapping(values["context"])
+    values["verdict"] = read_mapping(values["verdict"])
     return Job(**values)
