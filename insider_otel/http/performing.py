@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from insider_otel.state.event_loops import OUTBOX_THREADS, limiter, running_loop
 from insider_otel.state.protocol import Perform
-from insider_otel.state.threads import OUTBOX_THREADS, limiter
 
 if TYPE_CHECKING:
     from insider_otel.http.effects import Keep
@@ -69,14 +69,14 @@ async def _see_through(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
     from anyio import CancelScope  # noqa: PLC0415  (sync clients need no anyio)
 
     with CancelScope(shield=True):
-        return await (_in_a_task(act) if _in_asyncio() else act())
+        return await (act() if running_loop() is None else _in_a_task(act))
     raise AssertionError("a scope swallows no cancellation but its own, and nobody cancels this one")
 
 
 async def _in_a_task(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
     # An asyncio task can be cancelled from outside of any scope, and more than once; what runs in a task of its own is
     # not.
-    import asyncio  # noqa: PLC0415  (a third of all there is to import, and sync clients need none of it)
+    import asyncio  # noqa: PLC0415  (sync clients need none of it)
 
     task = asyncio.ensure_future(act())
     cancelled: asyncio.CancelledError | None = None
@@ -95,13 +95,3 @@ async def _in_a_task(act: Callable[[], Coroutine[Any, Any, T]]) -> T:
     finally:
         # An exception's traceback holds this frame; holding the exception in turn would make a cycle.
         del cancelled
-
-
-def _in_asyncio() -> bool:
-    import asyncio  # noqa: PLC0415
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -17,7 +17,7 @@ from insider_otel.outbox import celery_redis
 from insider_otel.outbox.content import CannotDefer
 from insider_otel.outbox.job import Job
 from insider_otel.outbox.protocol import OutboxError
-from insider_otel.state.threads import OUTBOX_THREADS, limiter
+from insider_otel.state.event_loops import OUTBOX_THREADS, limiter
 
 TASK = "insider_otel.outbox.deliver"
 """The name of the task that delivers a job; ``insider_otel.outbox.celery`` registers it."""

@@ -17,9 +17,9 @@ from typing import Any, Literal
 from insider_otel.outbox.job import Job, read_mapping
 from insider_otel.outbox.protocol import JobState, Lease, OutboxError, Pace, Stats, Taken
 from insider_otel.outbox.rules import LOOK_AHEAD, Renewals, interrupted, opens_at, room
+from insider_otel.state.event_loops import OUTBOX_THREADS, limiter
 from insider_otel.state.protocol import StoreError
 from insider_otel.state.sqlite_file import FileKind, SQLiteFile, file_path
-from insider_otel.state.threads import OUTBOX_THREADS, limiter
 
 _LOG_EMPTIED_EVERY = 60.0
 _LOG_TRIED_AGAIN = 1.0

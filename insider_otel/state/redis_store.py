@@ -11,6 +11,7 @@ from collections.abc import Callable, Set
 from contextlib import suppress
 from typing import Any
 
+from insider_otel.state.event_loops import running_loop
 from insider_otel.state.protocol import Request, StoreError
 from insider_otel.state.redis_cluster import Cluster
 from insider_otel.state.redis_commands import (
@@ -136,7 +137,7 @@ class RedisStore:
 
     async def perform_async(self, request: Request) -> Any:
         """``perform``, without holding up the event loop."""
-        loop = _asyncio_loop()
+        loop = running_loop()
         if loop is None:
             from anyio.to_thread import run_sync  # noqa: PLC0415  (only trio needs it)
 
@@ -316,10 +317,3 @@ def _address(options: dict[str, Any]) -> str:
 
 def _host_and_port(host: str, port: int) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from insider_otel.state import rules
 from insider_otel.state.claims import MOST_CLAIMS
+from insider_otel.state.event_loops import limiter
 from insider_otel.state.protocol import (
     MICROSECONDS,
     Admission,
@@ -23,7 +24,6 @@ from insider_otel.state.protocol import (
 from insider_otel.state.sqlite_claims import SQLiteClaims
 from insider_otel.state.sqlite_file import FileKind, SQLiteFile, file_path
 from insider_otel.state.sqlite_rows import SCHEMA, VERSION, Pool, read_clock
-from insider_otel.state.threads import limiter
 
 _KIND = FileKind(
     application_id=0x696F746C,  # "iotl"

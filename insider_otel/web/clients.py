@@ -14,6 +14,7 @@ import httpx
 from insider_otel.http.engine import Engine
 from insider_otel.http.instrumentor import cover_client
 from insider_otel.http.transport import AsyncEngineTransport, EngineTransport
+from insider_otel.state.event_loops import running_loop
 from insider_otel.web.per_process import PerProcess
 
 
@@ -105,14 +106,6 @@ class Clients:
         if is_async and self._prepare_async is not None:
             self._prepare_async(client)
         return client
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The asyncio loop that runs in this thread; None if none does, as under trio."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _is_gone(client: Any) -> bool:

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from insider_otel.http.scope import current_scope
-from insider_otel.web.clients import running_loop
+from insider_otel.state.event_loops import running_loop
 
 
 class Visitor:

@@ -1,4 +1,4 @@
-"""Threads for event loops: not those of the app's own ``to_thread``, which may all be busy."""
+"""The event loop that runs here, and threads for it: not those of its own ``to_thread``, which may all be busy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     from anyio import CapacityLimiter
     from anyio.lowlevel import RunVar
 
 
 OUTBOX_THREADS = 4
 """Threads of an event loop that keep calls for later: the app is asked for credentials in them, which may take long."""
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The asyncio loop that runs in this thread; None if none does, as under trio."""
+    import asyncio  # noqa: PLC0415  (a third of all there is to import, and sync clients need none of it)
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 @cache
