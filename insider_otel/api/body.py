@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any, NamedTuple, TypeGuard
 
-from .partial_json import close
+from insider_otel.api.partial_json import close
 
 PREFIX = 256 * 1024
 """Bytes, or characters, of a body that are looked at; what a reply means stands near its beginning."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 
-from .verdict import Verdict
+from insider_otel.api.verdict import Verdict
 
 
 def classify(
@@ -40,6 +40,6 @@ def classify(
 @functools.cache
 def _reader() -> Callable[..., Verdict]:
     # An app needs the patterns at its first reply, and not at its import.
-    from .reading import read  # noqa: PLC0415
+    from insider_otel.api.reading import read  # noqa: PLC0415
 
     return read

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from .body import Body, is_array, is_object
+from insider_otel.api.body import Body, is_array, is_object
 
 # Bounds of the search, so that no reply takes long to read.
 _MAX_DEPTH = 6

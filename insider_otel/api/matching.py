@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from . import body as bodies
-from . import envelope
-from .envelope import Envelope
-from .responses import ANY, Row, class_of, table
-from .verdict import Category
+from insider_otel.api import body as bodies
+from insider_otel.api import envelope
+from insider_otel.api.envelope import Envelope
+from insider_otel.api.responses import ANY, Row, class_of, table
+from insider_otel.api.verdict import Category
 
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 _NUMBER = re.compile(r"0+(?: 0+)*")

@@ -10,8 +10,8 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeGuard
 
-from .body import is_array
-from .verdict import RateLimit
+from insider_otel.api.body import is_array
+from insider_otel.api.verdict import RateLimit
 
 LONGEST = 86_400.0
 """Seconds. The longest window Insider documents is a UTC day; nobody can mean more."""

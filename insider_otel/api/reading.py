@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from . import envelope, matching, rate_hints, success
-from .body import Body, is_object, parse
-from .envelope import Envelope
-from .responses import Meaning, Row, of_exception, of_status, table
-from .safe_text import safe_code, safe_field, safe_text, vocabulary
-from .verdict import Category, RateLimit, Retry, Verdict
+from insider_otel.api import envelope, matching, rate_hints, success
+from insider_otel.api.body import Body, is_object, parse
+from insider_otel.api.envelope import Envelope
+from insider_otel.api.responses import Meaning, Row, of_exception, of_status, table
+from insider_otel.api.safe_text import safe_code, safe_field, safe_text, vocabulary
+from insider_otel.api.verdict import Category, RateLimit, Retry, Verdict
 
 _OK = range(200, 300)
 _GOOD = frozenset({Category.SUCCESS, Category.ACCEPTED, Category.DUPLICATE})

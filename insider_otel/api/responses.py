@@ -8,7 +8,7 @@ from importlib import resources
 from traceback import walk_tb
 from typing import Any, NamedTuple
 
-from .verdict import FAULT_OF, Category, Fault, Retry
+from insider_otel.api.verdict import FAULT_OF, Category, Fault, Retry
 
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 OTHER = "other"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .body import Body, is_array, is_object, parse
-from .verdict import RateLimit
+from insider_otel.api.body import Body, is_array, is_object, parse
+from insider_otel.api.verdict import RateLimit
 
 _MESSAGE_KEYS = ("message", "status_message", "statusMessage", "response")
 _SAYINGS = (*_MESSAGE_KEYS, "error")

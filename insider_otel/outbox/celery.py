@@ -215,11 +215,6 @@ def _settle(request: Any, value: object, queue: str) -> None:
         _tell(lambda: outbox.forget(job.id))
 
 
-def _doubtful(job: Job) -> Job:
-    """A job that another worker may have sent at any moment since it was due."""
-    return replace(job, ambiguous_since=job.due if job.ambiguous_since is None else job.ambiguous_since)
-
-
 def _was_delivered_before(request: Any) -> bool:
     delivery: Mapping[str, Any] = request.delivery_info or {}
     return bool(delivery.get("redelivered"))

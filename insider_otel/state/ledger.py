@@ -203,7 +203,7 @@ class Ledger:
         ask = told.ask
         if ask.limit is None:
             return Heard()
-        now = self._local.now(ask.limit)
+        now, window = self._local.now(ask.limit), window_length(ask.limit)
         with self._lock:
             account = self._account(ask.pool, ask.limit)
             account.telling = max(account.telling - bool(told.missed), 0)
@@ -211,7 +211,7 @@ class Ledger:
                 if account.born != ask.born:
                     # As another ask has found out.
                     return Heard(is_lost=True)
-                forgotten = _since(self._local.uses(ask.pool), now - window_length(ask.limit))
+                forgotten = _since(self._local.uses(ask.pool), now - window)
                 forgotten.subtract(told.missed)
                 # Whoever waits for a slot to come will ask for it anew.
                 account.missed |= Counter({at: cost for at, cost in forgotten.items() if at <= now})
@@ -219,8 +219,8 @@ class Ledger:
                 account.changes += 1
                 # It has forgotten what others have used, too: until they have told it, this process keeps to its share.
                 account.others = self._others(ask.pool, account) if self._counts(account, ask.limit) else 0
-                account.lost_until = now + _window(ask.limit)
-            is_told = admission.workers >= account.workers or not 0 < account.lost_until - now <= _window(ask.limit)
+                account.lost_until = now + window
+            is_told = admission.workers >= account.workers or not 0 < account.lost_until - now <= window
             if is_told:
                 account.workers, account.others, account.lost_until = admission.workers, None, 0
             account.limit, account.born = ask.limit, admission.born

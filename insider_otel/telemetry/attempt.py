@@ -233,7 +233,7 @@ def end_span(span: Span, ended: int | None = None) -> None:
     try:
         span.end(ended)
     except Exception as exc:  # noqa: BLE001
-        _logger.warning("a span could not be ended: a span processor raised %s", type(exc).__name__)
+        _log.warning("a span could not be ended: a span processor raised %s", type(exc).__name__)
 
 
 def _redacted_url(url: httpx.URL, operation: Operation) -> str:

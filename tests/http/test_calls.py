@@ -483,7 +483,6 @@ def test_a_coding_that_makes_megabytes_of_some_bytes_is_decoded_in_small_pieces(
     monkeypatch.setitem(import_module("httpx._decoders").SUPPORTED_DECODERS, "br", Brotli)
     server.script = [Reply(body=b"b" * 1000, headers={"content-encoding": "br"})]
     rig = Rig(Flavour(httpx, is_async=False), insider_spans, FakeClock())
-
     rig.flavour.stream(server.url + "/api/user/v1/profile", read=False, transport=rig.wrap(settings=wired))
     assert pieces == [16]
 
