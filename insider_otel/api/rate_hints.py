@@ -96,6 +96,7 @@ _OF_SOMEBODY = (
     rf"|(?:\b(?:per|each|every)\b|;/)(?! ?(?:[0-9]+ ?)?{_UNIT})"
     r"(?! ?(?:api |auth )?(?:keys?|tokens?|accounts?|partners?|clients?|endpoints?)\b)"
 )
+_SENTENCE = r"[.!?;] "
 # What was sent, or is left, or is too many, is no limit either.
 _USED = r"(?i)\b(?:sent|made|received|got|used|seen|issued|left|remain(?:s|ing)?|over|above|beyond)\b"
 
@@ -288,7 +289,8 @@ def _is_of_all(text: str, limit: re.Match[str]) -> bool:
 
     To doubt one that is costs no more than what its window does; to believe one that is not slows all calls down.
     """
-    around = f"{text[: limit.start()]};{text[limit.end() :]}"
+    # "Please contact your customer success manager" beside it says nothing of it.
+    around = f"{re.split(_SENTENCE, text[: limit.start()])[-1]};{re.split(_SENTENCE, text[limit.end() :])[0]}"
     return (
         bool(re.match(_OF_REQUESTS, limit[2])) and not re.search(_OF_SOMEBODY, around) and not re.search(_USED, around)
     )

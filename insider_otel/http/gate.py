@@ -201,7 +201,7 @@ class Gate:
             counts = arrived and (verdict.ok or limit is None or limit.counts_failures)
             actual = (grant.cost if cost is None else cost) if counts else 0
             self._state.settle(grant, now=now, actual=actual)
-        told = told_by(said, limit)
+        told = told_by(said, limit, self._operation.limit)
         if told is not None and not self._state.experience.learn_limit(self._pool, told, limit):
             told = None
         if closed_for is None and said is not None and said.explicit and said.remaining == 0:

@@ -39,16 +39,17 @@ def limit_of(operation: Operation, limits: Mapping[str, Limit | None], learned: 
     return min(own, learned, key=_rate)
 
 
-def told_by(said: RateLimit | None, believed: Limit | None) -> Limit | None:
+def told_by(said: RateLimit | None, believed: Limit | None, documented: Limit | None = None) -> Limit | None:
     """The limit that a reply names, where it differs from the one believed in.
 
     A message is written for people: whoever is refused under one limit and reads of a higher one has met another. So
-    words lower a limit, and never raise it. Nor does a rolling window that allows more take the place of a day: both
-    may hold at once.
+    words lower a limit, and raise it no higher than the documents do. Nor does a rolling window that allows more take
+    the place of a day: both may hold at once.
 
     Args:
         said: What the reply says of the limit.
         believed: The limit the pool is held to.
+        documented: The limit of the documentation; None if there is none.
 
     Returns:
         The limit that Insider names; None if it names none, or the one believed in.
@@ -62,7 +63,11 @@ def told_by(said: RateLimit | None, believed: Limit | None) -> Limit | None:
     else:
         return None  # a number without a window
     if believed is not None and (said.in_words or told.calendar is not believed.calendar):
-        return told if _rate(told) < _rate(believed) else None
+        if _rate(told) < _rate(believed):
+            return told
+        # What words have lowered they may raise again.
+        is_back = documented is not None and told.calendar is documented.calendar and _rate(told) <= _rate(documented)
+        return told if is_back and told != believed else None
     return None if told == believed else told
 
 

@@ -51,6 +51,8 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (429, "You have reached the maximum number of attempts", "verification"),
     (400, {"error": {"code": "MAX_ATTEMPTS"}}, "verification"),
     (429, "no attempts left", "verification"),
+    (429, error("Maximum attempts exceeded. Please request a new code."), "verification"),
+    (429, error("Maximum attempts were exceeded"), "verification"),
     # The attempts of somebody else, and a field of the request.
     (500, {"message": "Maximum retry attempts exceeded"}, "server_error"),
     (502, {"message": "upstream connection attempts exceeded"}, "unavailable"),
@@ -59,6 +61,7 @@ UNSEEN: list[tuple[int, Any, str]] = [
     (400, error("this field must be a number", field="max-attempts"), "validation"),
     (400, error("max-attempts must be between 1 and 10", field="max-attempts"), "validation"),
     (400, {"errors": {"max-attempts": ["this field is required"]}}, "validation"),
+    (400, error("must be at most 5 messages per day", field="frequency_cap"), "validation"),
     # Slow down, whatever the status.
     (403, {"error": "You have exceeded your request limit"}, "rate_limit"),
     (403, "Only 60 requests per minute are allowed", "rate_limit"),
@@ -255,6 +258,15 @@ DUPLICATES: list[tuple[int, str]] = [
     (400, "Your request has already been submitted"),
     (409, "The same message content was already accepted"),
     (409, "idempotency_key was already used"),
+    (409, "Idempotency key already used. Use a different one."),
+    (409, "idempotency_key already exists, should be unique"),
+    (409, "ALREADY_PROCESSED"),
+    (409, "Your request has been already received and is being processed"),
+    (409, "We have already received this request"),
+    (409, "You have already submitted this request"),
+    (400, "Request #123 has already been processed"),
+    (400, "This e-mail request has already been accepted"),
+    (429, "These messages have already been received"),
 ]
 
 

@@ -261,6 +261,8 @@ def limited(text: str) -> tuple[float | None, RateLimit | None]:
         ("60/min", 60, 60.0),
         ("1 request a day", 1, DAY),
         ("2 requests per 30 days", 2, DAY),
+        ("30 Requests/minute is allowed. Please contact your customer success manager.", 30, 60.0),
+        ("Too many requests received. 30 Requests/minute is allowed.", 30, 60.0),
     ],
 )
 def test_a_window_is_read_from_the_message_and_waited_for(text: str, count: int, window: float) -> None:

@@ -226,6 +226,16 @@ def test_a_sentence_that_names_no_lower_limit_of_the_key_closes_the_pool_and_tea
     assert "Insider names" not in caplog.text
 
 
+def test_what_a_sentence_has_lowered_another_raises_again_as_far_as_documented(rig: Rig) -> None:
+    """Sixty in a minute are documented."""
+    said = [(429, {"message": f"rate limit: {count} requests per minute are allowed"}) for count in (5, 60)]
+    transport = rig.answers(*said, 200, settings=Settings(quick_retries=0, spread_retries=0))
+    for _ in said:
+        post_many(rig, 1, transport=transport)
+        rig.clock.advance(120)
+    assert {call_of(response).waited for response in post_many(rig, 60, transport=transport)} == {0.0}
+
+
 @pytest.mark.parametrize(
     ("answer", "waits"),
     [

@@ -146,6 +146,7 @@ class Deliveries:
     Attributes:
         values: How many had, minute by minute.
         job: The app that made them.
+        instance: The process of it.
     """
 
     values: str
@@ -154,14 +155,17 @@ class Deliveries:
     fault: str = "insider"
     operation: str = UPSERT
     job: str = "shop"
+    instance: str = "a"
 
     def metrics(self) -> Series:
         """As our own metrics."""
-        return {f'insider_outbox_deliveries_total{{job="{self.job}", instance="a", {self._labels()}}}': self.values}
+        app = f'job="{self.job}", instance="{self.instance}"'
+        return {f"insider_outbox_deliveries_total{{{app}, {self._labels()}}}": self.values}
 
     def spans(self) -> Series:
         """As span-metrics."""
-        span = f'service="{self.job}", span_name="insider deliver {self.operation}", span_kind="SPAN_KIND_INTERNAL"'
+        app = f'service="{self.job}", instance="{self.instance}"'
+        span = f'{app}, span_name="insider deliver {self.operation}", span_kind="SPAN_KIND_INTERNAL"'
         return {f"traces_spanmetrics_calls_total{{{span}, {self._labels()}}}": self.values}
 
     def _labels(self) -> str:

@@ -190,6 +190,20 @@ SCENARIOS = (
         minute=180,
     ),
     Scenario(
+        "a blip of five minutes, and all that was deferred is delivered at once, for the first time ever",
+        (Deliveries("_x90 4 8 12x30", "deferred"), Deliveries("_x95 10x30", "succeeded", "success", "none")),
+        minute=110,
+    ),
+    Scenario(
+        "Insider is down, and each worker ends after a few deliveries",
+        tuple(
+            Deliveries(f"_x{each * 2} 10x1 stale", "deferred", job="shop-worker", instance=f"w{each}")
+            for each in range(50)
+        ),
+        fires("InsiderDeliveriesFailing"),
+        minute=95,
+    ),
+    Scenario(
         "every second delivery has to be tried again",
         (Deliveries("0+10x120", "succeeded", "success", "none"), Deliveries("0+10x120", "deferred")),
     ),
