@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
+from inspect import isasyncgen
 from typing import TYPE_CHECKING, Any
 
 from insider_otel.telemetry.suppression import unsuppressed
@@ -51,7 +52,8 @@ class _AsyncStream(_Stream):
                 del chunk
         finally:
             # Whoever sends may close a generator that it does not exhaust, and knows this one only.
-            if hasattr(iterator, "aclose"):
+            # No other iterator: it may be the app's own stream, to be sent again.
+            if isasyncgen(iterator):
                 await iterator.aclose()
 
     async def aclose(self) -> None:

@@ -18,6 +18,9 @@ PREFIX_LIMIT = 256 * 1024
 _LATE_READS = 2
 """Of an answer that comes with the deadline: its body and its end are mostly here with its status."""
 
+_GRACE = 0.1
+"""Seconds for those reads. What is here takes no longer."""
+
 _PIECE = 1024
 _SMALL_PIECE = 16
 _BOUNDED = ("gzip", "deflate")
@@ -51,15 +54,15 @@ class Prefix(NamedTuple):
     undecodable: Exception | None = None
 
 
-def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Callable[[], bool]) -> Effects[Prefix]:
+def read_prefix(module: Any, response: httpx.Response, over: Over, left: Callable[[], float]) -> Effects[Prefix]:
     """Read as much of a body as a verdict needs. The app finds the response as if nobody had.
 
     Args:
         module: The response's own module.
         response: The response; its stream is replaced by one that begins with what was read.
         over: Called once the app is done with a body that is longer than the prefix.
-        is_late: Whether the deadline has passed. A timeout bounds each read; a server that sends a byte now and then
-            would go on for ever.
+        left: Says how many seconds are left before the deadline. A timeout bounds each read; a server that sends a byte
+            now and then would go on for ever.
     """
     if response.status_code == _SWITCHING_PROTOCOLS:
         return Prefix(b"")
@@ -69,12 +72,13 @@ def read_prefix(module: Any, response: httpx.Response, over: Over, is_late: Call
     iterator = yield Iterate(stream)
     chunks: list[bytes] = []
     wanted = 0 if _is_opaque(response) else PREFIX_LIMIT
-    late_reads = 0
+    late_reads, least = 0, min(left(), 0.0) - _GRACE
     broken: Exception | None = None
     try:
         while wanted > 0:
-            late_reads += is_late()
-            if late_reads > _LATE_READS:
+            seconds = left()
+            late_reads += seconds <= 0
+            if late_reads > _LATE_READS or seconds < least:
                 broken = module.ReadTimeout("the deadline passed while the body was read")
                 break
             chunk = yield NextChunk(iterator)

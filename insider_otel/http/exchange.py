@@ -6,8 +6,10 @@ brought, so that the course of a call is written once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from math import inf
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,6 @@ from insider_otel.api.verdict import Category, Verdict
 from insider_otel.http import local
 from insider_otel.http.attempt import Answer, answer_of, fresh_request, unanswered, unsent
 from insider_otel.http.body import read_prefix
-from insider_otel.http.closing import Closing
 from insider_otel.http.effects import REDELIVERY, Close, Effects, Sleep, Transmit
 from insider_otel.http.engine import Engine
 from insider_otel.http.family import Family
@@ -55,19 +56,19 @@ class Exchange:
         family: The httpx it is made with.
         request: The app's request; never sent itself. Nothing of it is changed but that it gets the call's record.
         operation: The operation it calls.
-        closing: Whether what sends it is still open.
+        is_closed: Says whether the client that it is made with is closed.
     """
 
     __slots__ = (
         "_attempting",
         "_began",
         "_body",
-        "_closing",
         "_deadline",
         "_engine",
         "_family",
         "_gate",
         "_in_the_air",
+        "_is_closed",
         "_last",
         "_later",
         "_machine",
@@ -83,7 +84,12 @@ class Exchange:
     )
 
     def __init__(
-        self, engine: Engine, family: Family, request: httpx.Request, operation: Operation, closing: Closing
+        self,
+        engine: Engine,
+        family: Family,
+        request: httpx.Request,
+        operation: Operation,
+        is_closed: Callable[[], bool],
     ) -> None:
         now = engine.clock()
         self._began = now
@@ -91,7 +97,7 @@ class Exchange:
         self._family = family
         self._request = request
         self._operation = operation
-        self._closing = closing
+        self._is_closed = is_closed
         self._scope = current_scope()
         self._body = family.body_of(request)
         redelivery: Redelivery | None = request.extensions.get(REDELIVERY)
@@ -208,7 +214,7 @@ class Exchange:
             try:
                 response = yield Transmit(request)
                 trace.connected(response)
-                reading = read_prefix(self._family.module, response, self._body_is_over, self._is_late)
+                reading = read_prefix(self._family.module, response, self._body_is_over, self._left)
                 answer = answer_of(self._request, response, (yield from reading))
             except Exception as exc:
                 answer = unanswered(exc)
@@ -248,12 +254,12 @@ class Exchange:
 
     def _heed_closing(self) -> None:
         """Leave no time for another attempt to a call whose client was closed while it waited."""
-        if self._closing.is_closed:
+        if self._is_closed():
             self._deadline = self._engine.clock()
             self._machine.unbind(self._deadline)
 
-    def _is_late(self) -> bool:
-        return self._deadline is not None and self._engine.clock() >= self._deadline
+    def _left(self) -> float:
+        return inf if self._deadline is None else self._deadline - self._engine.clock()
 
     def _drop_answer(self) -> Effects[None]:
         """Close the last answer, which nobody will read: its connection is needed."""
@@ -343,7 +349,7 @@ class Exchange:
         Raises:
             RuntimeError: The client was closed while the call waited for room; httpx says it in the same words.
         """
-        if self._closing.is_closed:
+        if self._is_closed():
             raise RuntimeError("Cannot send a request, as the client has been closed.")
         yield from self._leave_gate(None)
         verdict = local.rate_limit_refused(step.retry_after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -46,8 +47,7 @@ def _exchange(engine: Engine, request: Any, closing: Closing) -> Effects[Any] | 
     if operation is None:
         return None
     finish_dropped()
-    closing.ended = False
-    return Exchange(engine, family_of(request), request, operation, closing).run()
+    return Exchange(engine, family_of(request), request, operation, closing.begin()).run()
 
 
 def _check(transport: Any, sends: str, other: str) -> None:
@@ -87,12 +87,12 @@ class _WrappedBelow:
         """Do to the transport below what is done to this one; returns what is found here afterwards."""
         below = getattr(self._transport, name)
         here: Any = vars(self).get(name)
-        if hasattr(value, "_self_wrapper"):
-            from wrapt import CallableObjectProxy, FunctionWrapper  # noqa: PLC0415  (who wraps has it loaded)
-
-            setattr(self._transport, name, FunctionWrapper(below, value._self_wrapper))
+        # Who wraps has it loaded. No hasattr: a mock has whatever it is asked for.
+        wrapt = sys.modules.get("wrapt")
+        if wrapt is not None and isinstance(value, wrapt.FunctionWrapper):
+            setattr(self._transport, name, wrapt.FunctionWrapper(below, value._self_wrapper))
             # It does nothing, and is what ``uninstrument_client`` looks for.
-            return CallableObjectProxy(value.__wrapped__)
+            return wrapt.CallableObjectProxy(value.__wrapped__)
         if hasattr(here, "__wrapped__") and value is here.__wrapped__:
             setattr(self._transport, name, below.__wrapped__)
         return value

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from insider_otel.outbox.celery_outbox import CeleryOutbox
+from insider_otel.outbox.celery_redis import Settle
 from insider_otel.outbox.job import Job, JobError
 from insider_otel.outbox.rules import purged_text
 from insider_otel.policy.frames import raises_bare
@@ -66,17 +67,13 @@ class DeadLetters:
             OutboxError: The broker is in trouble; those that were not yet sent stay where they are. One of them may be
                 back only after Celery's visibility timeout, if the broker is Redis.
         """
-        sent: set[str] = set()
 
         def send(job: Job) -> None:
-            # All that were given up of it until now go with it.
-            if job.id not in sent:
-                now = time.time()
-                expires = max(job.expires, now + _ANOTHER_DAY)
-                self._outbox.put(
-                    replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None, stopped_at=None)
-                )
-                sent.add(job.id)
+            now = time.time()
+            expires = max(job.expires, now + _ANOTHER_DAY)
+            self._outbox.put(
+                replace(job, due=now, expires=expires, ambiguous_since=None, stopped=None, stopped_at=None)
+            )
 
         return self._settle(lambda job: not job_ids or job.id in job_ids, send)
 
@@ -118,13 +115,21 @@ class DeadLetters:
         Returns:
             How many jobs were settled.
         """
-        settled: set[str] = set()
+        settled = 0
         with self._outbox.dead_letters() as letters:
+            found: dict[str, tuple[Job, list[Settle]]] = {}
             for message, settle in letters:
                 job = _job(message)
-                if job is not None and is_meant(job) and settle(partial(act, job)):
-                    settled.add(job.id)
-        return len(settled)
+                if job is not None and is_meant(job):
+                    found.setdefault(job.id, (job, []))[1].append(settle)
+            for job, settles in found.values():
+                # All that there are of it are taken before anything is done: who asks meanwhile finds none. One that
+                # another has taken already is that one's to send.
+                step: Callable[[], object] = partial(act, job)
+                for settle in reversed(settles):
+                    step = partial(settle, step)
+                settled += bool(step())
+        return settled
 
 
 def _operation(message: Any) -> str:

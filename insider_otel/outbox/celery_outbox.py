@@ -289,7 +289,7 @@ def _connect(app: Any) -> Any:
     return app.connection_for_write(connect_timeout=_STEP_TIMEOUT, transport_options=_CONNECTION_OPTIONS)
 
 
-def _settle(message: Any, act: Callable[[], None]) -> bool:
+def _settle(message: Any, act: Callable[[], object]) -> bool:
     act()
     message.ack()
     return True

@@ -25,7 +25,7 @@ that nothing is gained by haste, and one that only waits for a worker must not b
 
 _READ_AT_ONCE = 100
 
-Settle = Callable[[Callable[[], None]], bool]
+Settle = Callable[[Callable[[], object]], bool]
 """Is called with what is to be done about a message; that done, it has left its queue. Returns whether it was there."""
 
 # Nobody else has the message then, and it is where Celery finds what a process took that is no more.
@@ -132,7 +132,7 @@ def look(channel: Any, queue: str) -> list[tuple[Any, Settle]]:
     return found
 
 
-def _settle(channel: Any, queue: str, key: str, text: bytes, act: Callable[[], None]) -> bool:
+def _settle(channel: Any, queue: str, key: str, text: bytes, act: Callable[[], object]) -> bool:
     """Take a message off its list, and do what is to be done about it; one process only does so.
 
     If that fails, it is put back; if the process is killed, Celery does so after a visibility timeout.

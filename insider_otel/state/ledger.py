@@ -17,13 +17,16 @@ from insider_otel.api.operations import Limit
 from insider_otel.policy.limits import share_of
 from insider_otel.state.expiry import window_length
 from insider_otel.state.memory import MOST_POOLS, MemoryStore
-from insider_otel.state.protocol import Admission, Admit, Correction, PastUse, PoolKey
+from insider_otel.state.protocol import MICROSECONDS, Admission, Admit, Correction, PastUse, PoolKey
 from insider_otel.state.recent import Recent
 
 _MOST_CORRECTIONS = 10_000
 _CORRECTIONS_AT_ONCE = 100
 _MOST_PAST_USES = 200
 _FEW = 1000
+
+_TOLD_WITHIN = 60 * MICROSECONDS
+"""Within which those who share a pool have told a store what it forgot, unless they have ended or ask nothing."""
 
 Uses = Counter[int]
 """Moments by the local store's clock, and what was used of a limit at each."""
@@ -219,7 +222,7 @@ class Ledger:
                 account.changes += 1
                 # It has forgotten what others have used, too: until they have told it, this process keeps to its share.
                 account.others = self._others(ask.pool, account) if self._counts(account, ask.limit) else 0
-                account.lost_until = now + window
+                account.lost_until = now + min(window, _TOLD_WITHIN)
             is_told = admission.workers >= account.workers or not 0 < account.lost_until - now <= window
             if is_told:
                 account.workers, account.others, account.lost_until = admission.workers, None, 0

@@ -258,6 +258,8 @@ class SQLiteFile:
         while not opened.is_in_place():
             # Another was put in its place meanwhile: nobody knows which of them was opened.
             opened.connection.close()
+            if time.monotonic() >= deadline:
+                raise self._trouble("it is replaced again and again")
             opened = self._open(deadline)
         self._opened = opened
         self.openings += 1

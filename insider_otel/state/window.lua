@@ -504,15 +504,20 @@ local function correct(limit, slot, cost, actual, late, now)
   -- A moment of another clock: the pool was held by another kind of limit then.
   if actual > 0 and slot > now then return end
   local moment, counted = math.min(slot + late, math.max(now, slot)), math.min(actual, cost)
-  if counted < cost then give_back(slot, cost - counted) end
   local is_forgotten = not limit or slot <= last_expired(now, limit)
-  if counted > 0 and find(gone, slot) then
+  local is_gone = find(gone, slot)
+  if counted > 0 and counted < cost and not is_forgotten and not is_gone then
+    -- A part was given back already: this is told once more, by one who had no answer in time.
+    if count(slot) < math.min(cost, limit.count) then return end
+  end
+  if counted < cost then give_back(slot, cost - counted) end
+  if counted > 0 and is_gone then
     -- Whoever used it could not ask whether it still holds.
     give_back(slot, counted)
     is_forgotten = true
   end
   if counted > 0 and move(slot, moment, counted) == 0 then
-    -- It was moved: this is told once more, by one who had no answer in time.
+    -- It was moved: this, too, is told once more.
     if not is_forgotten then return end
     -- Its slot is forgotten, but its use may still count.
     add({{moment, counted}})

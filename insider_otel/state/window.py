@@ -161,16 +161,20 @@ class RollingWindow:
             return  # a moment of another clock: the pool was held by another kind of limit then
         used = min(correction.slot + correction.late, max(now, correction.slot))
         counted = min(correction.actual, correction.cost)
-        if counted < correction.cost:
-            self.give_back(correction.slot, correction.cost - counted)
         is_forgotten = limit is None or correction.slot <= last_expired(now, limit)
-        if counted and correction.slot in self._gone:
+        is_gone = correction.slot in self._gone
+        if counted < correction.cost:
+            held = correction.cost if limit is None else min(correction.cost, limit.count)
+            if counted and not (is_forgotten or is_gone) and self._count(correction.slot) < held:
+                return  # a part was given back already: this is told once more, by one who had no answer in time
+            self.give_back(correction.slot, correction.cost - counted)
+        if counted and is_gone:
             # Whoever used it could not ask whether it still holds.
             self.give_back(correction.slot, counted)
             is_forgotten = True
         if counted and not self._move(correction.slot, used, counted):
             if not is_forgotten:
-                return  # it was moved: this is told once more, by one who had no answer in time
+                return  # it was moved: this, too, is told once more
             # Its slot is forgotten, but its use may still count.
             self.add((used, counted))
         if correction.actual > correction.cost:

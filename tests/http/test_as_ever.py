@@ -281,6 +281,35 @@ def test_a_client_that_leaves_a_transport_does_not_end_the_calls_of_another(rig:
     assert (response.status_code, call_of(response).attempts) == (200, 2)
 
 
+def test_nor_those_of_a_client_that_never_entered_it(rig: Rig) -> None:
+    """One that lives as long as its app is not opened with ``with``."""
+    module, statuses = rig.flavour.module, iter([503, 200])
+    transports: list[Any] = []
+
+    def client() -> Any:
+        return rig.flavour.client_class(transport=transports[0])
+
+    def sleep(seconds: float) -> None:
+        with client():
+            rig.clock.sleep(seconds)
+
+    async def sleep_async(seconds: float) -> None:
+        async with client():
+            rig.clock.sleep(seconds)
+
+    def use(other: Any) -> Any:
+        return client().post(UPSERT, json={})
+
+    async def use_async(other: Any) -> Any:
+        return await client().post(UPSERT, json={})
+
+    busy = rig.flavour.answering(lambda request: module.Response(next(statuses), json=OK[1]))
+    is_async = rig.flavour.is_async
+    transports.append(rig.wrap(busy, sleep=sleep_async if is_async else sleep))
+    response = rig.flavour.using(use_async if is_async else use, transport=rig.answers(200))
+    assert (response.status_code, call_of(response).attempts) == (200, 2)
+
+
 def test_a_transport_serves_the_client_that_opens_it_again(rig: Rig) -> None:
     transport = rig.answers(200, 503, 200)
     rig.flavour.post(UPSERT, transport=transport, json={})

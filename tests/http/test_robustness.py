@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,29 @@ def test_an_answer_that_comes_with_the_deadline_is_heard(
     )
     assert (response.status_code, response.content) == (status, b"".join(chunks))
     assert call_of(response).verdict.category == category
+
+
+def test_a_server_that_drips_is_left_with_the_first_byte_after_the_deadline(rig: Rig) -> None:
+    """An answer that comes late has its body with it; one that does not would take a read timeout for each byte."""
+    module = rig.flavour.module
+
+    class Dripping(module.SyncByteStream, module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                rig.clock.advance(0.9)
+                yield b" "
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for chunk in self:
+                yield chunk
+
+    transport = rig.wrap(
+        rig.flavour.answering(lambda request: module.Response(200, stream=Dripping())), settings=Settings(deadline=2.0)
+    )
+    began = rig.clock()
+    with pytest.raises(module.ReadTimeout):
+        rig.flavour.post("https://sms.useinsider.com/v1/send", transport=transport, json={})
+    assert rig.clock() - began == pytest.approx(2.7)
 
 
 def test_a_retry_with_milliseconds_left_is_not_sent(rig: Rig) -> None:

@@ -176,3 +176,40 @@ def test_what_sends_finds_a_stream_of_its_own_kind(rig: Rig) -> None:
     kinds: list[tuple[bool, bool]] = []
     send(rig, rig.wrap(Below()), lambda client: [lambda: b"{}"])
     assert kinds == [(not rig.flavour.is_async, rig.flavour.is_async)]
+
+
+def test_a_stream_that_is_its_own_iterator_stays_open(rig: Rig) -> None:
+    """As files in asynchronous libraries are: the app may send it again, after a redirect for instance."""
+    module = rig.flavour.module
+
+    class File(module.SyncByteStream, module.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.left = [b"[", b"]"]
+            self.is_open = True
+
+        def __iter__(self) -> File:
+            return self
+
+        def __next__(self) -> bytes:
+            if not self.left:
+                raise StopIteration
+            return self.left.pop(0)
+
+        def __aiter__(self) -> File:
+            return self
+
+        async def __anext__(self) -> bytes:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+        def close(self) -> None:
+            self.is_open = False
+
+        async def aclose(self) -> None:
+            self.is_open = False
+
+    file = File()
+    request = module.Request("POST", UPSERT, stream=file)
+    rig.flavour.using(lambda client: client.send(request), transport=rig.answers(200))
+    assert (file.left, file.is_open) == ([], True)

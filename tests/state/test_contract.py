@@ -215,6 +215,14 @@ def test_a_late_use_that_is_told_of_twice_counts_once(teller: Teller) -> None:
     assert teller.admit(POOL, HOURLY).used == 3
 
 
+def test_a_use_that_cost_less_and_is_told_of_twice_counts_once(teller: Teller) -> None:
+    slot = teller.slot(POOL, HOURLY, cost=3)
+    teller.let_pass(0.01)
+    for _ in range(2):
+        teller.report(POOL, corrections=(Correction(slot, 3, 1),))
+    assert teller.admit(POOL, HOURLY).used == 2
+
+
 def test_uses_that_the_store_missed_count(teller: Teller) -> None:
     admission = teller.admit(POOL, HOURLY, past=(PastUse(10 * MINUTE, 1), PastUse(5 * MINUTE, 1)))
     assert (admission.wait, admission.used) == (0.0, 3)

@@ -148,6 +148,15 @@ def test_a_late_use_that_is_told_of_twice_counts_once(actual: int) -> None:
     assert window.used(limit, 7) == actual
 
 
+@pytest.mark.parametrize(("cost", "actual"), [(3, 1), (3, 2), (5, 3)])
+def test_a_use_that_cost_less_and_is_told_of_twice_counts_once(cost: int, actual: int) -> None:
+    window, limit = new_window(), rolling(5, 10)
+    window.reserve(limit, 0, cost=cost)
+    for now in (4, 6):
+        window.correct(Correction(0, cost, actual), now, limit)
+    assert window.used(limit, 7) == actual
+
+
 def test_what_is_given_back_twice_is_had_once() -> None:
     window, limit = new_window(), rolling(3, 10)
     assert taken(window, limit, 0, 1, 1) == [0, 1, 1]

@@ -218,6 +218,25 @@ def test_one_that_a_killed_worker_and_the_next_gave_up_is_one(
     assert broker.dead() == []
 
 
+def test_one_that_was_given_up_twice_is_sent_once_though_two_ask_for_it_at_once(
+    outbox: CeleryOutbox, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stopped, at in (("failed", 1.0), ("unsafe", 2.0)):
+        outbox.bury(job(id="killed", stopped=stopped, stopped_at=at).to_json(), "killed")
+    letters = DeadLetters()
+    letters._outbox = outbox
+    put = CeleryOutbox.put
+
+    def put_while_somebody_else_asks(self: CeleryOutbox, sent: Job) -> None:
+        monkeypatch.setattr(CeleryOutbox, "put", put)
+        assert letters.retry("killed") == 0
+        put(self, sent)
+
+    monkeypatch.setattr(CeleryOutbox, "put", put_while_somebody_else_asks)
+    assert letters.retry("killed") == 1
+    assert [each.id for each in broker.jobs()] == ["killed"]
+
+
 def test_one_that_is_given_up_anew_while_the_others_are_sent_once_more_stays(
     letters: DeadLetters, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -305,6 +305,23 @@ class TestAStoreThatLostItsMemory:
         clock.advance(LIMIT.window / 2)
         assert process.take(4) == [True, True, True, False]
 
+    def test_waits_no_longer_than_a_minute_for_those_that_are_no_more(
+        self, process: Process, store: FakeStore, clock: FakeClock
+    ) -> None:
+        """Of a limit of a day those that have ended since midnight are many."""
+        daily = Limit(10, 86_400.0)
+
+        def granted(number: int) -> int:
+            return sum(process.ask(limit=daily).admission.slot is not None for _ in range(number))
+
+        assert granted(1) == 1
+        Process(store, clock).ask(limit=daily)
+        assert granted(1) == 1
+        store.lose_memory()
+        assert granted(9) == 3, "with those of before, its half of the limit"
+        clock.advance(61)
+        assert granted(9) == 5
+
     def test_waits_for_one_that_is_no_more_until_nothing_from_before_counts(
         self, process: Process, store: FakeStore, clock: FakeClock
     ) -> None:
