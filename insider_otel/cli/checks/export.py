@@ -191,10 +191,11 @@ def _misplaced(path: str, signal: str) -> tuple[str, str, str] | None:
     one for a signal is taken as it stands.
     """
     if not signal and path.endswith(("/v1/traces", "/v1/metrics", "/v1/logs")):
+        ending = path[path.rindex("/v1/") :]
         return (
-            f"ends in {path[path.rindex('/v1/') :]}",
-            "The exporter adds that itself: it sends to /v1/traces/v1/traces, and nothing arrives.",
-            "Leave the path out, or name it in OTEL_EXPORTER_OTLP_TRACES_ENDPOINT.",
+            f"ends in {ending}",
+            f"Exporters add a path of their own: traces go to {ending}/v1/traces, and nothing arrives.",
+            "Leave the path out; an address with one is for OTEL_EXPORTER_OTLP_<SIGNAL>_ENDPOINT.",
         )
     if signal and not path:
         return (
