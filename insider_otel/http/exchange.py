@@ -226,6 +226,8 @@ class Exchange:
                 raise
             else:
                 trace.answered(response, answer.verdict, answer.error, self._engine.clock())
+                # Its body may hold the error that it ends in, and the error's traceback this frame.
+                del response
         self._in_the_air, self._attempting = False, None
         try:
             return (yield from self._judge(answer))
