@@ -212,6 +212,19 @@ def test_nothing_is_discarded_unasked(shop: Shop, outbox: Callable[..., str], mo
     assert f"{name}  discarded" in outbox("discard", name)
 
 
+def press(typed: bytes, terminal: int, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Press a key until a process ends: Python waits on if Ctrl-C comes in the moment before it begins to read."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        os.write(terminal, typed)
+        try:
+            return process.communicate(timeout=1)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > deadline:
+                process.kill()
+                raise
+
+
 @pytest.mark.parametrize(
     ("typed", "status", "said"), [(b"\x04", 1, "Nothing was discarded."), (b"\x03", 130, "")], ids=["Ctrl-D", "Ctrl-C"]
 )
@@ -230,8 +243,7 @@ def test_no_answer_at_a_terminal_discards_nothing(typed: bytes, status: int, sai
         os.close(its_end)
         assert process.stdout
         assert process.stdout.read(len("Forget 1 job")) == b"Forget 1 job"
-        os.write(terminal, typed)
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = press(typed, terminal, process)
     os.close(terminal)
     assert (process.returncode, err.strip()) == (status, b"")
     assert said in out.decode()
