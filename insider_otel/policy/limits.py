@@ -20,8 +20,8 @@ def limit_of(operation: Operation, limits: Mapping[str, Limit | None], learned: 
     """The limit that the calls of an operation are held to.
 
     Insider's own word at run time beats its documentation: what its headers name may raise a limit or lower it, what a
-    message names may lower it (``told_by``). A limit from the settings may be a share of the real one, so Insider's
-    word can only lower it.
+    message names may lower it, and raise it as far as documented (``told_by``). A limit from the settings may be a
+    share of the real one, so Insider's word can only lower it.
 
     Args:
         operation: The operation.
@@ -39,7 +39,7 @@ def limit_of(operation: Operation, limits: Mapping[str, Limit | None], learned: 
     return min(own, learned, key=_rate)
 
 
-def told_by(said: RateLimit | None, believed: Limit | None, documented: Limit | None = None) -> Limit | None:
+def told_by(said: RateLimit | None, believed: Limit | None, documented: Limit | None) -> Limit | None:
     """The limit that a reply names, where it differs from the one believed in.
 
     A message is written for people: whoever is refused under one limit and reads of a higher one has met another. So

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from insider_otel import Category, Fault, Outcome, Retry
 from insider_otel.api.operations import operations_by_name
@@ -26,6 +28,12 @@ EVENTS = {value for name, value in NAMES.items() if name.startswith("EVENT_")}
 ATTRIBUTES = {value for name, value in NAMES.items() if not name.startswith(("EVENT_", "METRIC_"))} | {
     "http.route",  # The framework's own instrumentation sets it.
 }
+MODEL = Path(__file__).parents[2] / "semconv" / "model" / "spans.yaml"
+SPANS: list[tuple[str, set[str]]] = [
+    (span["span_kind"], {each["ref"] for each in span.get("attributes", ())})
+    for span in yaml.safe_load(MODEL.read_text("utf-8"))["groups"]
+]
+"""The kind of each span, and its attributes."""
 INTRINSICS = {"duration", "event:name", "kind", "name", "nestedSetParent", "status"}
 WORDS = {"by", "client", "error", "nil", "server"}
 FUNCTIONS = {"count_over_time", "quantile_over_time", "rate", "sum_over_time"}
@@ -40,7 +48,7 @@ VALUES: dict[str, set[str]] = {
     attributes.WAIT_REASON: {str(each) for each in WaitReason},
     attributes.HTTP_REQUEST_RESEND_COUNT: {"1"},
     "event:name": EVENTS,
-    "name": {"insider wait"},
+    "name": {"insider wait", "insider deliver .*"},
 }
 
 
@@ -52,6 +60,20 @@ def test_a_query_names_only_what_exists(query: str) -> None:
     asked = {word.removeprefix("span.") for word in words if word.startswith("span.")}
     assert asked <= ATTRIBUTES
     assert {word for word in words if not word.startswith("span.")} <= INTRINSICS | WORDS | FUNCTIONS
+
+
+def is_among(attribute: str, known: set[str]) -> bool:
+    """Whether it is one of them, or of a family of theirs: ``http.response.header.cf-ray``."""
+    return any(attribute == each or attribute.startswith(f"{each}.") for each in known)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_what_a_query_asks_of_one_span_stands_on_one_span(query: str) -> None:
+    for each in re.findall(r"\{([^{}]*)\}", query):
+        for condition in each.split("||"):
+            asked = set(re.findall(r"span\.([\w.-]+)", condition))
+            kinds = re.findall(r"\bkind = (\w+)", condition) or [kind for kind, _ in SPANS]
+            assert any(kind in kinds and all(is_among(each, had) for each in asked) for kind, had in SPANS)
 
 
 @pytest.mark.parametrize("query", QUERIES)
