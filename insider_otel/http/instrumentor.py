@@ -25,6 +25,7 @@ _log = logging.getLogger("insider_otel")
 # The one place in a client that every request passes and that lies above whatever transport the client uses. The stock
 # instrumentations wrap transports, so they are always below us, whoever came first.
 _WRAPPED = "_transport_for_url"
+_KEYWORDS = frozenset({"settings", "tracer_provider", "meter_provider", "logger_provider"})
 _TRANSPORTS = {"Client": EngineTransport, "AsyncClient": AsyncEngineTransport}
 
 
@@ -151,9 +152,10 @@ class InsiderInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             super().uninstrument(**kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
-        misplaced = sorted(kwargs.keys() & {field.name for field in fields(Settings)})
-        if misplaced:
-            raise TypeError(f"{misplaced[0]} is a setting: instrument(settings=Settings({misplaced[0]}=…))")
+        for name in sorted(kwargs.keys() - _KEYWORDS):
+            if name in {field.name for field in fields(Settings)}:
+                raise TypeError(f"{name} is a setting: instrument(settings=Settings({name}=…))")
+            raise TypeError(f"instrument() has no keyword {name}; there are: {', '.join(sorted(_KEYWORDS))}")
         settings = kwargs.get("settings")
         engine = Engine(
             self._settings() if settings is None else settings,
@@ -197,6 +199,10 @@ class ZeroCodeInstrumentor(InsiderInstrumentor):
             super().instrument(**kwargs)
         except (ImportError, RuntimeError, ValueError) as error:
             _log.error("calls to Insider are not traced: %s", error)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        # A distribution of OpenTelemetry may give to all instrumentations what only some of them know.
+        super()._instrument(**{name: value for name, value in kwargs.items() if name in _KEYWORDS})
 
     def _settings(self) -> Settings:
         settings = super()._settings()

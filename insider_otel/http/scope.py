@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -238,6 +238,13 @@ def current_scope() -> RequestScope | None:
     return _current.get()
 
 
+def is_deadline(value: object) -> bool:
+    """Whether a value is a deadline: seconds from 0 up, as many as a float can tell, or None for no bound."""
+    return value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
+    )
+
+
 def check_deadline(deadline: object) -> None:
     """Refuse what is no deadline.
 
@@ -247,7 +254,7 @@ def check_deadline(deadline: object) -> None:
     Raises:
         ValueError: It is neither.
     """
-    if deadline is not None and not (isinstance(deadline, int | float) and 0 <= deadline < math.inf):
+    if not is_deadline(deadline):
         raise ValueError(f"deadline is {deadline!r}; it accepts seconds from 0 up, or None for no bound")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from insider_otel.http.scope import is_deadline
 from insider_otel.policy.frames import raises_bare
 from insider_otel.policy.settings import PREFIX, Settings, SettingsError
 
@@ -44,10 +44,8 @@ class WebOptions:
     outbox_worker: bool = True
 
     def __post_init__(self) -> None:
-        deadline: Any = self.request_deadline
-        is_number = isinstance(deadline, int | float) and not isinstance(deadline, bool)
-        if deadline is not None and not (is_number and 0 <= deadline < math.inf):
-            raise _error("request_deadline", deadline, "seconds from 0 up, or None for no bound")
+        if not is_deadline(self.request_deadline):
+            raise _error("request_deadline", self.request_deadline, "seconds from 0 up, or None for no bound")
         for name in ("error_responses", "instrument", "outbox_worker"):
             if not isinstance(getattr(self, name), bool):
                 raise _error(name, getattr(self, name), "True or False")

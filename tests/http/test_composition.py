@@ -289,7 +289,8 @@ def test_an_attempt_has_all_that_the_stock_span_has(installed: Installed) -> Non
 
 def test_zero_code_observes(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSIDER_OTEL_HOSTS", f'{{"{installed.server.address}": "unification.useinsider.com"}}')
-    ZeroCodeInstrumentor().instrument(tracer_provider=installed.rig.spans.tracer_provider)
+    # The word of a distribution, which gives it to every instrumentation.
+    ZeroCodeInstrumentor().instrument(tracer_provider=installed.rig.spans.tracer_provider, capture_headers=True)
     installed.server.script = [Reply(status=503)]
     response = installed.rig.flavour.post(installed.server.url + PATH, json={})
     assert (response.status_code, call_of(response).attempts) == (503, 1)

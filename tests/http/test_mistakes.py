@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from insider_otel import AsyncInsiderTransport, InsiderInstrumentor, InsiderTransport
+from insider_otel import AsyncInsiderTransport, InsiderInstrumentor, InsiderTransport, Settings
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,12 @@ def test_a_setting_in_the_place_of_an_option_of_the_instrumentor_is_refused() ->
     instrumentor = InsiderInstrumentor()
     with pytest.raises(TypeError, match=r"mode is a setting: instrument\(settings=Settings\(mode=…\)\)"):
         instrumentor.instrument(mode="observe")
+    assert not instrumentor.is_instrumented_by_opentelemetry
+
+
+def test_a_misspelt_option_of_the_instrumentor_is_refused() -> None:
+    """Its settings would be those of the variables, unsaid."""
+    instrumentor = InsiderInstrumentor()
+    with pytest.raises(TypeError, match=r"no keyword setting; there are: logger_provider, meter_provider, settings, "):
+        instrumentor.instrument(setting=Settings())
     assert not instrumentor.is_instrumented_by_opentelemetry

@@ -154,7 +154,7 @@ def test_a_plain_thread_is_in_no_request() -> None:
     assert calls(scope) == 0
 
 
-@pytest.mark.parametrize("deadline", [-1, math.inf, math.nan, "3"])
+@pytest.mark.parametrize("deadline", [-1, math.inf, 10**400, math.nan, "3", True])
 def test_what_is_no_deadline_is_refused(deadline: Any) -> None:
     for refuse in (check_deadline, open_scope, RequestScope(None).set_deadline):
         with pytest.raises(ValueError, match=r"deadline is .*; it accepts seconds from 0 up, or None"):
