@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from insider_otel.http.scope import RequestScope, within
@@ -17,18 +18,30 @@ from insider_otel_django.streaming import keep_open
 from insider_otel_django.views import failed_response
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse
+    import httpx
+    from django.http import HttpResponse
     from django.http.response import HttpResponseBase
+
+
+class InsiderRequest(HttpRequest):
+    """A request as a view has it under the middleware, for type checkers; it is still Django's own.
+
+        def signup(request: InsiderRequest) -> HttpResponse:
+
+    Attributes:
+        insider: The client of this process, for sync views.
+        ainsider: Returns the client of the event loop, for async views.
+    """
+
+    insider: httpx.Client
+    ainsider: Callable[[], Awaitable[httpx.AsyncClient]]
 
 
 class InsiderMiddleware:
     """Opens a scope for each request: a deadline for its calls to Insider, and their summary on the server span.
 
     Put it near the top of ``MIDDLEWARE``: what runs before it is not in the scope. It serves sync and async stacks
-    without a change of thread, and gives each request two attributes:
-
-    * ``request.insider``: the client of this process, for sync views.
-    * ``await request.ainsider()``: the client of the event loop, for async views.
+    without a change of thread, and gives each request the attributes of ``InsiderRequest``.
 
     Args:
         get_response: The rest of the stack.
@@ -78,8 +91,9 @@ def _scope_of(request: HttpRequest) -> Generator[RequestScope]:
     if scope.server_span is None:
         # Of an instrumentation that stands below: it would end its span before a stream begins.
         scope.hold_server_span()
-    cast("Any", request).insider = SimpleLazyObject(client)
-    cast("Any", request).ainsider = async_client
+    given = cast("InsiderRequest", request)
+    given.insider = cast("httpx.Client", SimpleLazyObject(client))
+    given.ainsider = async_client
     with within(scope):
         try:
             yield scope

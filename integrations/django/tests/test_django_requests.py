@@ -10,13 +10,15 @@ from itertools import islice
 from typing import Any
 from wsgiref.util import FileWrapper
 
+import httpx
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import SynchronousOnlyOperation
 from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django_project import views
-from insider_otel_django import client
+from insider_otel_django import InsiderMiddleware, InsiderRequest, client
 
 from insider_otel.http.scope import current_scope
 from insider_otel.testing import FakeInsider, reply
@@ -49,6 +51,15 @@ def test_a_view_calls_with_the_requests_client_under_the_requests_deadline(
     result = get(path).json()
     assert result["outcome"] == "succeeded"
     assert 0.0 < result["remaining"] <= 5.0
+
+
+def test_a_request_has_what_its_type_tells_a_type_checker(fake: FakeInsider) -> None:
+    seen: list[Any] = []
+    InsiderMiddleware(lambda request: seen.append(request) or HttpResponse())(RequestFactory().get("/signup"))
+    [request] = seen
+    assert all(hasattr(request, name) for name in InsiderRequest.__annotations__)
+    assert isinstance(request.insider, httpx.Client)
+    assert isinstance(async_to_sync(request.ainsider)(), httpx.AsyncClient)
 
 
 @both_stacks
