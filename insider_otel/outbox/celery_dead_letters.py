@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -37,20 +37,15 @@ class DeadLetters:
     def __init__(self, queue: str = DEFAULT_QUEUE) -> None:
         self._outbox = CeleryOutbox(queue)
 
+    @raises_bare
     def jobs(self) -> list[Job]:
         """What was given up, the oldest first; what this version of insider-otel cannot read is left out.
 
         Raises:
             OutboxError: The broker cannot be asked.
         """
-        found: dict[str, Job] = {}
-
-        def look(job: Job) -> bool:
-            found.setdefault(job.id, job)
-            return False
-
-        self._settle(look)
-        return list(found.values())
+        with self._outbox.dead_letters() as letters:
+            return [job for job, _ in _by_job(letters)]
 
     def retry(self, *job_ids: str) -> int:
         """Have jobs sent now; whoever asks for it has seen what may have become of them, so that is forgotten.
@@ -109,20 +104,14 @@ class DeadLetters:
     def _settle(self, is_meant: Callable[[Job], bool], act: Callable[[Job], None] = lambda job: None) -> int:
         """Do something about jobs; the messages of others stay.
 
-        There may be several of one job: a broker that was slow to say that it has one was sent another, and a worker
-        that was killed before it confirmed the job had it given up once more.
-
         Returns:
             How many jobs were settled.
         """
         settled = 0
         with self._outbox.dead_letters() as letters:
-            found: dict[str, tuple[Job, list[Settle]]] = {}
-            for message, settle in letters:
-                job = _job(message)
-                if job is not None and is_meant(job):
-                    found.setdefault(job.id, (job, []))[1].append(settle)
-            for job, settles in found.values():
+            for job, settles in _by_job(letters):
+                if not is_meant(job):
+                    continue
                 # All that there are of it are taken before anything is done: who asks meanwhile finds none. One that
                 # another has taken already is that one's to send.
                 step: Callable[[], object] = partial(act, job)
@@ -130,6 +119,20 @@ class DeadLetters:
                     step = partial(settle, step)
                 settled += bool(step())
         return settled
+
+
+def _by_job(letters: Iterable[tuple[Any, Settle]]) -> Collection[tuple[Job, list[Settle]]]:
+    """The jobs, each with what settles its letters; what this version of insider-otel cannot read is left out.
+
+    There may be several of one job: a broker that was slow to say that it has one was sent another, and a worker that
+    was killed before it confirmed the job had it given up once more.
+    """
+    found: dict[str, tuple[Job, list[Settle]]] = {}
+    for message, settle in letters:
+        job = _job(message)
+        if job is not None:
+            found.setdefault(job.id, (job, []))[1].append(settle)
+    return found.values()
 
 
 def _operation(message: Any) -> str:
